@@ -1,0 +1,44 @@
+//! Where flags come from and how they are evaluated.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// The flag service's settings.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where flags in Redis are; `None` when no Redis is configured.
+    pub redis: Option<Redis>,
+    /// `flags.files`: definitions in JSON or YAML, beneath Redis; the first has the highest priority.
+    pub files: Vec<PathBuf>,
+    /// `flags.context`: joins every evaluation; the request's own values win.
+    pub context: serde_json::Map<String, serde_json::Value>,
+    /// `flags.max_stale`: a snapshot not confirmed by its source for longer makes the instance not ready.
+    pub max_stale: Option<Duration>,
+    /// `flags.on_missing`.
+    pub on_missing: OnMissing,
+    /// `state_dir`: where the last known good snapshot is kept; `None` keeps none.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Flags in Redis.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `redis.url`.
+    pub url: Secret,
+    /// `redis.prefix`, the first part of every key. `tidegate`.
+    pub prefix: String,
+    /// `flags.scopes`, highest priority first. Default: the workload's name.
+    pub scopes: Vec<String>,
+}
+
+/// What a start without any snapshot does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMissing {
+    /// Not started (`/startupz` 503) until a source has answered.
+    #[default]
+    Wait,
+    /// Started with no flags.
+    Empty,
+}

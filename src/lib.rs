@@ -1,0 +1,40 @@
+//! Tidegate: a sidecar that makes deploys, feature switches and schema changes safe under live traffic.
+//!
+//! # Layout
+//!
+//! In reading order, lowest layer first. A module may use those above it in this list and never those below;
+//! `readiness`, `flags` and `proxy` never use one another. `tests/tidy.rs` holds the rule.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`secret`] | a string that never prints |
+//! | [`telemetry`] | logging, the metrics registry and its text format |
+//! | [`lifecycle`] | phases and drain, signals, owned tasks, the in-flight ledger |
+//! | [`net`] | accepting, serving and draining connections; TLS; reaching Redis |
+//! | [`readiness`] | background checks and the verdict behind `/readyz` |
+//! | [`flags`] | flag model, compilation, evaluation, layers and sources |
+//! | [`proxy`] | the path of a proxied request |
+//! | [`local`] | what the app and the CLI may ask over localhost |
+//! | [`ops`] | what the kubelet, load balancers and Prometheus may ask |
+//! | [`config`] | file, environment and arguments to the settings of every module |
+//! | [`app`] | binds, wires, runs and stops everything |
+//! | [`cli`] | one file per command |
+
+pub mod secret;
+pub mod telemetry;
+
+pub mod lifecycle;
+
+pub mod net;
+
+pub mod flags;
+pub mod proxy;
+pub mod readiness;
+
+pub mod local;
+pub mod ops;
+
+pub mod config;
+
+pub mod app;
+pub mod cli;

@@ -1,0 +1,25 @@
+//! Where the app and the CLI reach the sidecar.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The local listeners' settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `local.listen`. 127.0.0.1 ports 8013, 8015 and 8016: the defaults of the flagd SDKs' RPC, sync and OFREP
+    /// clients, so that they find the sidecar unconfigured.
+    pub listen: Vec<SocketAddr>,
+    /// `local.socket`: the unix socket of the CLI.
+    pub socket: Socket,
+}
+
+/// The unix socket, and whether its absence matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Socket {
+    /// The default path: when it cannot be made (an unprivileged user has no `/run/tidegate`) that is a warning.
+    IfPossible(PathBuf),
+    /// A path somebody asked for: when it cannot be made the start fails.
+    Required(PathBuf),
+    /// `local.socket: ""`: none.
+    None,
+}

@@ -1,0 +1,115 @@
+//! What the proxy is told: where to listen, where the app is, and the limits that keep both alive.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The proxy's settings. A `None` duration or size means "no limit".
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Pairs of listener and app, `proxy`; at least one.
+    pub routes: Vec<Route>,
+    /// Threads that carry traffic, `workers`. Default: the CPU quota, at most 2.
+    pub workers: usize,
+    /// `proxy_limits`.
+    pub limits: Limits,
+    /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
+    pub forwarded: Forwarded,
+}
+
+/// One listener and the app behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// `proxy[].listen`.
+    pub listen: SocketAddr,
+    /// `proxy[].upstream`.
+    pub upstream: Upstream,
+}
+
+/// Where the app answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upstream {
+    /// `http://HOST:PORT`.
+    Tcp {
+        /// Host name or address, without brackets.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// `unix:/path/to/socket`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Bounds on what clients and the app may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's or answer's head. 32 KiB. Beyond: 431 (RFC 6585 §5).
+    pub header_bytes: usize,
+    /// Header fields of a request or answer. 128. Beyond: 431.
+    pub header_count: usize,
+    /// From the first byte of a request to the end of its head. 15 s. Beyond: the connection is closed (slow-loris).
+    pub header_timeout: Duration,
+    /// How long a keep-alive connection may stay idle. 620 s: above the idle time of common cloud load balancers
+    /// (up to 600 s), so that they, who know of requests on their way, close first.
+    pub idle_timeout: Duration,
+    /// Between two reads of a request body. 30 s. Beyond: 408.
+    pub body_timeout: Duration,
+    /// Between two writes of an answer. 30 s. Beyond: the connection is closed (slow readers).
+    pub send_timeout: Duration,
+    /// To open a connection to the app. 2 s. Beyond: 504.
+    pub connect_timeout: Duration,
+    /// From the end of the request to the head of the app's answer. 300 s. Beyond: 504. Not for upgrades.
+    pub response_timeout: Option<Duration>,
+    /// Client connections, all listeners together. 10 000. Beyond: left in the kernel's queue.
+    pub connections: usize,
+    /// Requests in flight, all listeners together. 4 096. Beyond: 503 with `Retry-After`.
+    pub requests: usize,
+    /// Bytes of a request body. None. Beyond: 413.
+    pub body_bytes: Option<u64>,
+    /// How long an unused connection to the app is kept. 3 s: below the keep-alive of common servers (5 s and more),
+    /// so that a request seldom meets a connection the app is closing.
+    pub pool_idle: Duration,
+    /// Unused connections to the app kept per worker and route. 256.
+    pub pool_size: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 32 * 1024,
+            header_count: 128,
+            header_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(620),
+            body_timeout: Duration::from_secs(30),
+            send_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Some(Duration::from_secs(300)),
+            connections: 10_000,
+            requests: 4096,
+            body_bytes: None,
+            pool_idle: Duration::from_secs(3),
+            pool_size: 256,
+        }
+    }
+}
+
+/// What happens to the `X-Forwarded-*` and `Forwarded` (RFC 7239) fields that a client sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Forwarded {
+    /// The client is a proxy of ours: its fields stay and this hop is appended.
+    #[default]
+    Append,
+    /// The client may be anybody: its fields are dropped and this hop is the only one told.
+    Replace,
+}

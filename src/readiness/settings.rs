@@ -1,0 +1,101 @@
+//! What is checked, how often, and what a failure means.
+
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// All configured checks, in the order of their names.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `checks`.
+    pub checks: Vec<Check>,
+}
+
+/// One check, `checks.NAME`.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// Its name in bodies, paths and metrics: `[a-z0-9_-]{1,63}`.
+    pub name: String,
+    /// What is asked.
+    pub kind: Kind,
+    /// What a failure means.
+    pub class: Class,
+    /// Whether every instance of the workload asks the same dependency. Default: true for `postgres`, `redis`.
+    pub shared: bool,
+    /// Between the starts of two attempts; each is jittered by up to 10 %. 5 s.
+    pub interval: Duration,
+    /// An attempt that takes longer has failed. 1 s.
+    pub timeout: Duration,
+    /// Successes in a row that turn a failing check to ok. 1.
+    pub rise: u32,
+    /// Failures in a row that turn a passing check to failed. 3.
+    pub fall: u32,
+    /// A result older than this is a failure, whatever it said. Default: 3 × interval + timeout.
+    pub max_staleness: Duration,
+}
+
+/// What a failing check means for the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Class {
+    /// Not ready.
+    #[default]
+    Critical,
+    /// Ready, and said in the body.
+    Degraded,
+    /// Ready; for people to read.
+    Info,
+}
+
+impl Class {
+    /// The name in configuration, bodies and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Degraded => "degraded",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// What a check asks.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// Runs a query on PostgreSQL.
+    Postgres {
+        /// `postgres://…` URL or `key=value` string (libpq's connection string formats).
+        url: Secret,
+        /// The query; any answer without an error passes. `SELECT 1`.
+        query: String,
+    },
+    /// Sends `PING` to Redis.
+    Redis {
+        /// `redis://…` or `rediss://…`.
+        url: Secret,
+    },
+    /// Asks an HTTP server.
+    Http {
+        /// `http://HOST[:PORT]/PATH`.
+        url: String,
+        /// `Host` field to send in place of the URL's authority.
+        host: Option<String>,
+        /// The statuses that pass, inclusive. 200–399, as the kubelet's `httpGet`.
+        status: (u16, u16),
+    },
+    /// Opens a TCP connection and closes it.
+    Tcp {
+        /// `HOST:PORT`.
+        address: String,
+    },
+}
+
+impl Kind {
+    /// The name in configuration and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Postgres { .. } => "postgres",
+            Self::Redis { .. } => "redis",
+            Self::Http { .. } => "http",
+            Self::Tcp { .. } => "tcp",
+        }
+    }
+}

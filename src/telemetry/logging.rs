@@ -1,0 +1,54 @@
+//! Log output: where lines go, in which shape, from which level on.
+
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+/// The shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// One JSON object a line, for collectors.
+    #[default]
+    Json,
+    /// Text for people, coloured on a terminal unless `NO_COLOR` is set.
+    Human,
+}
+
+/// How the process logs. Lines go to standard error, so that a command's answer on standard output stays clean.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `log.format`.
+    pub format: Format,
+    /// `log.level`: a level (`info`) or per-target levels (`info,tidegate::proxy=debug`).
+    pub filter: Targets,
+    /// Whether standard error is a terminal that wants colour.
+    pub colour: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { format: Format::Json, filter: Targets::new().with_default(tracing::Level::INFO), colour: false }
+    }
+}
+
+/// Installs the process-wide subscriber. Fails when one is installed already.
+pub fn install(settings: &Settings) -> Result<(), TryInitError> {
+    let lines = match settings.format {
+        Format::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_writer(std::io::stderr)
+            .with_filter(settings.filter.clone())
+            .boxed(),
+        Format::Human => tracing_subscriber::fmt::layer()
+            .with_ansi(settings.colour)
+            .with_target(false)
+            .with_writer(std::io::stderr)
+            .with_filter(settings.filter.clone())
+            .boxed(),
+    };
+    tracing_subscriber::registry().with(lines).try_init()
+}
