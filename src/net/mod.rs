@@ -1,4 +1,13 @@
 //! Accepting, serving and draining connections; TLS; reaching Redis.
+//!
+//! One implementation serves every listener: [`listen`] accepts, [`connection`] speaks HTTP over a [`socket`] whose
+//! [`activity`] it records, and [`sweep`] ends, once or twice a second, what has been idle or stuck for too long. So
+//! no request arms or cancels a timer of its own.
 
+pub mod activity;
+pub mod connection;
+pub mod listen;
 pub mod redis;
+pub mod socket;
+pub mod sweep;
 pub mod tls;

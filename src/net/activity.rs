@@ -1,0 +1,278 @@
+//! What one connection is doing, as its socket, its service and the sweeper see it. All of them live on one thread;
+//! the atomics only make the type shareable.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+/// Milliseconds since the first use of this clock, never 0 (which means "not").
+pub fn now_ms() -> u64 {
+    ms_of(Instant::now())
+}
+
+/// `instant` on the clock of [`now_ms`].
+pub fn ms_of(instant: Instant) -> u64 {
+    static BORN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    instant.saturating_duration_since(*BORN).as_millis() as u64 + 1
+}
+
+/// What a connection's request is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// No request under way.
+    Idle,
+    /// A request has come, its answer has not begun.
+    Waiting,
+    /// The answer is on its way to the client.
+    Answering,
+    /// Upgraded: no limit of time applies.
+    Tunnel,
+}
+
+/// What the sweeper wants of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Nothing.
+    None,
+    /// Close when no request is under way.
+    Close,
+    /// Close at once.
+    Cut,
+}
+
+/// Which limit a waiting request has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Expired {
+    /// None.
+    No,
+    /// The client stopped sending the request's body.
+    Body,
+    /// The app has not begun to answer.
+    Answer,
+}
+
+/// See the module's text. Times are of [`now_ms`], 0 for "not".
+#[derive(Debug)]
+pub struct Activity {
+    stage: AtomicU8,
+    order: AtomicU8,
+    expired: AtomicU8,
+    /// Bytes were read that belong to no request begun so far.
+    unclaimed: AtomicBool,
+    head_since: AtomicU64,
+    idle_since: AtomicU64,
+    waiting_since: AtomicU64,
+    body_since: AtomicU64,
+    write_since: AtomicU64,
+    ordered: Notify,
+}
+
+impl Activity {
+    /// A connection opened at `now`.
+    pub fn new(now: u64) -> Self {
+        Self {
+            stage: AtomicU8::new(Stage::Idle as u8),
+            order: AtomicU8::new(Order::None as u8),
+            expired: AtomicU8::new(Expired::No as u8),
+            unclaimed: AtomicBool::new(false),
+            head_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(now),
+            waiting_since: AtomicU64::new(0),
+            body_since: AtomicU64::new(0),
+            write_since: AtomicU64::new(0),
+            ordered: Notify::new(),
+        }
+    }
+
+    // What the socket tells.
+
+    /// Bytes were read.
+    pub fn read(&self) {
+        self.unclaimed.store(true, Relaxed);
+        if self.stage() == Stage::Idle && self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(now_ms(), Relaxed);
+        }
+    }
+
+    /// The kernel takes no more bytes.
+    pub fn write_blocked(&self) {
+        if self.write_since.load(Relaxed) == 0 {
+            self.write_since.store(now_ms(), Relaxed);
+        }
+    }
+
+    /// The kernel has taken bytes.
+    pub fn write_moved(&self) {
+        self.write_since.store(0, Relaxed);
+    }
+
+    // What the service tells.
+
+    /// A request's head is complete.
+    pub fn begin(&self, now: u64) {
+        self.unclaimed.store(false, Relaxed);
+        self.head_since.store(0, Relaxed);
+        self.waiting_since.store(now, Relaxed);
+        self.set(Stage::Waiting);
+    }
+
+    /// The request's body waits for the client.
+    pub fn body_blocked(&self) {
+        if self.body_since.load(Relaxed) == 0 {
+            self.body_since.store(now_ms(), Relaxed);
+        }
+    }
+
+    /// A part of the request's body has come, or its end: the app's time begins anew.
+    pub fn body_moved(&self) {
+        self.body_since.store(0, Relaxed);
+        self.unclaimed.store(false, Relaxed);
+        self.waiting_since.store(now_ms(), Relaxed);
+    }
+
+    /// The answer's head is there.
+    pub fn answer(&self) {
+        self.set(Stage::Answering);
+    }
+
+    /// The connection has become a tunnel.
+    pub fn tunnel(&self) {
+        self.set(Stage::Tunnel);
+    }
+
+    /// The request is done, or given up.
+    pub fn end(&self, now: u64) {
+        self.body_since.store(0, Relaxed);
+        self.expired.store(Expired::No as u8, Relaxed);
+        self.idle_since.store(now, Relaxed);
+        // A pipelined head, or a part of one, has been read already: its time runs.
+        let head = if self.unclaimed.load(Relaxed) { now } else { 0 };
+        self.head_since.store(head, Relaxed);
+        self.set(Stage::Idle);
+    }
+
+    /// Which limit the request under way has passed.
+    pub fn expired(&self) -> Expired {
+        match self.expired.load(Relaxed) {
+            1 => Expired::Body,
+            2 => Expired::Answer,
+            _ => Expired::No,
+        }
+    }
+
+    // What the sweeper reads and orders.
+
+    /// What is waited for.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Relaxed) {
+            0 => Stage::Idle,
+            1 => Stage::Waiting,
+            2 => Stage::Answering,
+            _ => Stage::Tunnel,
+        }
+    }
+
+    /// Since when a head is incomplete.
+    pub fn head_since(&self) -> Option<u64> {
+        since(&self.head_since)
+    }
+
+    /// Since when no request has been under way; meaningful in [`Stage::Idle`].
+    pub fn idle_since(&self) -> u64 {
+        self.idle_since.load(Relaxed)
+    }
+
+    /// Since when the app is waited for; meaningful in [`Stage::Waiting`].
+    pub fn waiting_since(&self) -> u64 {
+        self.waiting_since.load(Relaxed)
+    }
+
+    /// Since when the client owes a part of the body.
+    pub fn body_since(&self) -> Option<u64> {
+        since(&self.body_since)
+    }
+
+    /// Since when the client takes no bytes.
+    pub fn write_since(&self) -> Option<u64> {
+        since(&self.write_since)
+    }
+
+    /// Tells a waiting request that its time is over.
+    pub fn expire(&self, expired: Expired) {
+        self.expired.store(expired as u8, Relaxed);
+        self.ordered.notify_one();
+    }
+
+    /// Gives an order to the connection's task. A milder one does not replace a harsher one.
+    pub fn give(&self, order: Order) {
+        if order as u8 > self.order.load(Relaxed) {
+            self.order.store(order as u8, Relaxed);
+            self.ordered.notify_one();
+        }
+    }
+
+    // What the connection's task waits for.
+
+    /// Returns when an order was given or a request has expired.
+    pub async fn ordered(&self) {
+        self.ordered.notified().await;
+    }
+
+    /// The order in force.
+    pub fn order(&self) -> Order {
+        match self.order.load(Relaxed) {
+            0 => Order::None,
+            1 => Order::Close,
+            _ => Order::Cut,
+        }
+    }
+
+    fn set(&self, stage: Stage) {
+        self.stage.store(stage as u8, Relaxed);
+    }
+}
+
+fn since(ms: &AtomicU64) -> Option<u64> {
+    Some(ms.load(Relaxed)).filter(|ms| *ms > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipelined_partial_head_has_its_time_running() {
+        let activity = Activity::new(1);
+        activity.read();
+        assert!(activity.head_since().is_some());
+        activity.begin(5);
+        assert_eq!(activity.head_since(), None);
+        activity.read();
+        activity.end(9);
+        assert_eq!(activity.head_since(), Some(9));
+    }
+
+    #[test]
+    fn a_body_read_after_the_head_is_no_new_head() {
+        let activity = Activity::new(1);
+        activity.read();
+        activity.begin(5);
+        activity.read();
+        activity.body_moved();
+        activity.end(9);
+        assert_eq!((activity.head_since(), activity.idle_since()), (None, 9));
+    }
+
+    #[test]
+    fn a_milder_order_does_not_replace_a_harsher_one() {
+        let activity = Activity::new(1);
+        activity.give(Order::Cut);
+        activity.give(Order::Close);
+        assert_eq!(activity.order(), Order::Cut);
+    }
+}

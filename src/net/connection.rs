@@ -1,0 +1,60 @@
+//! Serves one connection: HTTP/1.1 with keep-alive and upgrades, until its client leaves, an order of the sweeper
+//! ends it, or it breaks.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::activity::{Activity, Order};
+use super::socket::Socket;
+
+/// Bounds on a request's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Bytes, request line included. At least 8 KiB.
+    pub bytes: usize,
+    /// Header fields.
+    pub fields: usize,
+}
+
+/// Speaks HTTP over `io` until the end of the connection.
+///
+/// # Cancellation
+/// Dropping the future closes the connection at once.
+pub async fn serve<I, S, B>(io: I, activity: Arc<Activity>, head: Head, service: S) -> Result<(), hyper::Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let io = TokioIo::new(Socket::new(io, activity.clone()));
+    let connection = http1::Builder::new()
+        // Heads, idle time and stalls are the sweeper's: no timer per request.
+        .header_read_timeout(None)
+        .max_headers(head.fields)
+        .max_header_size(head.bytes)
+        .max_buf_size(head.bytes.max(64 * 1024))
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended,
+            () = activity.ordered() => match activity.order() {
+                Order::None => {}
+                Order::Close => connection.as_mut().graceful_shutdown(),
+                Order::Cut => return Ok(()),
+            },
+        }
+    }
+}

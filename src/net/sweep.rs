@@ -1,0 +1,270 @@
+//! The sweeper: one task an event loop, which looks at every connection of that loop once or twice a second and ends
+//! what has been idle or stuck beyond the limits, or what a drain wants gone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::activity::{Activity, Expired, Order, Stage, now_ms};
+use crate::lifecycle::machine::Phase;
+
+/// Between two sweeps; a limit is passed by up to this much before it acts.
+const PERIOD: Duration = Duration::from_millis(500);
+/// Between two sweeps while connections are asked to leave.
+const PERIOD_SHEDDING: Duration = Duration::from_millis(100);
+/// While shedding, a connection idle for less than this is left alone: its client may have just written a request.
+const SHED_IDLE: u64 = 1_000;
+/// While shedding, closes are spread over this long, so that clients do not all reconnect at once.
+const SHED_SPREAD: u64 = 1_000;
+/// While shedding, an incomplete head gets no more than this.
+const SHED_HEAD: u64 = 5_000;
+
+/// How long a connection may be in each state, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From a head's first byte to its end.
+    pub head: u64,
+    /// Between two requests.
+    pub idle: u64,
+    /// Between two parts of a request's body.
+    pub body: u64,
+    /// Between two writes of an answer.
+    pub send: u64,
+    /// From the end of a request to the head of its answer.
+    pub answer: Option<u64>,
+    /// Whether a drain asks these connections to leave.
+    pub shed: Shed,
+}
+
+/// Whether a listener's connections are asked to leave in a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// Those of the app's clients are.
+    Yes,
+    /// Those of the kubelet, Prometheus and the app itself stay to the end.
+    No,
+}
+
+/// The connections of one event loop. Cheap to clone.
+#[derive(Clone)]
+pub struct Sweeper {
+    limits: Limits,
+    connections: Arc<Mutex<Connections>>,
+}
+
+#[derive(Default)]
+struct Connections {
+    next: u64,
+    open: HashMap<u64, Arc<Activity>>,
+}
+
+/// A connection known to the sweeper; forgotten when dropped.
+pub struct Swept {
+    id: u64,
+    activity: Arc<Activity>,
+    connections: Arc<Mutex<Connections>>,
+}
+
+impl Sweeper {
+    /// A sweeper with no connections.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, connections: Arc::default() }
+    }
+
+    /// Adds a connection opened now.
+    pub fn open(&self) -> Swept {
+        let activity = Arc::new(Activity::new(now_ms()));
+        let mut connections = lock(&self.connections);
+        let id = connections.next;
+        connections.next += 1;
+        connections.open.insert(id, activity.clone());
+        Swept { id, activity, connections: self.connections.clone() }
+    }
+
+    /// How many connections are open.
+    pub fn count(&self) -> usize {
+        lock(&self.connections).open.len()
+    }
+
+    /// Sweeps for as long as it is polled.
+    pub async fn run(self, mut phase: watch::Receiver<Phase>) {
+        let mut shedding_since = None;
+        loop {
+            let current = *phase.borrow_and_update();
+            if current.is_shedding() && self.limits.shed == Shed::Yes {
+                shedding_since.get_or_insert_with(now_ms);
+            }
+            let period = if shedding_since.is_some() { PERIOD_SHEDDING } else { PERIOD };
+            tokio::select! {
+                () = tokio::time::sleep(period) => {}
+                Ok(()) = phase.changed() => continue,
+            }
+            let now = now_ms();
+            for (id, activity) in &lock(&self.connections).open {
+                act(activity, decide(activity, *id, &self.limits, shedding_since, now));
+            }
+        }
+    }
+}
+
+impl Swept {
+    /// What the connection is doing.
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+}
+
+impl Drop for Swept {
+    fn drop(&mut self) {
+        lock(&self.connections).open.remove(&self.id);
+    }
+}
+
+fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
+    connections.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Leave,
+    Close,
+    Cut,
+    Expire(Expired),
+}
+
+fn act(activity: &Activity, act: Act) {
+    match act {
+        Act::Leave => {}
+        Act::Close => activity.give(Order::Close),
+        Act::Cut => activity.give(Order::Cut),
+        Act::Expire(expired) => activity.expire(expired),
+    }
+}
+
+/// What to do with a connection. `id` spreads closes.
+fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<u64>, now: u64) -> Act {
+    let longer = |since: u64, limit: u64| now.saturating_sub(since) > limit;
+    let stage = activity.stage();
+    if stage == Stage::Tunnel {
+        return Act::Leave;
+    }
+    if activity.write_since().is_some_and(|since| longer(since, limits.send)) {
+        return Act::Cut;
+    }
+    match stage {
+        Stage::Tunnel => Act::Leave,
+        Stage::Idle => {
+            let head = if shedding_since.is_some() { limits.head.min(SHED_HEAD) } else { limits.head };
+            let idle_since = activity.idle_since();
+            match (activity.head_since(), shedding_since) {
+                (Some(since), _) if longer(since, head) => Act::Cut,
+                (Some(_), _) => Act::Leave,
+                (None, Some(shedding)) if longer(idle_since.max(shedding), SHED_IDLE + spread(id)) => Act::Close,
+                (None, _) if longer(idle_since, limits.idle) => Act::Close,
+                (None, _) => Act::Leave,
+            }
+        }
+        Stage::Waiting | Stage::Answering => {
+            let body_late = activity.body_since().is_some_and(|since| longer(since, limits.body));
+            match stage {
+                Stage::Waiting if body_late => Act::Expire(Expired::Body),
+                Stage::Answering if body_late => Act::Cut,
+                Stage::Waiting
+                    if activity.body_since().is_none()
+                        && limits.answer.is_some_and(|limit| longer(activity.waiting_since(), limit)) =>
+                {
+                    Act::Expire(Expired::Answer)
+                }
+                _ => Act::Leave,
+            }
+        }
+    }
+}
+
+/// A number below [`SHED_SPREAD`] that differs from connection to connection (Fibonacci hashing).
+fn spread(id: u64) -> u64 {
+    (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % SHED_SPREAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { head: 15_000, idle: 620_000, body: 30_000, send: 30_000, answer: Some(300_000), shed: Shed::Yes };
+
+    fn check(prepare: impl Fn(&Activity), shedding_since: Option<u64>, after: u64, expected: Act) {
+        let start = now_ms();
+        let activity = Activity::new(start);
+        prepare(&activity);
+        let shedding_since = shedding_since.map(|ms| start + ms);
+        assert_eq!(decide(&activity, 0, &LIMITS, shedding_since, start + after), expected);
+    }
+
+    #[test]
+    fn an_idle_connection_is_closed_after_its_time() {
+        check(|_| {}, None, 619_000, Act::Leave);
+        check(|_| {}, None, 621_000, Act::Close);
+    }
+
+    #[test]
+    fn a_head_that_comes_too_slowly_is_cut() {
+        check(Activity::read, None, 14_000, Act::Leave);
+        check(Activity::read, None, 16_000, Act::Cut);
+        check(Activity::read, Some(0), 6_000, Act::Cut);
+    }
+
+    #[test]
+    fn shedding_closes_what_has_been_idle_and_leaves_what_may_be_about_to_speak() {
+        check(|_| {}, Some(0), 900, Act::Leave);
+        check(|_| {}, Some(0), 2_100, Act::Close);
+        check(|_| {}, Some(5_000), 5_900, Act::Leave);
+        check(Activity::read, Some(0), 2_100, Act::Leave);
+    }
+
+    #[test]
+    fn a_request_has_time_until_its_limit_and_then_an_answer() {
+        let waiting = |activity: &Activity| activity.begin(now_ms());
+        check(waiting, Some(0), 100_000, Act::Leave);
+        check(waiting, None, 301_000, Act::Expire(Expired::Answer));
+        let uploading = |activity: &Activity| {
+            activity.begin(now_ms());
+            activity.body_blocked();
+        };
+        check(uploading, None, 29_000, Act::Leave);
+        check(uploading, None, 31_000, Act::Expire(Expired::Body));
+        let answering = |activity: &Activity| {
+            activity.begin(now_ms());
+            activity.answer();
+        };
+        check(answering, None, 3_000_000, Act::Leave);
+        let not_reading = |activity: &Activity| {
+            activity.begin(now_ms());
+            activity.answer();
+            activity.write_blocked();
+        };
+        check(not_reading, None, 31_000, Act::Cut);
+    }
+
+    #[test]
+    fn no_limit_applies_to_a_tunnel() {
+        let tunnel = |activity: &Activity| {
+            activity.begin(now_ms());
+            activity.tunnel();
+            activity.write_blocked();
+        };
+        check(tunnel, Some(0), 9_000_000, Act::Leave);
+    }
+
+    #[test]
+    fn a_dropped_connection_is_forgotten() {
+        let sweeper = Sweeper::new(LIMITS);
+        let first = sweeper.open();
+        let second = sweeper.open();
+        assert_eq!(sweeper.count(), 2);
+        drop((first, second));
+        assert_eq!(sweeper.count(), 0);
+    }
+}
