@@ -15,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::activity::{Activity, Order};
 use super::socket::Socket;
 
+/// hyper's own bound on header fields, parsed on the stack; any other costs two allocations a request.
+const HYPER_FIELDS: usize = 100;
+
 /// Bounds on a request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -37,14 +40,13 @@ where
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     let io = TokioIo::new(Socket::new(io, activity.clone()));
-    let connection = http1::Builder::new()
-        // Heads, idle time and stalls are the sweeper's: no timer per request.
-        .header_read_timeout(None)
-        .max_headers(head.fields)
-        .max_header_size(head.bytes)
-        .max_buf_size(head.bytes.max(64 * 1024))
-        .serve_connection(io, service)
-        .with_upgrades();
+    let mut builder = http1::Builder::new();
+    // Heads, idle time and stalls are the sweeper's: no timer per request.
+    builder.header_read_timeout(None).max_header_size(head.bytes).max_buf_size(head.bytes.max(64 * 1024));
+    if head.fields != HYPER_FIELDS {
+        builder.max_headers(head.fields);
+    }
+    let connection = builder.serve_connection(io, service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     loop {
         tokio::select! {

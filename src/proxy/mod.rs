@@ -1,5 +1,16 @@
 //! The path of a proxied request: from a client's connection to the app and back.
+//!
+//! [`worker`] owns a thread's connections, [`service`] is the path itself, read from top to bottom, and the other
+//! files are its stations.
 
+mod body;
+mod error;
+pub mod headers;
+pub mod metrics;
+mod service;
 pub mod settings;
+mod tunnel;
+mod upstream;
+pub mod worker;
 
 pub use settings::Settings;

@@ -56,7 +56,7 @@ impl fmt::Display for Upstream {
 pub struct Limits {
     /// Bytes of a request's or answer's head. 32 KiB. Beyond: 431 (RFC 6585 §5).
     pub header_bytes: usize,
-    /// Header fields of a request or answer. 128. Beyond: 431.
+    /// Header fields of a request or answer. 100. Beyond: 431.
     pub header_count: usize,
     /// From the first byte of a request to the end of its head. 15 s. Beyond: the connection is closed (slow-loris).
     pub header_timeout: Duration,
@@ -88,7 +88,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             header_bytes: 32 * 1024,
-            header_count: 128,
+            header_count: 100,
             header_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(620),
             body_timeout: Duration::from_secs(30),

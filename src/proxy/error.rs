@@ -1,0 +1,145 @@
+//! What a client is told when the app's answer cannot be had: a status, a sentence, and `Proxy-Status` (RFC 9209)
+//! for whoever debugs it.
+
+use std::io;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use thiserror::Error;
+
+use super::body::AnswerBody;
+use super::headers::Refusal;
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Why there is no answer of the app.
+#[derive(Debug, Error)]
+pub(super) enum Failure {
+    /// The request must not be passed on.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// Nobody listens where the app should be.
+    #[error("the app refuses connections")]
+    AppRefuses(#[source] io::Error),
+    /// The app took no connection in time.
+    #[error("the app did not accept a connection in time")]
+    ConnectTimeout,
+    /// The app's host name has no address.
+    #[error("the app's host name cannot be resolved")]
+    Resolve(#[source] io::Error),
+    /// Another failure to connect.
+    #[error("the app cannot be reached")]
+    Connect(#[source] io::Error),
+    /// The app closed the connection without an answer.
+    #[error("the app closed the connection before it answered")]
+    Closed(#[source] hyper::Error),
+    /// What the app sent is no HTTP/1.1.
+    #[error("the app's answer is not valid HTTP")]
+    BadAnswer(#[source] hyper::Error),
+    /// The app switched protocols and nobody had asked it to.
+    #[error("the app switched protocols unasked")]
+    Unasked,
+    /// The app began no answer in time.
+    #[error("the app did not answer in time")]
+    AnswerTimeout,
+    /// The client stopped sending its request's body.
+    #[error("the request's body did not arrive in time")]
+    BodyTimeout,
+    /// The request's body is longer than allowed.
+    #[error("the request's body is too large")]
+    BodyTooLarge,
+    /// The request's body broke off or is badly framed.
+    #[error("the request's body is malformed or broke off")]
+    BadBody,
+    /// Too many requests are in flight.
+    #[error("too many requests are in flight")]
+    Full,
+}
+
+impl Failure {
+    /// Every kind, for metrics.
+    pub(super) const KINDS: [&'static str; 13] = [
+        "refused_request",
+        "app_refuses",
+        "connect_timeout",
+        "resolve",
+        "connect",
+        "closed",
+        "bad_answer",
+        "unasked_upgrade",
+        "answer_timeout",
+        "body_timeout",
+        "body_too_large",
+        "bad_body",
+        "full",
+    ];
+
+    /// The place in [`Failure::KINDS`].
+    pub(super) fn kind(&self) -> usize {
+        match self {
+            Self::Refused(_) => 0,
+            Self::AppRefuses(_) => 1,
+            Self::ConnectTimeout => 2,
+            Self::Resolve(_) => 3,
+            Self::Connect(_) => 4,
+            Self::Closed(_) => 5,
+            Self::BadAnswer(_) => 6,
+            Self::Unasked => 7,
+            Self::AnswerTimeout => 8,
+            Self::BodyTimeout => 9,
+            Self::BodyTooLarge => 10,
+            Self::BadBody => 11,
+            Self::Full => 12,
+        }
+    }
+
+    /// Whether the app is at fault, so that somebody should look.
+    pub(super) fn is_the_apps(&self) -> bool {
+        (1..=8).contains(&self.kind())
+    }
+
+    /// The status, and the error type of RFC 9209 §2.3.
+    fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Refused(Refusal::Host) | Self::BadBody => (StatusCode::BAD_REQUEST, "http_request_error"),
+            Self::Refused(Refusal::Coding) => (StatusCode::NOT_IMPLEMENTED, "http_request_error"),
+            Self::Refused(Refusal::Connect) => (StatusCode::METHOD_NOT_ALLOWED, "http_request_denied"),
+            Self::AppRefuses(_) => (StatusCode::BAD_GATEWAY, "connection_refused"),
+            Self::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+            Self::Resolve(_) => (StatusCode::BAD_GATEWAY, "dns_error"),
+            Self::Connect(_) => (StatusCode::BAD_GATEWAY, "destination_unavailable"),
+            Self::Closed(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
+            Self::BadAnswer(_) => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+            Self::Unasked => (StatusCode::BAD_GATEWAY, "http_upgrade_failed"),
+            Self::AnswerTimeout => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "http_request_error"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "http_request_error"),
+            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached"),
+        }
+    }
+
+    /// The answer. While the instance is `leaving`, an app that is gone is no fault but the order of things: 503, and
+    /// the client is sent elsewhere.
+    pub(super) fn answer(&self, leaving: bool) -> Response<AnswerBody> {
+        let (mut status, error) = self.status();
+        if leaving && self.is_the_apps() && status == StatusCode::BAD_GATEWAY {
+            status = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        let mut response = Response::new(AnswerBody::Text(Some(Bytes::from(format!("tidegate: {self}\n")))));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Ok(value) = HeaderValue::try_from(format!("tidegate; error={error}")) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        // After these the rest of the connection cannot be told apart from the rest of the request.
+        if leaving || matches!(self, Self::Refused(_) | Self::BodyTimeout | Self::BodyTooLarge | Self::BadBody) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

@@ -1,0 +1,239 @@
+//! What happens to the header fields of a request on its way to the app and of an answer on its way back. Pure.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, Uri, Version, request, response};
+use thiserror::Error;
+
+use super::settings::Forwarded;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Fields that a client's `Connection` may not name away: an app that trusts them would be fooled by their absence.
+const KEPT: [HeaderName; 8] = [
+    HOST,
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+    FORWARDED,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+    X_REQUEST_ID,
+];
+
+/// Where a request came from, and how that is told to the app. One per client connection.
+#[derive(Debug, Clone)]
+pub struct Hop {
+    address: HeaderValue,
+    forwarded: HeaderValue,
+    policy: Forwarded,
+}
+
+impl Hop {
+    /// The hop from a client at `peer`.
+    pub fn new(peer: IpAddr, policy: Forwarded) -> Self {
+        let peer = peer.to_canonical();
+        let node = if peer.is_ipv6() { format!("for=\"[{peer}]\"") } else { format!("for={peer}") };
+        let text = |text: String| HeaderValue::try_from(text).expect("an address is visible ASCII");
+        Self { address: text(peer.to_string()), forwarded: text(node), policy }
+    }
+}
+
+/// Whether a request asks to change its connection's protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrade {
+    /// It does not.
+    None,
+    /// It does (RFC 9110 §7.8).
+    Asked,
+}
+
+/// A request that must not be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// RFC 9112 §3.2: HTTP/1.1 without `Host`, with several, or with one that is no authority.
+    #[error("exactly one valid Host field is required")]
+    Host,
+    /// A transfer coding other than `chunked` (RFC 9112 §6.1).
+    #[error("the transfer coding is not implemented")]
+    Coding,
+    /// `CONNECT` asks for a tunnel to anywhere (RFC 9110 §9.3.6); this is no such proxy.
+    #[error("CONNECT is not served here")]
+    Connect,
+}
+
+/// Makes a client's request into the one for the app: target in origin-form, one `Host`, no hop-by-hop fields, and
+/// this hop told. `authority` stands in for a `Host` that HTTP/1.0 may leave out.
+pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderValue) -> Result<Upgrade, Refusal> {
+    if head.method == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    settle_host(head, authority)?;
+    if let Some(coding) = head.headers.get(TRANSFER_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+    {
+        return Err(Refusal::Coding);
+    }
+    let upgrade = strip_hop_by_hop(&mut head.headers, head.version);
+    head.version = Version::HTTP_11;
+    tell_hop(&mut head.headers, hop);
+    if let Entry::Vacant(entry) = head.headers.entry(X_REQUEST_ID) {
+        entry.insert(request_id());
+    }
+    Ok(upgrade)
+}
+
+/// Makes the app's answer into the one for the client.
+pub fn prepare_answer(head: &mut response::Parts) {
+    let headers = &mut head.headers;
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    if let Some(named) = headers.remove(CONNECTION) {
+        remove_named(headers, &named);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    // 426 tells by `Upgrade` what would do (RFC 9110 §15.5.22).
+    if head.status != http::StatusCode::UPGRADE_REQUIRED {
+        headers.remove(UPGRADE);
+    }
+}
+
+/// RFC 9112 §3.2 and §3.3: one `Host`; an absolute-form target's authority wins over it.
+fn settle_host(head: &mut request::Parts, authority: &HeaderValue) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host(host) => {}
+        (None, _) if head.version == Version::HTTP_10 => {
+            head.headers.insert(HOST, authority.clone());
+        }
+        _ => return Err(Refusal::Host),
+    }
+    if let Some(target) = head.uri.authority() {
+        let host = HeaderValue::from_str(target.as_str()).map_err(|_| Refusal::Host)?;
+        head.headers.insert(HOST, host);
+        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        head.uri = Uri::from(path);
+    }
+    Ok(())
+}
+
+/// An authority without user information; empty is allowed (RFC 9112 §3.2).
+fn is_host(host: &HeaderValue) -> bool {
+    let bytes = host.as_bytes();
+    bytes.is_empty()
+        || bytes.iter().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(b))
+        || (!bytes.contains(&b'@') && Authority::try_from(bytes).is_ok())
+}
+
+/// RFC 9110 §7.6.1. Keeps an upgrade that is asked for, except to h2c: that way of starting HTTP/2 is obsolete
+/// (RFC 9113 §3.1), and passed on it lets requests by that no proxy sees.
+fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) -> Upgrade {
+    let mut upgrade = None;
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+        headers.remove(CONNECTION);
+        let asked = version == Version::HTTP_11
+            && named.iter().any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case("upgrade")));
+        upgrade = headers.remove(UPGRADE).filter(|to| asked && !tokens(to).any(|t| t.eq_ignore_ascii_case("h2c")));
+        let trailers = headers.remove(TE).is_some_and(|te| tokens(&te).any(|t| t.eq_ignore_ascii_case("trailers")));
+        for value in &named {
+            remove_named(headers, value);
+        }
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+    } else {
+        headers.remove(UPGRADE);
+        headers.remove(TE);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    match upgrade {
+        Some(to) => {
+            headers.insert(UPGRADE, to);
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            Upgrade::Asked
+        }
+        None => Upgrade::None,
+    }
+}
+
+fn remove_named(headers: &mut HeaderMap, connection: &HeaderValue) {
+    for token in tokens(connection) {
+        if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
+            && !KEPT.contains(&name)
+        {
+            headers.remove(name);
+        }
+    }
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn tell_hop(headers: &mut HeaderMap, hop: &Hop) {
+    if hop.policy == Forwarded::Replace {
+        headers.remove(FORWARDED);
+        headers.remove(X_FORWARDED_FOR);
+        headers.remove(X_FORWARDED_HOST);
+        headers.remove(X_FORWARDED_PROTO);
+    }
+    append(headers, X_FORWARDED_FOR, &hop.address);
+    if headers.contains_key(FORWARDED) {
+        append(headers, FORWARDED, &hop.forwarded);
+    }
+    if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
+        entry.insert(HeaderValue::from_static("http"));
+    }
+    if !headers.contains_key(X_FORWARDED_HOST)
+        && let Some(host) = headers.get(HOST).cloned()
+    {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+}
+
+/// Appends to a list field, in one line: not every app reads the second.
+fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
+    match headers.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(value.clone());
+        }
+        Entry::Occupied(mut entry) => {
+            let mut joined = Vec::new();
+            for part in entry.iter() {
+                joined.extend_from_slice(part.as_bytes());
+                joined.extend_from_slice(b", ");
+            }
+            joined.extend_from_slice(value.as_bytes());
+            entry.insert(HeaderValue::from_bytes(&joined).unwrap_or_else(|_| value.clone()));
+        }
+    }
+}
+
+/// 128 random bits in hexadecimal.
+fn request_id() -> HeaderValue {
+    let mut text = [0_u8; 32];
+    let mut bits = fastrand::u128(..);
+    for digit in &mut text {
+        *digit = b"0123456789abcdef"[(bits & 0xf) as usize];
+        bits >>= 4;
+    }
+    HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible ASCII")
+}
+
+#[cfg(test)]
+mod tests;

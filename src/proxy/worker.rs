@@ -1,0 +1,303 @@
+//! The worker threads: each accepts from every listener, serves its connections on its own event loop, and shares
+//! new ones so that no worker has many while another has few.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use super::headers::Hop;
+use super::metrics::{self, Counters};
+use super::service::{Client, Room, Service};
+use super::settings::{Forwarded, Settings};
+use super::upstream::App;
+use crate::lifecycle::ledger::{Ledger, Writer};
+use crate::lifecycle::machine::Phase;
+use crate::lifecycle::tasks::{OnEnd, Tasks};
+use crate::net::connection::{self, Head};
+use crate::net::listen::{Acceptor, BindError, bind_tcp};
+use crate::net::sweep::{self, Shed, Sweeper};
+
+/// Connections on their way from the worker that accepted them to the one that will serve them.
+const HANDED: usize = 64;
+
+/// The proxy before its threads run: everything that can fail has been done.
+pub struct Proxy {
+    settings: Settings,
+    listeners: Vec<std::net::TcpListener>,
+    addresses: Vec<SocketAddr>,
+    permits: Arc<Semaphore>,
+}
+
+/// One thread's part of the proxy; runs on an event loop of its own.
+pub struct Worker {
+    index: usize,
+    settings: Settings,
+    listeners: Vec<std::net::TcpListener>,
+    permits: Arc<Semaphore>,
+    ledger: Writer,
+    phase: watch::Receiver<Phase>,
+    counters: Arc<Counters>,
+    loads: Arc<[AtomicUsize]>,
+    handed: mpsc::Receiver<Accepted>,
+    hand: Vec<mpsc::Sender<Accepted>>,
+}
+
+struct Accepted {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    route: usize,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Proxy {
+    /// Binds every listener.
+    pub fn bind(settings: Settings) -> Result<Self, BindError> {
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for route in &settings.routes {
+            let listener = bind_tcp(route.listen)?;
+            addresses.push(listener.local_addr().unwrap_or(route.listen));
+            listeners.push(listener);
+        }
+        let permits = Arc::new(Semaphore::new(settings.limits.connections));
+        Ok(Self { settings, listeners, addresses, permits })
+    }
+
+    /// Where each route listens, with the ports the kernel chose.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The workers, whose threads the caller runs. Worker `i` writes to shard `i` of the ledger.
+    pub fn workers(
+        self,
+        ledger: &Ledger,
+        phase: &watch::Receiver<Phase>,
+        registry: &mut Registry,
+    ) -> std::io::Result<Vec<Worker>> {
+        let count = self.settings.workers.max(1);
+        let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
+        metrics::register(registry, counters.clone());
+        let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+        let (hand, handed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(HANDED)).unzip();
+        let mut workers = Vec::new();
+        for (index, handed) in handed.into_iter().enumerate() {
+            let listeners = self.listeners.iter().map(std::net::TcpListener::try_clone);
+            workers.push(Worker {
+                index,
+                settings: self.settings.clone(),
+                listeners: listeners.collect::<Result<_, _>>()?,
+                permits: self.permits.clone(),
+                ledger: ledger.shard(index),
+                phase: phase.clone(),
+                counters: counters[index].clone(),
+                loads: loads.clone(),
+                handed,
+                hand: hand.clone(),
+            });
+        }
+        Ok(workers)
+    }
+}
+
+impl Worker {
+    /// Serves until the process is closing and no connection is left, or for ever.
+    pub async fn run(self, tasks: Tasks) {
+        let limits = &self.settings.limits;
+        let sweeper = Sweeper::new(sweep::Limits {
+            head: millis(limits.header_timeout),
+            idle: millis(limits.idle_timeout),
+            body: millis(limits.body_timeout),
+            send: millis(limits.send_timeout),
+            answer: limits.response_timeout.map(millis),
+            shed: Shed::Yes,
+        });
+        tasks.spawn("sweeper", OnEnd::MustLive, sweeper.clone().run(self.phase.clone()));
+        let room = Arc::new(Room { taken: AtomicUsize::new(0), size: limits.requests.div_ceil(self.loads.len()) });
+        let services: Vec<Arc<Service>> = self
+            .settings
+            .routes
+            .iter()
+            .map(|route| {
+                Arc::new(Service {
+                    app: App::new(route.upstream.clone(), limits.clone(), tasks.clone()),
+                    app_down: AtomicBool::new(false),
+                    limits: limits.clone(),
+                    writer: self.ledger.clone(),
+                    phase: self.phase.clone(),
+                    counters: self.counters.clone(),
+                    tasks: tasks.clone(),
+                    room: room.clone(),
+                })
+            })
+            .collect();
+        for service in &services {
+            let service = service.clone();
+            tasks.spawn("pruning of unused connections", OnEnd::MustLive, async move {
+                loop {
+                    tokio::time::sleep(service.app.prune_period()).await;
+                    service.app.prune(Instant::now());
+                }
+            });
+        }
+        let here = Here {
+            index: self.index,
+            head: Head { bytes: limits.header_bytes, fields: limits.header_count },
+            forwarded: self.settings.forwarded,
+            services,
+            sweeper,
+            ledger: self.ledger,
+            counters: self.counters,
+            loads: self.loads,
+            hand: self.hand,
+            tasks: tasks.clone(),
+        };
+        for (route, listener) in self.listeners.into_iter().enumerate() {
+            let name = format!("proxy {}", self.settings.routes[route].listen);
+            match Acceptor::tcp(listener, name) {
+                Ok(acceptor) => {
+                    let (here, phase, permits) = (here.clone(), self.phase.clone(), self.permits.clone());
+                    // Ends by itself when the process is closing.
+                    tasks.spawn("accept loop", OnEnd::MayEnd, accept(acceptor, route, here, phase, permits));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a listener cannot be registered with the event loop");
+                    return;
+                }
+            }
+        }
+        let mut handed = self.handed;
+        while let Some(accepted) = handed.recv().await {
+            here.serve_handed(accepted);
+        }
+    }
+}
+
+/// What an accept loop and the connections of one worker share.
+#[derive(Clone)]
+struct Here {
+    index: usize,
+    head: Head,
+    forwarded: Forwarded,
+    services: Vec<Arc<Service>>,
+    sweeper: Sweeper,
+    ledger: Writer,
+    counters: Arc<Counters>,
+    loads: Arc<[AtomicUsize]>,
+    hand: Vec<mpsc::Sender<Accepted>>,
+    tasks: Tasks,
+}
+
+/// Accepts until the process is closing; then takes what the kernel has accepted already, whose clients believe
+/// themselves connected, and stops listening.
+async fn accept(
+    mut acceptor: Acceptor<tokio::net::TcpListener>,
+    route: usize,
+    here: Here,
+    mut phase: watch::Receiver<Phase>,
+    permits: Arc<Semaphore>,
+) {
+    let mut closing = std::pin::pin!(async move {
+        // The sender is gone only when the process ends.
+        phase.wait_for(|phase| phase.rank() >= 5).await.is_ok()
+    });
+    loop {
+        let permit = tokio::select! {
+            biased;
+            _ = &mut closing => break,
+            Ok(permit) = permits.clone().acquire_owned() => permit,
+        };
+        tokio::select! {
+            biased;
+            (stream, peer) = acceptor.accept() => here.place(stream, peer, route, permit),
+            _ = &mut closing => break,
+        }
+    }
+    while let Ok(permit) = permits.clone().try_acquire_owned() {
+        tokio::select! {
+            biased;
+            (stream, peer) = acceptor.accept() => here.serve(stream, peer, route, permit),
+            () = std::future::ready(()) => break,
+        }
+    }
+}
+
+impl Here {
+    /// Gives a connection to the worker that has the fewest, if that is not this one.
+    fn place(&self, stream: TcpStream, peer: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
+        let load = |index: usize| self.loads[index].load(Relaxed);
+        let least = (0..self.loads.len()).min_by_key(|index| load(*index)).unwrap_or(self.index);
+        if load(least) >= load(self.index) {
+            return self.serve(stream, peer, route, permit);
+        }
+        let accepted = match stream.into_std() {
+            Ok(stream) => Accepted { stream, peer, route, permit },
+            Err(error) => return tracing::warn!(%error, "a connection was lost between threads"),
+        };
+        if let Err(back) = self.hand[least].try_send(accepted) {
+            self.serve_handed(back.into_inner());
+        }
+    }
+
+    fn serve_handed(&self, accepted: Accepted) {
+        match TcpStream::from_std(accepted.stream) {
+            Ok(stream) => self.serve(stream, accepted.peer, accepted.route, accepted.permit),
+            Err(error) => tracing::warn!(%error, "a connection was lost between threads"),
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
+        self.counters.connection();
+        self.ledger.arrived(Instant::now());
+        let load = Load::new(self.loads.clone(), self.index);
+        let entry = self.ledger.connection();
+        let swept = self.sweeper.open();
+        let service = self.services[route].clone();
+        let client = Arc::new(Client {
+            hop: Hop::new(peer.ip(), self.forwarded),
+            activity: swept.activity().clone(),
+            _permit: permit,
+            _load: load,
+        });
+        let head = self.head;
+        self.tasks.spawn_connection(async move {
+            let activity = swept.activity().clone();
+            let answer = service_fn(|request: Request<Incoming>| service.clone().handle(client.clone(), request));
+            if let Err(error) = connection::serve(stream, activity, head, answer).await {
+                tracing::debug!(%peer, %error, "connection ended");
+            }
+            drop((entry, swept));
+        });
+    }
+}
+
+/// Counts a connection as one of a worker's for as long as it lives.
+pub(super) struct Load {
+    loads: Arc<[AtomicUsize]>,
+    index: usize,
+}
+
+impl Load {
+    fn new(loads: Arc<[AtomicUsize]>, index: usize) -> Self {
+        loads[index].fetch_add(1, Relaxed);
+        Self { loads, index }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.loads[self.index].fetch_sub(1, Relaxed);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
