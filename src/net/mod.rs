@@ -8,6 +8,7 @@ pub mod activity;
 pub mod connection;
 pub mod listen;
 pub mod redis;
+pub mod server;
 pub mod socket;
 pub mod sweep;
 pub mod tls;

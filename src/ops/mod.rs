@@ -1,5 +1,169 @@
 //! What the kubelet, load balancers and Prometheus may ask.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/healthz` | 200 while every event loop turns; never asks a dependency |
+//! | `/startupz` | 200 once the first checks have run and the first flags are applied |
+//! | `/readyz`, `/readyz/NAME` | the verdict |
+//! | `/lb-healthz` | 200 while ready and not draining, for load balancers that probe the pod themselves |
+//! | `/metrics` | OpenMetrics |
+//! | `/drain` | drains, and answers when drained |
 
+pub mod readyz;
 pub mod settings;
 
 pub use settings::Settings;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::json;
+use subtle::ConstantTimeEq as _;
+
+use crate::lifecycle::driver::Lifecycle;
+use crate::lifecycle::machine::{Outcome, Phase};
+use crate::lifecycle::threads::Pulse;
+use crate::net::server::Peer;
+use crate::readiness::Board;
+use crate::secret::Secret;
+use crate::telemetry::metrics::{self, Registry};
+
+/// Carries `ops.drain_token`; a `preStop.httpGet` hook sends it with `httpHeaders`.
+pub const DRAIN_TOKEN: HeaderName = HeaderName::from_static("tidegate-drain-token");
+
+/// The ops routes. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// What the ops routes read.
+pub struct Parts {
+    /// The phase, and the way to drain.
+    pub lifecycle: Lifecycle,
+    /// Whether the event loops turn.
+    pub pulse: Pulse,
+    /// The verdict.
+    pub board: Board,
+    /// Everything measured.
+    pub registry: Registry,
+    /// `ops.drain_token`.
+    pub drain_token: Option<Secret>,
+}
+
+impl Api {
+    /// Serves these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Answers one request.
+    ///
+    /// # Cancellation
+    /// A caller of `/drain` that goes away does not stop the drain.
+    pub async fn handle<B>(self, peer: Peer, request: Request<B>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let drains = path == "/drain";
+        match *request.method() {
+            Method::GET | Method::HEAD => {}
+            Method::POST if drains => {}
+            _ => return not_allowed(if drains { "GET, HEAD, POST" } else { "GET, HEAD" }),
+        }
+        match path {
+            "/healthz" => self.healthz(),
+            "/startupz" => self.startupz(),
+            "/lb-healthz" => self.lb_healthz(),
+            "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&self.0.registry)),
+            "/drain" if request.method() == Method::HEAD => not_allowed("GET, POST"),
+            "/drain" => self.drain(peer, request.headers()).await,
+            _ if path == "/readyz" || path.starts_with("/readyz/") => {
+                let now = tokio::time::Instant::now();
+                let readyz::Answer { status, content_type, body } =
+                    readyz::answer(path, request.uri().query(), &self.0.board, now);
+                answer(status, content_type, body)
+            }
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "no such path; there are: /healthz /startupz /readyz /lb-healthz /metrics /drain",
+            ),
+        }
+    }
+
+    fn healthz(&self) -> Response<Full<Bytes>> {
+        match self.0.pulse.stuck(Instant::now()) {
+            None => text(StatusCode::OK, "ok"),
+            Some(name) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("event loop {name} is stuck")),
+        }
+    }
+
+    fn startupz(&self) -> Response<Full<Bytes>> {
+        match self.0.lifecycle.phase() {
+            Phase::Starting => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the first round of checks and flags")
+            }
+            _ => text(StatusCode::OK, "ok"),
+        }
+    }
+
+    fn lb_healthz(&self) -> Response<Full<Bytes>> {
+        let phase = self.0.lifecycle.phase();
+        if phase.is_draining() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, &format!("draining: {}", phase.as_str()));
+        }
+        let (ready, body) = self.0.board.snapshot().answer(tokio::time::Instant::now());
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        answer(status, "application/json", body)
+    }
+
+    /// Fails closed: without a token set, only this pod may drain itself.
+    async fn drain(&self, peer: Peer, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        if !peer.is_local() && !self.is_token(headers.get(DRAIN_TOKEN)) {
+            tracing::warn!(?peer, "refused to drain: neither from loopback nor with the token");
+            return text(
+                StatusCode::FORBIDDEN,
+                "draining is for callers on loopback or with ops.drain_token in Tidegate-Drain-Token",
+            );
+        }
+        tracing::info!(?peer, "drain requested");
+        let began = Instant::now();
+        let outcome = self.0.lifecycle.drain().await;
+        let body = json!({
+            "status": "drained",
+            "outcome": outcome.as_str(),
+            "took_ms": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        // A hook's failure would only hurry the kubelet; what was cut is said in the body, the log and the metrics.
+        let status = if outcome == Outcome::Aborted { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        answer(status, "application/json", format!("{body}\n"))
+    }
+
+    fn is_token(&self, given: Option<&HeaderValue>) -> bool {
+        match (&self.0.drain_token, given) {
+            (Some(token), Some(given)) if !token.expose().is_empty() => {
+                given.as_bytes().ct_eq(token.expose().as_bytes()).into()
+            }
+            _ => false,
+        }
+    }
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    answer(status, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &format!("use one of {methods}"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

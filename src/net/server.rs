@@ -1,0 +1,176 @@
+//! The small server behind the ops and local listeners: the same connections as the proxy's, with whole answers.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::activity::{Activity, now_ms};
+use super::connection::{self, Head};
+use super::listen::Acceptor;
+use super::sweep::{Limits, Shed, Sweeper};
+use crate::lifecycle::machine::Phase;
+use crate::lifecycle::tasks::{OnEnd, Tasks};
+
+/// Connections of one server; beyond, they wait in the kernel's queue.
+const CONNECTIONS: usize = 1024;
+/// Bounds on a request's head.
+const HEAD: Head = Head { bytes: 16 * 1024, fields: 100 };
+/// Heads, bodies and answers may stall this long.
+const STALL: Duration = Duration::from_secs(10);
+/// Idle connections live this long: SDKs and probes keep theirs.
+const IDLE: Duration = Duration::from_secs(620);
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Over TCP, from this address.
+    Tcp(SocketAddr),
+    /// Over the unix socket, which only its owner can open.
+    Unix,
+}
+
+impl Peer {
+    /// Whether the caller is on this machine (in this pod).
+    pub fn is_local(self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix => true,
+        }
+    }
+}
+
+/// Serves any number of listeners on the calling thread's event loop. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    sweeper: Sweeper,
+    permits: Arc<Semaphore>,
+    tasks: Tasks,
+}
+
+impl Server {
+    /// A server whose connections are swept by a task of its own.
+    pub fn new(tasks: &Tasks, phase: watch::Receiver<Phase>) -> Self {
+        let stall = STALL.as_millis() as u64;
+        let limits = Limits {
+            head: stall,
+            idle: IDLE.as_millis() as u64,
+            body: stall,
+            send: stall,
+            answer: None,
+            shed: Shed::No,
+        };
+        let sweeper = Sweeper::new(limits);
+        tasks.spawn("sweeper", OnEnd::MustLive, sweeper.clone().run(phase));
+        Self { sweeper, permits: Arc::new(Semaphore::new(CONNECTIONS)), tasks: tasks.clone() }
+    }
+
+    /// Answers what comes to a TCP listener, for as long as the tasks live.
+    pub fn tcp<H, F>(&self, mut acceptor: Acceptor<TcpListener>, answer: H)
+    where
+        H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Full<Bytes>>> + Send,
+    {
+        let server = self.clone();
+        self.tasks.spawn("accept loop", OnEnd::MustLive, async move {
+            while let Ok(permit) = server.permits.clone().acquire_owned().await {
+                let (stream, peer) = acceptor.accept().await;
+                server.serve(stream, Peer::Tcp(peer), permit, answer.clone());
+            }
+        });
+    }
+
+    /// Answers what comes to a unix listener, for as long as the tasks live.
+    pub fn unix<H, F>(&self, mut acceptor: Acceptor<UnixListener>, answer: H)
+    where
+        H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Full<Bytes>>> + Send,
+    {
+        let server = self.clone();
+        self.tasks.spawn("accept loop", OnEnd::MustLive, async move {
+            while let Ok(permit) = server.permits.clone().acquire_owned().await {
+                let stream = acceptor.accept().await;
+                server.serve(stream, Peer::Unix, permit, answer.clone());
+            }
+        });
+    }
+
+    fn serve<I, H, F>(&self, io: I, peer: Peer, permit: OwnedSemaphorePermit, answer: H)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<Full<Bytes>>> + Send,
+    {
+        let swept = self.sweeper.open();
+        self.tasks.spawn_connection(async move {
+            let activity = swept.activity().clone();
+            let service = service_fn(|request| {
+                let under_way = UnderWay::begin(activity.clone());
+                let answer = answer(peer, request);
+                async move {
+                    let response = answer.await;
+                    under_way.0.answer();
+                    Ok::<_, Infallible>(response.map(|body| Delivery { body, _under_way: under_way }))
+                }
+            });
+            if let Err(error) = connection::serve(io, activity.clone(), HEAD, service).await {
+                tracing::debug!(?peer, %error, "connection ended");
+            }
+            drop((swept, permit));
+        });
+    }
+}
+
+/// A request under way on a connection, until its answer has ended.
+struct UnderWay(Arc<Activity>);
+
+impl UnderWay {
+    fn begin(activity: Arc<Activity>) -> Self {
+        activity.begin(now_ms());
+        Self(activity)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.end(now_ms());
+    }
+}
+
+/// An answer's body, with the request that it ends.
+struct Delivery {
+    body: Full<Bytes>,
+    _under_way: UnderWay,
+}
+
+impl Body for Delivery {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
