@@ -1,0 +1,49 @@
+//! `drain`: how traffic is led away.
+
+use std::time::Duration;
+
+use super::super::reader::Section;
+use super::super::values::{choice, duration, show_duration};
+use crate::lifecycle::drain::{Readiness, Settings};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn settings(section: &mut Section<'_>) -> Settings {
+    let default = Settings::default();
+    let delay = section.or(
+        "delay",
+        &duration(Duration::ZERO..=HOUR),
+        default.delay,
+        "How long traffic is served as ever after the drain began, while endpoints are taken out elsewhere.",
+    );
+    let quiet = section.or(
+        "quiet",
+        &duration(Duration::ZERO..=HOUR),
+        default.quiet,
+        "How long no new connection may have come before nothing in flight counts as drained.",
+    );
+    let deadline = section.or(
+        "deadline",
+        &duration(Duration::from_millis(1)..=DAY),
+        default.deadline,
+        "From the start of the drain to its end, whatever is in flight. Longer than `delay` and `quiet` together.",
+    );
+    let readiness = section.or(
+        "readiness",
+        &choice(&[("keep", Readiness::Keep), ("fail", Readiness::Fail)]),
+        default.readiness,
+        "What `/readyz` says during the delay: the verdict as ever, or 503 at once.",
+    );
+    // The ranges above keep the sum far from overflow.
+    let least = delay + quiet;
+    if section.sound(&["delay", "quiet", "deadline"]) && deadline <= least {
+        section.problem(
+            "deadline",
+            Some(show_duration(deadline)),
+            format!("not longer than delay and quiet together ({})", show_duration(least)),
+            format!("write more than {}, or shorten drain.delay", show_duration(least)),
+        );
+    }
+    Settings { delay, quiet, deadline, readiness }
+}
