@@ -34,6 +34,24 @@ pub struct Check {
     pub max_staleness: Duration,
 }
 
+impl Check {
+    /// A check of which nothing but name and kind is said: the defaults named above.
+    pub fn new(name: impl Into<String>, kind: Kind) -> Self {
+        let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(1));
+        Self {
+            name: name.into(),
+            shared: matches!(kind, Kind::Postgres { .. } | Kind::Redis { .. }),
+            kind,
+            class: Class::default(),
+            interval,
+            timeout,
+            rise: 1,
+            fall: 3,
+            max_staleness: interval * 3 + timeout,
+        }
+    }
+}
+
 /// What a failing check means for the verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Class {

@@ -1,0 +1,323 @@
+//! The latest result of every check and condition, with the answer to `/readyz` rendered. Knows neither how a check
+//! is made nor what a condition stands for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::readiness::settings::{Class, Settings};
+use crate::readiness::verdict::{Health, Line, Standing, State, Thresholds, Verdict, one_line};
+
+/// The board. Clones are the same board.
+#[derive(Debug, Clone)]
+pub struct Board {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    first_round_done: watch::Sender<bool>,
+}
+
+/// Everything known at one moment. Never changes; a later result makes another snapshot.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    conditions: Vec<ConditionEntry>,
+    checks: Vec<CheckEntry>,
+    ready: bool,
+    body: Bytes,
+    /// From the first instant after this on, a result is too old and `ready` and `body` are no longer true.
+    fresh_until: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct CheckEntry {
+    name: Arc<str>,
+    class: Class,
+    thresholds: Thresholds,
+    max_staleness: Duration,
+    health: Health,
+}
+
+#[derive(Debug, Clone)]
+struct ConditionEntry {
+    name: Arc<str>,
+    class: Class,
+    /// Why it does not hold; `None` when it does.
+    reason: Option<Arc<str>>,
+}
+
+impl Board {
+    /// All checks pending: not ready, unless there are none.
+    pub fn new(settings: &Settings) -> Self {
+        let checks = settings.checks.iter().map(|check| CheckEntry {
+            name: check.name.as_str().into(),
+            class: check.class,
+            thresholds: Thresholds { rise: check.rise, fall: check.fall },
+            max_staleness: check.max_staleness,
+            health: Health::pending(),
+        });
+        let empty = Snapshot {
+            conditions: Vec::new(),
+            checks: checks.collect(),
+            ready: false,
+            body: Bytes::new(),
+            fresh_until: None,
+        };
+        let snapshot = empty.rendered(Instant::now());
+        let first_round_done = watch::Sender::new(snapshot.checks.is_empty());
+        Self { inner: Arc::new(Inner { snapshot: watch::Sender::new(Arc::new(snapshot)), first_round_done }) }
+    }
+
+    /// What is known now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.inner.snapshot.borrow().clone()
+    }
+
+    /// Told of every new snapshot. That results grow too old is no event: ask the snapshot with the time of asking.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.inner.snapshot.subscribe()
+    }
+
+    /// Turns true, for good, when every check has had its first result, good or bad.
+    pub fn first_round_done(&self) -> watch::Receiver<bool> {
+        self.inner.first_round_done.subscribe()
+    }
+
+    /// Adds something other than a check that readiness depends on. It fails for `reason` until somebody says that
+    /// it holds. Its name may be excluded and asked for as a check's.
+    pub fn condition(&self, name: &str, class: Class, reason: &str) -> Condition {
+        let mut index = 0;
+        self.change(Instant::now(), |snapshot| {
+            index = snapshot.conditions.len();
+            snapshot.conditions.push(ConditionEntry {
+                name: name.into(),
+                class,
+                reason: Some(one_line(reason).into()),
+            });
+        });
+        Condition { board: self.clone(), index }
+    }
+
+    /// One writer per check, in the order of the settings.
+    pub(super) fn reporters(&self) -> impl Iterator<Item = Reporter> {
+        (0..self.snapshot().checks.len()).map(|index| Reporter { board: self.clone(), index })
+    }
+
+    fn change(&self, now: Instant, edit: impl FnOnce(&mut Snapshot)) {
+        self.inner.snapshot.send_modify(|current| {
+            let mut next = Snapshot::clone(current);
+            edit(&mut next);
+            *current = Arc::new(next.rendered(now));
+        });
+    }
+}
+
+/// The one writer of a check's results.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    board: Board,
+    index: usize,
+}
+
+/// A check that turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Transition {
+    pub(super) from: State,
+    pub(super) to: State,
+}
+
+impl Reporter {
+    /// Takes one result in; says so when it turned the check.
+    pub(super) fn report(&self, result: Result<(), &str>, now: Instant) -> Option<Transition> {
+        let mut transition = None;
+        self.board.change(now, |snapshot| {
+            let entry = &mut snapshot.checks[self.index];
+            let health = entry.health.after(result, entry.thresholds, now);
+            let turned = Transition { from: entry.health.state(), to: health.state() };
+            transition = (turned.from != turned.to).then_some(turned);
+            entry.health = health;
+        });
+        if self.board.snapshot().checks.iter().all(|check| check.health.finished().is_some()) {
+            self.board.inner.first_round_done.send_if_modified(|done| !std::mem::replace(done, true));
+        }
+        transition
+    }
+}
+
+/// The one writer of a condition. When it is dropped, the condition fails: nobody is left who could say otherwise.
+#[derive(Debug)]
+pub struct Condition {
+    board: Board,
+    index: usize,
+}
+
+impl Condition {
+    /// It holds.
+    pub fn hold(&self) {
+        self.set(None);
+    }
+
+    /// It does not, and why: a short text without credentials, which everybody may read.
+    pub fn fail(&self, reason: &str) {
+        self.set(Some(reason));
+    }
+
+    fn set(&self, reason: Option<&str>) {
+        self.board.change(Instant::now(), |snapshot| {
+            snapshot.conditions[self.index].reason = reason.map(|reason| one_line(reason).into());
+        });
+    }
+}
+
+impl Drop for Condition {
+    fn drop(&mut self) {
+        self.fail("its owner has stopped");
+    }
+}
+
+impl Snapshot {
+    /// Whether we are ready at `now`, and the body that says so. Costs a comparison, unless a result is too old.
+    pub fn answer(&self, now: Instant) -> (bool, Bytes) {
+        if self.fresh_until.is_none_or(|until| now <= until) {
+            return (self.ready, self.body.clone());
+        }
+        let verdict = self.verdict(now, |_| false);
+        (verdict.ready(), verdict.body(None))
+    }
+
+    /// What is said at `now` about each check and condition, leaving out those whose name is `excluded`.
+    pub fn verdict(&self, now: Instant, mut excluded: impl FnMut(&str) -> bool) -> Verdict {
+        let conditions = self.conditions.iter().map(|condition| {
+            let standing = condition.reason.clone().map_or(Standing::Ok, Standing::Failed);
+            Line { name: condition.name.clone(), class: condition.class, listed: false, standing }
+        });
+        let checks = self.checks.iter().map(|check| {
+            let standing = check.health.standing(check.max_staleness, now);
+            Line { name: check.name.clone(), class: check.class, listed: true, standing }
+        });
+        let mut lines: Vec<Line> = conditions.chain(checks).collect();
+        for line in &mut lines {
+            if excluded(&line.name) {
+                line.standing = Standing::Excluded;
+            }
+        }
+        Verdict { lines }
+    }
+
+    /// What is said at `now` about one check or condition; `None` when there is none of that name.
+    pub fn line(&self, name: &str, now: Instant) -> Option<Line> {
+        self.verdict(now, |_| false).lines.into_iter().find(|line| &*line.name == name)
+    }
+
+    fn rendered(mut self, now: Instant) -> Self {
+        let verdict = self.verdict(now, |_| false);
+        self.ready = verdict.ready();
+        self.body = verdict.body(None);
+        // One that is too old already keeps this in the past: its age is told anew at each reading.
+        let ends = self.checks.iter().filter_map(|check| check.health.finished()?.checked_add(check.max_staleness));
+        self.fresh_until = ends.min();
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::readiness::settings::{Check, Kind};
+
+    const STALE: Duration = Duration::from_secs(16);
+
+    fn board(names: &[&str]) -> (Board, Vec<Reporter>) {
+        let checks = names.iter().map(|name| Check::new(*name, Kind::Tcp { address: "127.0.0.1:1".to_owned() }));
+        let board = Board::new(&Settings { checks: checks.collect() });
+        let reporters = board.reporters().collect();
+        (board, reporters)
+    }
+
+    fn body(board: &Board, now: Instant) -> String {
+        let (ready, body) = board.snapshot().answer(now);
+        format!("{ready} {}", String::from_utf8_lossy(&body))
+    }
+
+    #[test]
+    fn nothing_is_ready_before_every_check_said_so() {
+        let (board, reporters) = board(&["db", "redis"]);
+        let now = Instant::now();
+        let done = board.first_round_done();
+        let pending = "db: no result yet; redis: no result yet";
+        assert_eq!(
+            body(&board, now),
+            format!(
+                r#"false {{"status":"not ready","error":"{pending}","checks":{{"db":"pending","redis":"pending"}}}}"#
+            )
+        );
+        let turned = reporters[0].report(Ok(()), now);
+        assert_eq!(turned, Some(Transition { from: State::Pending, to: State::Ok }));
+        assert!(!board.snapshot().answer(now).0 && !*done.borrow());
+        reporters[1].report(Err("connection refused"), now);
+        assert!(!board.snapshot().answer(now).0 && *done.borrow(), "a first failure completes the round, too");
+        reporters[1].report(Ok(()), now);
+        assert_eq!(reporters[1].report(Ok(()), now), None);
+        assert_eq!(body(&board, now), r#"true {"status":"ready","checks":{"db":"ok","redis":"ok"}}"#);
+    }
+
+    #[test]
+    fn a_board_without_checks_is_ready_at_once() {
+        let (board, _) = board(&[]);
+        assert!(board.snapshot().answer(Instant::now()).0 && *board.first_round_done().borrow());
+    }
+
+    #[test]
+    fn a_result_that_nobody_renews_is_not_ready_when_read() {
+        let (board, reporters) = board(&["db", "redis"]);
+        let start = Instant::now();
+        reporters[0].report(Ok(()), start);
+        reporters[1].report(Ok(()), start);
+        assert!(board.snapshot().answer(start + STALE).0);
+        let later = start + STALE + Duration::from_secs(1);
+        let stale = r#"false {"status":"not ready","error":"db: stale, no result for 17s; redis: stale, no result for 17s","checks":{"db":"stale","redis":"stale"}}"#;
+        assert_eq!(body(&board, later), stale);
+        drop(reporters.into_iter().next());
+        assert_eq!(body(&board, later), stale, "a dropped writer changes nothing");
+    }
+
+    #[test]
+    fn one_stale_check_is_told_though_others_are_renewed() {
+        let (board, reporters) = board(&["db", "redis"]);
+        let start = Instant::now();
+        reporters[0].report(Ok(()), start);
+        let later = start + STALE + Duration::from_secs(1);
+        reporters[1].report(Ok(()), later);
+        for (at, age) in [(later, 17), (later + Duration::from_secs(5), 22)] {
+            assert_eq!(
+                body(&board, at),
+                format!(
+                    r#"false {{"status":"not ready","error":"db: stale, no result for {age}s","checks":{{"db":"stale","redis":"ok"}}}}"#
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_condition_fails_until_it_holds_and_again_when_its_owner_is_gone() {
+        let (board, _) = board(&[]);
+        let now = Instant::now();
+        let lifecycle = board.condition("lifecycle", Class::Critical, "not started");
+        assert_eq!(body(&board, now), r#"false {"status":"not ready","error":"lifecycle: not started","checks":{}}"#);
+        lifecycle.hold();
+        assert_eq!(body(&board, now), r#"true {"status":"ready","checks":{}}"#);
+        lifecycle.fail("shutting\n down");
+        assert_eq!(
+            board.snapshot().line("lifecycle", now).map(|l| l.standing.to_string()),
+            Some("shutting down".into())
+        );
+        lifecycle.hold();
+        drop(lifecycle);
+        assert!(!board.snapshot().answer(now).0);
+    }
+}
