@@ -1,5 +1,18 @@
 //! Feature flags: model, compilation, evaluation, layers and the sources that feed them.
 
+pub mod compile;
+pub mod context;
+pub mod contract;
+pub mod evaluate;
+mod hash;
+mod layers;
+pub mod metrics;
+pub mod model;
 pub mod settings;
+pub mod sources;
+pub mod status;
+pub mod store;
+mod targeting;
 
 pub use settings::Settings;
+pub use status::Status;

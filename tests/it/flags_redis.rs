@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Flags in Redis: what writers and readers agree on, and what happens when Redis does not keep its side.
+
+mod cli;
+mod contract;
+mod faults;
+mod following;
+mod kept;

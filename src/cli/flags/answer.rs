@@ -1,0 +1,73 @@
+//! What a command says: rows and values for people and programs, and failures with their exit code.
+
+use std::time::SystemTime;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde_json::Value;
+
+use super::Output;
+use crate::cli::{EXIT_FAILED, EXIT_TRY_AGAIN, EXIT_UNAVAILABLE, EXIT_USAGE};
+use crate::net::redis::Error;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For the shell.
+    pub code: u8,
+    /// For standard error, with the remedy.
+    pub text: String,
+}
+
+impl Failure {
+    /// What was asked for is false or failed.
+    pub(super) fn failed(text: impl Into<String>) -> Self {
+        Self { code: EXIT_FAILED, text: text.into() }
+    }
+
+    /// What was asked for makes no sense.
+    pub(super) fn usage(text: impl Into<String>) -> Self {
+        Self { code: EXIT_USAGE, text: text.into() }
+    }
+
+    /// It may go well in a moment.
+    pub(super) fn try_again(text: impl Into<String>) -> Self {
+        Self { code: EXIT_TRY_AGAIN, text: text.into() }
+    }
+
+    /// Redis is away, or too slow.
+    pub(super) fn redis(error: &Error) -> Self {
+        match error {
+            Error::Timeout(_) => Self::try_again(format!("{error}; try again")),
+            Error::Url(_) => Self::usage(error.to_string()),
+            Error::Refused(_) => {
+                Self { code: EXIT_UNAVAILABLE, text: format!("redis is not available: {error}; check redis.url") }
+            }
+        }
+    }
+}
+
+/// `value` as asked for; `table` makes the form for people.
+pub(super) fn say(value: &Value, output: Output, table: impl FnOnce() -> String) -> Result<String, Failure> {
+    match output {
+        Output::Table => Ok(table()),
+        Output::Json => Ok(format!("{value:#}\n")),
+        Output::Yaml => serde_saphyr::to_string(value).map_err(|e| Failure::failed(format!("not YAML: {e}"))),
+    }
+}
+
+/// Rows under a header.
+pub(super) fn rows<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    let lines = table.to_string();
+    lines.lines().map(|line| format!("{}\n", line.trim())).collect()
+}
+
+/// A moment, to the second, UTC; empty when it is not known.
+pub(super) fn moment(at: Option<SystemTime>) -> String {
+    at.map(|at| humantime::format_rfc3339_seconds(at).to_string()).unwrap_or_default()
+}

@@ -1,0 +1,183 @@
+//! Looking at flags: `ls`, `get`, `log`.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::answer::{moment, rows, say};
+use super::{Failure, Output, Scope};
+use crate::flags::compile;
+use crate::flags::contract::{Lost, Unreadable, entries, last_writes, one, read};
+use crate::flags::model::{Evaluators, Flag};
+
+/// Characters of a definition that a line of the log shows.
+const SHOWN: usize = 60;
+
+/// Every flag of the scope. One that does not validate is listed with what is wrong: the sidecars refuse the scope
+/// because of it.
+pub(super) async fn list(scope: &mut Scope, output: Output) -> Result<String, Failure> {
+    let remote = match read(&mut scope.connection, &scope.keys).await {
+        Ok(remote) => remote,
+        Err(Unreadable::Absent) => return say(&json!([]), output, || empty(&scope.keys.scope)),
+        Err(Unreadable::Malformed(why)) => return Err(Failure::failed(format!("the scope cannot be read: {why}"))),
+        Err(Unreadable::Redis(error)) => return Err(scope.failed(&error)),
+    };
+    let last = last_writes(&mut scope.connection, &scope.keys).await.map_err(|e| scope.failed(&e))?;
+    let last: HashMap<String, Lost> = last.into_iter().collect();
+    let evaluators = evaluators(remote.evaluators.as_deref())?;
+    let mut flags = remote.flags;
+    flags.sort();
+    let described: Vec<Described> =
+        flags.iter().map(|(key, definition)| Described::new(key, definition, &evaluators, last.get(key))).collect();
+    if described.is_empty() {
+        return say(&json!([]), output, || empty(&scope.keys.scope));
+    }
+    let value = described.iter().map(Described::json).collect();
+    say(&value, output, || {
+        let header = ["KEY", "STATE", "DEFAULT", "VARIANTS", "TARGETING", "REV", "WRITTEN", "BY"];
+        rows(header, described.iter().map(Described::row))
+    })
+}
+
+/// One definition, as it was written.
+pub(super) async fn get(scope: &mut Scope, key: &str, output: Output) -> Result<String, Failure> {
+    let found = one(&mut scope.connection, &scope.keys, key).await.map_err(|e| scope.failed(&e))?;
+    let Some(definition) = found.definition else { return Err(unknown(scope, key)) };
+    match output {
+        // A definition is JSON for people too, and passing it through a value would rewrite its numbers.
+        Output::Table | Output::Json => Ok(definition + "\n"),
+        Output::Yaml => {
+            let value: Value = serde_json::from_str(&definition)
+                .map_err(|e| Failure::failed(format!("the definition is not JSON: {e}; read it with --output json")))?;
+            say(&value, output, String::new)
+        }
+    }
+}
+
+/// The audit log, newest first.
+pub(super) async fn log(
+    scope: &mut Scope,
+    key: Option<&str>,
+    number: usize,
+    output: Output,
+) -> Result<String, Failure> {
+    let log = entries(&mut scope.connection, &scope.keys, key, number).await.map_err(|e| scope.failed(&e))?;
+    let value = log
+        .iter()
+        .map(|entry| {
+            json!({
+                "rev": entry.rev, "at": moment(entry.at), "actor": entry.actor, "op": entry.op, "key": entry.key,
+                "before": definition(&entry.before), "after": definition(&entry.after), "note": entry.note,
+            })
+        })
+        .collect();
+    say(&value, output, || {
+        if log.is_empty() {
+            return "no entries\n".to_owned();
+        }
+        let row = |entry: &crate::flags::contract::Entry| {
+            let after = if entry.after.is_empty() { &entry.before } else { &entry.after };
+            [
+                entry.rev.to_string(),
+                moment(entry.at),
+                entry.actor.clone(),
+                entry.op.clone(),
+                entry.key.clone(),
+                entry.note.clone(),
+                cut(after),
+            ]
+        };
+        rows(["REV", "AT", "BY", "OP", "KEY", "NOTE", "DEFINITION"], log.iter().map(row))
+    })
+}
+
+/// The scope's shared rules, which a definition is checked with.
+pub(super) fn evaluators(json: Option<&str>) -> Result<Evaluators, Failure> {
+    let Some(json) = json else { return Ok(Evaluators::default()) };
+    compile::evaluators(json).map_err(|e| Failure::failed(format!("the scope's evaluators do not validate: {e}")))
+}
+
+/// There is no such flag.
+pub(super) fn unknown(scope: &Scope, key: &str) -> Failure {
+    let scope = &scope.keys.scope;
+    Failure::failed(format!(
+        "there is no flag {key:?} in scope {scope}; `tidegate flags ls --scope {scope}` lists them"
+    ))
+}
+
+/// A flag, or why it is none.
+struct Described<'a> {
+    key: &'a str,
+    flag: Result<Flag, String>,
+    last: Option<&'a Lost>,
+}
+
+impl<'a> Described<'a> {
+    fn new(key: &'a str, definition: &str, evaluators: &Evaluators, last: Option<&'a Lost>) -> Self {
+        let flag = compile::flag(key, definition, evaluators).map_err(|e| e.to_string().replace('\n', "; "));
+        Self { key, flag, last }
+    }
+
+    fn row(&self) -> [String; 8] {
+        let (state, default, variants, targeting) = match &self.flag {
+            Ok(flag) => (
+                state(flag).to_owned(),
+                flag.default_variant().map_or("-", |variant| variant.name()).to_owned(),
+                flag.variants()
+                    .iter()
+                    .map(|v| format!("{}={}", v.name(), cut(v.value_json())))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+                if flag.targeted() { "yes" } else { "no" }.to_owned(),
+            ),
+            Err(why) => ("INVALID".to_owned(), String::new(), why.clone(), String::new()),
+        };
+        let (rev, at, by) = match self.last {
+            Some(last) => (last.rev.to_string(), moment(last.at), last.actor.clone()),
+            None => Default::default(),
+        };
+        [self.key.to_owned(), state, default, variants, targeting, rev, at, by]
+    }
+
+    fn json(&self) -> Value {
+        let mut value = match &self.flag {
+            Ok(flag) => json!({
+                "state": state(flag),
+                "default": flag.default_variant().map(|variant| variant.name()),
+                "variants": flag.variants().iter().map(|v| (v.name().to_owned(), definition(v.value_json()))).collect::<serde_json::Map<_, _>>(),
+                "targeting": flag.targeted(),
+            }),
+            Err(why) => json!({ "state": "INVALID", "error": why }),
+        };
+        value["key"] = self.key.into();
+        if let Some(last) = self.last {
+            value["rev"] = last.rev.into();
+            value["at"] = moment(last.at).into();
+            value["actor"] = last.actor.clone().into();
+        }
+        value
+    }
+}
+
+fn state(flag: &Flag) -> &'static str {
+    if flag.enabled() { "ENABLED" } else { "DISABLED" }
+}
+
+/// A JSON text as a value: null when there is none, a string when it is none.
+fn definition(text: &str) -> Value {
+    if text.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
+fn empty(scope: &str) -> String {
+    format!("scope {scope} has no flags\n")
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,253 @@
+//! One evaluation: a flag of the snapshot, its rule over the context, and the variant or error that comes of it. Pure:
+//! the time is an argument.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::context::Context;
+use super::model::{Kind, Variant};
+use super::store::{Entry, Snapshot};
+use super::targeting::{Halt, Root, Scope, Val, variant_name};
+
+/// Why a flag has the value it has (OpenFeature specification, Types, Resolution Reason).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It has no targeting.
+    Static,
+    /// Its targeting decided nothing.
+    Default,
+    /// Its targeting decided.
+    TargetingMatch,
+    /// It is switched off; the application's own default holds.
+    Disabled,
+    /// Its source has not confirmed it of late.
+    Stale,
+}
+
+impl Reason {
+    /// The reason by its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Static => "STATIC",
+            Reason::Default => "DEFAULT",
+            Reason::TargetingMatch => "TARGETING_MATCH",
+            Reason::Disabled => "DISABLED",
+            Reason::Stale => "STALE",
+        }
+    }
+}
+
+/// What kind of error an evaluation ended in (OpenFeature specification, Types, Error Code).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// No flag has this key.
+    FlagNotFound,
+    /// The request or the rule could not be read or applied.
+    ParseError,
+    /// The flag is of another type than asked for.
+    TypeMismatch,
+    /// The context is no object.
+    InvalidContext,
+    /// Anything else.
+    General,
+}
+
+impl ErrorCode {
+    /// The code by its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorCode::FlagNotFound => "FLAG_NOT_FOUND",
+            ErrorCode::ParseError => "PARSE_ERROR",
+            ErrorCode::TypeMismatch => "TYPE_MISMATCH",
+            ErrorCode::InvalidContext => "INVALID_CONTEXT",
+            ErrorCode::General => "GENERAL",
+        }
+    }
+}
+
+/// An evaluation that gave no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{details}")]
+pub struct Failure {
+    /// The kind of error.
+    pub code: ErrorCode,
+    /// What is wrong, for people.
+    pub details: String,
+}
+
+/// What an evaluation gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Resolution<'s> {
+    /// The flag, its layer and metadata.
+    pub entry: &'s Entry,
+    /// The variant, and with it the value; `None` leaves the application its own default.
+    pub variant: Option<&'s Variant>,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Resolution<'_> {
+    /// The value of a boolean flag; `false` where the application's own default would hold.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TypeMismatch`] for a flag of another type.
+    pub fn boolean(&self) -> Result<bool, Failure> {
+        let kind = self.entry.flag().kind();
+        if kind != Kind::Boolean {
+            let details = format!("flag {:?} is of type {}, not boolean", self.entry.flag().key(), kind.name());
+            return Err(Failure { code: ErrorCode::TypeMismatch, details });
+        }
+        Ok(self.variant.is_some_and(|variant| variant.value_json() == "true"))
+    }
+}
+
+/// Evaluates the flag `key` of `snapshot`.
+///
+/// # Errors
+/// [`Failure`]: no such flag, or a rule that fails or gives what is no variant.
+pub fn evaluate<'s>(
+    snapshot: &'s Snapshot,
+    key: &str,
+    context: &Context<'_>,
+    now: SystemTime,
+) -> Result<Resolution<'s>, Failure> {
+    match snapshot.get(key) {
+        Some(entry) => evaluate_entry(snapshot, entry, context, now),
+        None => Err(Failure { code: ErrorCode::FlagNotFound, details: format!("flag {key:?} does not exist") }),
+    }
+}
+
+/// Evaluates one entry of `snapshot`, as [`evaluate`] does after it has found it.
+///
+/// # Errors
+/// [`Failure`]: a rule that fails or gives what is no variant.
+pub fn evaluate_entry<'s>(
+    snapshot: &'s Snapshot,
+    entry: &'s Entry,
+    context: &Context<'_>,
+    now: SystemTime,
+) -> Result<Resolution<'s>, Failure> {
+    let flag = entry.flag();
+    if !flag.enabled {
+        return Ok(Resolution { entry, variant: None, reason: Reason::Disabled });
+    }
+    let fresh = |reason| if snapshot.stale() { Reason::Stale } else { reason };
+    let Some(rule) = &flag.targeting else {
+        return Ok(Resolution { entry, variant: flag.default_variant(), reason: fresh(Reason::Static) });
+    };
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let root = Root::new(context, snapshot.context(), flag.key(), seconds);
+    let val = rule.evaluate(&Scope::new(&root)).map_err(|halt| {
+        let code = match halt {
+            Halt::Budget => ErrorCode::General,
+            Halt::Operands(_) => ErrorCode::ParseError,
+        };
+        Failure { code, details: format!("flag {:?}: {halt}", flag.key()) }
+    })?;
+    if matches!(val, Val::Null | Val::Undefined) {
+        return Ok(Resolution { entry, variant: flag.default_variant(), reason: fresh(Reason::Default) });
+    }
+    let variant = match val.as_str() {
+        Some(name) => flag.variant(name),
+        None => variant_name(&val).and_then(|name| flag.variant(&name)),
+    };
+    match variant {
+        Some(_) => Ok(Resolution { entry, variant, reason: fresh(Reason::TargetingMatch) }),
+        // The result itself stays out of the message: it may be part of the context, and so personal data.
+        None => Err(Failure {
+            code: ErrorCode::General,
+            details: format!("flag {:?}: the targeting rule's result is none of the variants", flag.key()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::compile::{self, Format};
+    use super::super::context::{Base, Value};
+    use super::super::store::Layer;
+    use super::*;
+
+    fn snapshot(stale: bool) -> Snapshot {
+        let text = r#"{"flags":{
+            "static":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on"},
+            "empty":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","targeting":{}},
+            "off":{"state":"DISABLED","variants":{"on":true},"defaultVariant":"on","targeting":{"if":[true,"on"]}},
+            "code":{"state":"ENABLED","variants":{"on":true}},
+            "fallen":{"state":"ENABLED","variants":{"on":true},"targeting":{"if":[false,"on"]}},
+            "plan":{"state":"ENABLED","variants":{"a":"A","b":"B"},"defaultVariant":"a","targeting":{"var":"pick"}},
+            "bool":{"state":"ENABLED","variants":{"true":"yes","false":"no","1":"one","1.5":"x"},"defaultVariant":"true","targeting":{"var":"pick"}},
+            "throws":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","targeting":{"missing_some":[1,{"var":"none"}]}},
+            "env":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":{"if":[{"==":[{"var":"environment"},"production"]},"on"]}},
+            "late":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":{"if":[{">=":[{"var":"$flagd.timestamp"},1000]},"on"]}}
+        }}"#;
+        let set = compile::document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+        let mut base = serde_json::Map::new();
+        base.insert("environment".to_owned(), "production".into());
+        Snapshot::merge(vec![Arc::new(layer)], Arc::new(Base::new(&base)), 7, stale)
+    }
+
+    /// Reason and variant, or error code.
+    fn outcome(snapshot: &Snapshot, key: &str, context: &str) -> (&'static str, Option<String>) {
+        let Ok(Value::Object(attributes)) = serde_json::from_str(context) else { panic!("{context} is no object") };
+        match evaluate(snapshot, key, &Context::new(attributes), UNIX_EPOCH + Duration::from_secs(1000)) {
+            Ok(resolution) => (resolution.reason.name(), resolution.variant.map(|variant| variant.name().to_owned())),
+            Err(failure) => (failure.code.name(), None),
+        }
+    }
+
+    #[test]
+    fn reasons_and_errors_are_as_designed() {
+        let snapshot = snapshot(false);
+        for (key, context, reason, variant) in [
+            ("static", "{}", "STATIC", Some("on")),
+            ("empty", "{}", "STATIC", Some("on")),
+            ("off", "{}", "DISABLED", None),
+            ("code", "{}", "STATIC", None),
+            ("fallen", "{}", "DEFAULT", None),
+            ("plan", r#"{"pick":"b"}"#, "TARGETING_MATCH", Some("b")),
+            ("plan", r#"{"pick":null}"#, "DEFAULT", Some("a")),
+            ("plan", "{}", "DEFAULT", Some("a")),
+            ("plan", r#"{"pick":"c"}"#, "GENERAL", None),
+            ("plan", r#"{"pick":""}"#, "GENERAL", None),
+            ("plan", r#"{"pick":["a"]}"#, "GENERAL", None),
+            ("plan", r#"{"pick":{}}"#, "GENERAL", None),
+            ("bool", r#"{"pick":true}"#, "TARGETING_MATCH", Some("true")),
+            ("bool", r#"{"pick":false}"#, "TARGETING_MATCH", Some("false")),
+            ("bool", r#"{"pick":1.0}"#, "TARGETING_MATCH", Some("1")),
+            ("bool", r#"{"pick":1.5}"#, "TARGETING_MATCH", Some("1.5")),
+            ("bool", r#"{"pick":2}"#, "GENERAL", None),
+            ("throws", "{}", "PARSE_ERROR", None),
+            ("none", "{}", "FLAG_NOT_FOUND", None),
+            ("env", "{}", "TARGETING_MATCH", Some("on")),
+            ("env", r#"{"environment":"test"}"#, "DEFAULT", Some("off")),
+            ("env", r#"{"environment":null}"#, "DEFAULT", Some("off")),
+            ("late", "{}", "TARGETING_MATCH", Some("on")),
+        ] {
+            let expected = (reason, variant.map(str::to_owned));
+            assert_eq!(outcome(&snapshot, key, context), expected, "{key} over {context}");
+        }
+    }
+
+    #[test]
+    fn what_no_source_confirms_is_stale_but_disabled_and_failed_remain_so() {
+        let snapshot = snapshot(true);
+        assert_eq!(outcome(&snapshot, "static", "{}"), ("STALE", Some("on".to_owned())));
+        assert_eq!(outcome(&snapshot, "plan", r#"{"pick":"b"}"#), ("STALE", Some("b".to_owned())));
+        assert_eq!(outcome(&snapshot, "off", "{}"), ("DISABLED", None));
+        assert_eq!(outcome(&snapshot, "plan", r#"{"pick":"c"}"#), ("GENERAL", None));
+    }
+
+    #[test]
+    fn a_failure_does_not_repeat_the_context() {
+        let snapshot = snapshot(false);
+        let Ok(Value::Object(attributes)) = serde_json::from_str(r#"{"pick":"ann@example.com"}"#) else {
+            panic!("sound")
+        };
+        let failure = evaluate(&snapshot, "plan", &Context::new(attributes), UNIX_EPOCH).expect_err("no variant");
+        assert!(!failure.to_string().contains("ann"), "{failure}");
+    }
+}

@@ -1,0 +1,305 @@
+//! Layers by priority: takes what sources report, keeps each layer whole, and is the only writer of the store and of
+//! the status. Knows nothing of where reports come from.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, watch};
+
+use super::context::Base;
+use super::metrics::{self, Metrics};
+use super::settings::OnMissing;
+use super::status::{Source, State, Status};
+use super::store::{Layer, Snapshot, Store};
+
+/// Merging more flags than this would hold the runtime up for longer than a millisecond.
+const INLINE: usize = 1000;
+
+/// Something that a source has to say.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Its place in the order of priority.
+    pub(super) source: usize,
+    pub(super) news: News,
+}
+
+/// What a source has to say.
+#[derive(Debug)]
+pub(super) enum News {
+    /// It has new content; `written` is when, if it knows.
+    Applied { layer: Arc<Layer>, written: Option<SystemTime> },
+    /// It has no answer yet; this is what it said in an earlier life and confirmed at `confirmed`.
+    Recalled { layer: Arc<Layer>, confirmed: SystemTime },
+    /// What it last gave still holds.
+    Confirmed,
+    /// It is out of reach.
+    Unreachable { why: String },
+    /// It answered that it has nothing.
+    Missing { why: String },
+    /// What it has does not validate.
+    Rejected { why: String },
+    /// Its last known good was written, or not.
+    Kept(Result<(), String>),
+}
+
+/// The layers as they are. No IO: [`run`] publishes what it says.
+struct Layers {
+    on_missing: OnMissing,
+    layers: Vec<Option<Arc<Layer>>>,
+    status: Status,
+}
+
+impl Layers {
+    fn new(names: &[Arc<str>], on_missing: OnMissing) -> Self {
+        let source = |name: &Arc<str>| Source {
+            name: name.clone(),
+            state: State::Waiting,
+            revision: None,
+            flags: 0,
+            from_disk: false,
+            confirmed_at: None,
+            disk_error: None,
+        };
+        let sources = names.iter().map(source).collect();
+        let status = Status { ready: false, stale: false, generation: 0, flags: 0, sources };
+        let mut layers = Self { on_missing, layers: vec![None; names.len()], status };
+        layers.conclude();
+        layers
+    }
+
+    /// Takes one report in.
+    fn take(&mut self, report: Report, now: SystemTime) {
+        let (layer, source) = (&mut self.layers[report.source], &mut self.status.sources[report.source]);
+        match report.news {
+            News::Applied { layer: new, .. } => {
+                source.hold(&new, now);
+                source.from_disk = false;
+                source.state = State::Fresh;
+                *layer = Some(new);
+            }
+            News::Recalled { layer: new, confirmed } => {
+                source.hold(&new, confirmed);
+                source.from_disk = true;
+                source.state = State::Stale { why: "no answer since the start".to_owned() };
+                *layer = Some(new);
+            }
+            News::Confirmed => {
+                source.confirmed_at = Some(now);
+                source.from_disk = false;
+                source.state = State::Fresh;
+            }
+            News::Unreachable { why } => source.state = State::Stale { why },
+            News::Missing { why } => source.state = State::Missing { why },
+            News::Rejected { why } => source.state = State::Rejected { why },
+            News::Kept(outcome) => source.disk_error = outcome.err(),
+        }
+    }
+
+    /// Draws the conclusions from all sources together.
+    fn conclude(&mut self) {
+        let settled = |source: &Source| {
+            source.revision.is_some()
+                || match source.state {
+                    State::Waiting => false,
+                    // It has answered: there is nothing. A scope that nobody wrote yet is no reason to wait.
+                    State::Fresh | State::Missing { .. } => true,
+                    State::Stale { .. } | State::Rejected { .. } => self.on_missing == OnMissing::Empty,
+                }
+        };
+        let stale = |source: &Source| match source.state {
+            State::Waiting | State::Fresh => false,
+            State::Missing { .. } => source.revision.is_some(),
+            State::Stale { .. } | State::Rejected { .. } => true,
+        };
+        self.status.ready = self.status.ready || self.status.sources.iter().all(settled);
+        self.status.stale = self.status.sources.iter().any(stale);
+    }
+
+    fn in_force(&self) -> Vec<Arc<Layer>> {
+        self.layers.iter().flatten().cloned().collect()
+    }
+}
+
+impl Source {
+    fn hold(&mut self, layer: &Layer, confirmed: SystemTime) {
+        self.revision = Some(layer.revision);
+        self.flags = layer.set.flags.len();
+        self.confirmed_at = Some(confirmed);
+    }
+}
+
+/// Everything [`run`] writes to.
+pub(super) struct Outputs {
+    pub(super) store: Arc<Store>,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) metrics: Metrics,
+}
+
+/// The status before any report.
+pub(super) fn initial(names: &[Arc<str>], on_missing: OnMissing) -> Status {
+    Layers::new(names, on_missing).status
+}
+
+/// Takes reports for as long as sources live, and publishes.
+///
+/// # Cancellation
+/// Between two reports nothing is lost; a snapshot is published whole or not.
+pub(super) async fn run(
+    names: Vec<Arc<str>>,
+    on_missing: OnMissing,
+    context: Arc<Base>,
+    mut reports: mpsc::Receiver<Report>,
+    outputs: Outputs,
+) {
+    let mut layers = Layers::new(&names, on_missing);
+    let mut published: Option<(Vec<Arc<Layer>>, bool)> = None;
+    let mut batch = Vec::new();
+    loop {
+        let before = layers.status.clone();
+        let mut written = Vec::new();
+        for report in batch.drain(..) {
+            outputs.count(&layers, &report);
+            if let News::Applied { written: Some(at), .. } = report.news {
+                written.push(at);
+            }
+            layers.take(report, SystemTime::now());
+        }
+        layers.conclude();
+        let wanted = (layers.in_force(), layers.status.stale);
+        // Before anything is known an empty snapshot would be an answer: "flag not found" in place of "not ready".
+        if layers.status.ready && !published.as_ref().is_some_and(|now| same(now, &wanted)) {
+            let generation = layers.status.generation + 1;
+            layers.status.flags = outputs.publish(wanted.clone(), context.clone(), generation).await;
+            layers.status.generation = generation;
+            published = Some(wanted);
+        }
+        outputs.tell(&before, &layers.status, &written);
+        if reports.recv_many(&mut batch, 64).await == 0 {
+            return;
+        }
+    }
+}
+
+fn same(a: &(Vec<Arc<Layer>>, bool), b: &(Vec<Arc<Layer>>, bool)) -> bool {
+    a.1 == b.1 && a.0.len() == b.0.len() && a.0.iter().zip(&b.0).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+impl Outputs {
+    /// Merges and publishes; the number of flags in force.
+    async fn publish(&self, (layers, stale): (Vec<Arc<Layer>>, bool), context: Arc<Base>, generation: u64) -> usize {
+        let total: usize = layers.iter().map(|layer| layer.set.flags.len()).sum();
+        let merge = move || Snapshot::merge(layers, context, generation, stale);
+        let snapshot = if total <= INLINE {
+            merge()
+        } else {
+            match tokio::task::spawn_blocking(merge).await {
+                Ok(snapshot) => snapshot,
+                Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+                // The runtime is shutting down: nobody asks any more.
+                Err(_) => return 0,
+            }
+        };
+        let flags = snapshot.len();
+        self.store.publish(snapshot);
+        flags
+    }
+
+    fn count(&self, layers: &Layers, report: &Report) {
+        let source = || metrics::Source { source: layers.status.sources[report.source].name.clone() };
+        match &report.news {
+            News::Rejected { .. } => drop(self.metrics.rejected.get_or_create(&source()).inc()),
+            News::Kept(Err(_)) => drop(self.metrics.disk_failures.get_or_create(&source()).inc()),
+            _ => {}
+        }
+    }
+
+    /// Puts the new status where it is read: log lines for what changed, metrics, the watch.
+    fn tell(&self, before: &Status, after: &Status, written: &[SystemTime]) {
+        let now = SystemTime::now();
+        for at in written {
+            // Two clocks: what seems to arrive before it was written took no time.
+            self.metrics.propagation.observe(now.duration_since(*at).unwrap_or_default().as_secs_f64());
+        }
+        for (before, after) in before.sources.iter().zip(&after.sources) {
+            log(before, after, now);
+            let label = metrics::Source { source: after.name.clone() };
+            self.metrics.up.get_or_create(&label).set(i64::from(after.state == State::Fresh));
+            self.metrics.revision.get_or_create(&label).set(signed(after.revision.unwrap_or(0)));
+            if let Some(since) = after.confirmed_at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+                self.metrics.confirmed.get_or_create(&label).set(signed(since.as_secs()));
+            }
+        }
+        if after.ready && !before.ready {
+            tracing::info!(flags = after.flags, stale = after.stale, "flags are ready");
+        }
+        self.metrics.generation.set(signed(after.generation));
+        self.metrics.stale.set(i64::from(after.stale));
+        self.metrics.flags.set(signed(after.flags as u64));
+        self.status.send_if_modified(|status| {
+            let modified = status != after;
+            if modified {
+                status.clone_from(after);
+            }
+            modified
+        });
+    }
+}
+
+/// One line per transition; a reason that changes is one too.
+fn log(before: &Source, after: &Source, now: SystemTime) {
+    let (source, state) = (&*after.name, after.state.name());
+    if before.disk_error != after.disk_error {
+        match &after.disk_error {
+            Some(error) => tracing::error!(source, error, "last known good flags cannot be written"),
+            None => tracing::info!(source, "last known good flags are written again"),
+        }
+    }
+    if before.state == after.state {
+        if before.revision != after.revision {
+            tracing::debug!(source, revision = after.revision, flags = after.flags, "flags changed");
+        }
+        return;
+    }
+    let (revision, age_s) = (after.revision, after.age(now).map(|age| age.as_secs()));
+    match &after.state {
+        State::Waiting => {}
+        State::Fresh => tracing::info!(source, state, revision, flags = after.flags, "flag source is fresh"),
+        State::Stale { why } => {
+            tracing::warn!(
+                source,
+                state,
+                revision,
+                age_s,
+                error = why,
+                "flag source is out of reach; its last flags stay"
+            );
+        }
+        State::Missing { why } if revision.is_none() => {
+            tracing::info!(source, state, reason = why, "flag source has no flags yet");
+        }
+        State::Missing { why } => {
+            tracing::error!(
+                source,
+                state,
+                revision,
+                age_s,
+                reason = why,
+                "flag source lost its flags; the last ones stay"
+            );
+        }
+        State::Rejected { why } => {
+            tracing::error!(
+                source,
+                state,
+                revision,
+                age_s,
+                error = why,
+                "flags do not validate; the last good ones stay"
+            );
+        }
+    }
+}
+
+fn signed(figure: u64) -> i64 {
+    i64::try_from(figure).unwrap_or(i64::MAX)
+}

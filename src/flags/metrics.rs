@@ -1,0 +1,103 @@
+//! Metrics of the flag sources. The label `source` is bounded by the configuration.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::telemetry::metrics::Registry;
+
+/// What the sources count; clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub(super) generation: Gauge,
+    pub(super) stale: Gauge,
+    pub(super) flags: Gauge,
+    pub(super) up: Family<Source, Gauge>,
+    pub(super) revision: Family<Source, Gauge>,
+    pub(super) confirmed: Family<Source, Gauge>,
+    pub(super) rejected: Family<Source, Counter>,
+    pub(super) resyncs: Family<Resync, Counter>,
+    pub(super) propagation: Histogram,
+    pub(super) disk_failures: Family<Source, Counter>,
+}
+
+/// The source a figure is of.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Source {
+    pub(super) source: Arc<str>,
+}
+
+/// A snapshot that was read again.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Resync {
+    pub(super) source: Arc<str>,
+    pub(super) reason: Reason,
+}
+
+/// Why a snapshot is read.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+pub(super) enum Reason {
+    /// The connection is new.
+    Connected,
+    /// An event does not follow what is held.
+    Gap,
+    /// An event is of another incarnation.
+    Incarnation,
+    /// An event is older than what is held: Redis went back in time.
+    Behind,
+    /// An event does not tell what changed.
+    Untold,
+    /// An event cannot be understood.
+    Malformed,
+    /// An event told of a definition that does not validate.
+    Invalid,
+    /// The reconcile found another revision.
+    Reconcile,
+}
+
+/// Registers the metrics.
+pub fn register(registry: &mut Registry) -> Metrics {
+    let metrics = Metrics {
+        generation: Gauge::default(),
+        stale: Gauge::default(),
+        flags: Gauge::default(),
+        up: Family::default(),
+        revision: Family::default(),
+        confirmed: Family::default(),
+        rejected: Family::default(),
+        resyncs: Family::default(),
+        // 0.25 ms to 8 s.
+        propagation: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+        disk_failures: Family::default(),
+    };
+    let mut add = |name: &str, help: &str, metric: Gauge| registry.register(name, help, metric);
+    add("flags_generation", "Snapshots put in force since the start", metrics.generation.clone());
+    add("flags_stale", "1 while something is served that its source does not confirm", metrics.stale.clone());
+    add("flags_in_force", "Flags in force, all layers merged", metrics.flags.clone());
+    let mut add =
+        |name: &str, help: &str, metric: &Family<Source, Gauge>| registry.register(name, help, metric.clone());
+    add("flags_source_up", "1 while what the source last gave is in force", &metrics.up);
+    add("flags_source_revision", "The source's revision of what is served", &metrics.revision);
+    add(
+        "flags_source_confirmed_timestamp_seconds",
+        "When the source last confirmed what is served, since the epoch",
+        &metrics.confirmed,
+    );
+    registry.register("flags_rejected", "Documents refused because they do not validate", metrics.rejected.clone());
+    registry.register("flags_resyncs", "Snapshots read from Redis, by reason", metrics.resyncs.clone());
+    registry.register(
+        "flags_propagation_seconds",
+        "From a write in Redis, by its clock, to the flag in force here",
+        metrics.propagation.clone(),
+    );
+    registry.register(
+        "flags_disk_failures",
+        "Failed attempts to write the last known good",
+        metrics.disk_failures.clone(),
+    );
+    metrics
+}

@@ -1,0 +1,266 @@
+//! The flags in force: layers merged by priority into one immutable snapshot, swapped whole. One writer, any number
+//! of readers, no lock on the way of a reader.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use super::context::Base;
+use super::model::{Flag, FlagSet, Metadata};
+
+/// What one source last gave, kept whole: when a layer above drops a flag, the one beneath shows again.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The source: `redis:orders`, `file:/etc/x.json`.
+    pub name: Arc<str>,
+    /// The set's id, the Redis scope.
+    pub flag_set_id: Option<Arc<str>>,
+    /// The source's own revision of it.
+    pub revision: u64,
+    /// The flags.
+    pub set: Arc<FlagSet>,
+}
+
+/// A flag in force, and where it comes from.
+#[derive(Debug)]
+pub struct Entry {
+    flag: Arc<Flag>,
+    layer: usize,
+    metadata: Arc<Metadata>,
+    metadata_json: Arc<str>,
+}
+
+impl Entry {
+    /// The flag.
+    pub fn flag(&self) -> &Arc<Flag> {
+        &self.flag
+    }
+
+    /// Which of the snapshot's layers it is from.
+    pub fn layer(&self) -> usize {
+        self.layer
+    }
+
+    /// Its set's metadata, its own above that, and `source` and `flagSetId` of the layer.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// [`Entry::metadata`] as a JSON object.
+    pub fn metadata_json(&self) -> &str {
+        &self.metadata_json
+    }
+}
+
+/// All that an evaluation reads, immutable.
+#[derive(Debug)]
+pub struct Snapshot {
+    generation: u64,
+    layers: Vec<Arc<Layer>>,
+    /// By key, in order.
+    entries: Vec<Entry>,
+    index: HashMap<Arc<str>, usize>,
+    stale: bool,
+    context: Arc<Base>,
+    metadata_json: Box<str>,
+}
+
+impl Snapshot {
+    /// Merges `layers`, the first of the highest priority. `generation` is the snapshot's revision, which must never
+    /// fall; `stale` says that a source has not confirmed what it last gave.
+    pub fn merge(layers: Vec<Arc<Layer>>, context: Arc<Base>, generation: u64, stale: bool) -> Self {
+        let mut merged: BTreeMap<&Arc<str>, (&Arc<Flag>, usize)> = BTreeMap::new();
+        for (at, layer) in layers.iter().enumerate() {
+            for (key, flag) in &layer.set.flags {
+                merged.entry(key).or_insert((flag, at));
+            }
+        }
+        let bases: Vec<Shared> = layers.iter().map(|layer| Shared::new(base_metadata(layer))).collect();
+        let entries: Vec<Entry> = merged
+            .into_values()
+            .map(|(flag, layer)| {
+                let Shared { metadata, json } = bases[layer].with(flag.metadata());
+                Entry { flag: flag.clone(), layer, metadata, metadata_json: json }
+            })
+            .collect();
+        let index = entries.iter().enumerate().map(|(at, entry)| (entry.flag.key.clone(), at)).collect();
+        let mut metadata = Metadata::default();
+        for layer in layers.iter().rev() {
+            metadata.values.extend(layer.set.metadata.values.clone());
+        }
+        let metadata_json = metadata.json().into();
+        Self { generation, layers, entries, index, stale, context, metadata_json }
+    }
+
+    /// The snapshot's revision, `Tidegate-Revision`.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The layers it was merged from, the first of the highest priority.
+    pub fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
+    }
+
+    /// Whether a source has not confirmed what it last gave.
+    pub fn stale(&self) -> bool {
+        self.stale
+    }
+
+    /// The flag of this key.
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.index.get(key).and_then(|at| self.entries.get(*at))
+    }
+
+    /// Every flag in force, by key.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// How many flags are in force.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no flag is in force.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Attributes that join every evaluation.
+    pub fn context(&self) -> &Base {
+        &self.context
+    }
+
+    /// The metadata of all sets, as a JSON object.
+    pub fn metadata_json(&self) -> &str {
+        &self.metadata_json
+    }
+}
+
+/// Metadata and its text, shared by all flags of a layer that have none of their own.
+struct Shared {
+    metadata: Arc<Metadata>,
+    json: Arc<str>,
+}
+
+impl Shared {
+    fn new(metadata: Metadata) -> Self {
+        let json = metadata.json().into();
+        Self { metadata: Arc::new(metadata), json }
+    }
+
+    fn with(&self, own: &Metadata) -> Self {
+        if own.is_empty() {
+            return Self { metadata: self.metadata.clone(), json: self.json.clone() };
+        }
+        let mut metadata = Metadata::clone(&self.metadata);
+        metadata.values.extend(own.values.clone());
+        Self::new(metadata)
+    }
+}
+
+/// The set's metadata with the layer's name and id beneath it: what the author of a definition says wins.
+fn base_metadata(layer: &Layer) -> Metadata {
+    let mut metadata = Metadata::default();
+    metadata.set_string("source", &layer.name);
+    if let Some(id) = &layer.flag_set_id {
+        metadata.set_string("flagSetId", id);
+    }
+    metadata.values.extend(layer.set.metadata.values.clone());
+    metadata
+}
+
+/// Where the snapshot in force is.
+#[derive(Debug)]
+pub struct Store {
+    current: ArcSwap<Snapshot>,
+    generation: watch::Sender<u64>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// A store with no flags, at generation 0.
+    pub fn new() -> Self {
+        let empty = Snapshot::merge(Vec::new(), Arc::default(), 0, false);
+        Self { current: ArcSwap::from_pointee(empty), generation: watch::Sender::new(0) }
+    }
+
+    /// The snapshot in force. Load it once per request, or two flags of one answer may be of two revisions.
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// Puts `snapshot` in force, then tells subscribers. Only one task may publish.
+    pub fn publish(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation;
+        self.current.store(Arc::new(snapshot));
+        self.generation.send_replace(generation);
+    }
+
+    /// Follows the generation in force.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compile::{Format, document};
+    use super::*;
+
+    fn layer(name: &str, scope: Option<&str>, text: &str) -> Arc<Layer> {
+        let set = document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        Arc::new(Layer { name: name.into(), flag_set_id: scope.map(Into::into), revision: 1, set: Arc::new(set) })
+    }
+
+    const ABOVE: &str = r#"{"metadata":{"team":"x","source":"mine"},"flags":{
+        "both":{"state":"ENABLED","variants":{"v":1},"metadata":{"team":"own","n":1.0}}}}"#;
+    const BENEATH: &str = r#"{"metadata":{"team":"y","area":"z"},"flags":{
+        "both":{"state":"ENABLED","variants":{"v":2}},"alone":{"state":"ENABLED","variants":{"v":3}}}}"#;
+
+    #[test]
+    fn the_first_layer_wins_and_the_one_beneath_shows_again_without_it() {
+        let layers = vec![layer("redis:a", Some("a"), ABOVE), layer("file:b", None, BENEATH)];
+        let values = |snapshot: &Snapshot| {
+            let value = |entry: &Entry| {
+                (entry.flag().key().to_owned(), entry.layer(), entry.flag().variants()[0].value_json().to_owned())
+            };
+            snapshot.iter().map(value).collect::<Vec<_>>()
+        };
+        let all = Snapshot::merge(layers.clone(), Arc::default(), 1, false);
+        assert_eq!(values(&all), [("alone".into(), 1, "3".into()), ("both".into(), 0, "1".into())]);
+        let rest = Snapshot::merge(layers[1..].to_vec(), Arc::default(), 2, false);
+        assert_eq!(values(&rest), [("alone".into(), 0, "3".into()), ("both".into(), 0, "2".into())]);
+        assert!(rest.get("both").is_some() && rest.get("none").is_none());
+    }
+
+    #[test]
+    fn metadata_tells_the_layer_beneath_what_authors_say() {
+        let layers = vec![layer("redis:a", Some("a"), ABOVE), layer("file:b", None, BENEATH)];
+        let snapshot = Snapshot::merge(layers, Arc::default(), 1, false);
+        let metadata = |key: &str| snapshot.get(key).map(Entry::metadata_json);
+        assert_eq!(metadata("both"), Some(r#"{"flagSetId":"a","n":1.0,"source":"mine","team":"own"}"#));
+        assert_eq!(metadata("alone"), Some(r#"{"area":"z","source":"file:b","team":"y"}"#));
+        assert_eq!(snapshot.metadata_json(), r#"{"area":"z","source":"mine","team":"x"}"#);
+    }
+
+    #[test]
+    fn who_is_told_of_a_generation_finds_it_in_force() {
+        let store = Store::new();
+        let mut generations = store.subscribe();
+        assert!(store.load().is_empty());
+        store.publish(Snapshot::merge(vec![layer("file:b", None, BENEATH)], Arc::default(), 5, true));
+        assert_eq!(generations.has_changed().ok(), Some(true));
+        assert_eq!(*generations.borrow_and_update(), 5);
+        let snapshot = store.load();
+        assert_eq!((snapshot.generation(), snapshot.len(), snapshot.stale()), (5, 2, true));
+    }
+}
