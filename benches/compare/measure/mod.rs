@@ -1,0 +1,59 @@
+//! The measures, in the order in which they run.
+
+mod memory;
+mod ofrep;
+mod propagation;
+mod proxy;
+mod readyz;
+mod start;
+mod tuning;
+
+use crate::lab::Lab;
+use crate::report::Row;
+
+/// A group of rows measured together.
+pub(crate) struct Measure {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Runs only when asked for by name.
+    pub(crate) on_request: bool,
+    pub(crate) run: fn(&Lab) -> anyhow::Result<Vec<Row>>,
+}
+
+/// All there is to measure.
+pub(crate) const ALL: &[Measure] = &[
+    Measure {
+        name: "proxy-cpu",
+        about: "CPU per request, 1 KB, keep-alive, 32 connections, one worker",
+        on_request: false,
+        run: proxy::cpu,
+    },
+    Measure {
+        name: "proxy-latency",
+        about: "what a proxy adds to the p50 and p99 of one connection",
+        on_request: false,
+        run: proxy::latency,
+    },
+    Measure {
+        name: "proxy-throughput",
+        about: "requests per second of two workers",
+        on_request: false,
+        run: proxy::throughput,
+    },
+    Measure { name: "ofrep", about: "single flag evaluations over OFREP", on_request: false, run: ofrep::run },
+    Measure { name: "readyz", about: "CPU of a readiness probe", on_request: false, run: readyz::run },
+    Measure { name: "memory", about: "resident memory, idle and per connection", on_request: false, run: memory::run },
+    Measure { name: "start", about: "from the start of the process to ready", on_request: false, run: start::run },
+    Measure {
+        name: "propagation",
+        about: "from a write to Redis to the value served",
+        on_request: false,
+        run: propagation::run,
+    },
+    Measure {
+        name: "tuning",
+        about: "what each choice in hyper costs the bare proxy",
+        on_request: true,
+        run: tuning::run,
+    },
+];

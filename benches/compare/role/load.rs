@@ -1,0 +1,144 @@
+//! The load: a closed loop of keep-alive connections that sends a fixed number of requests and reports what it saw.
+//!
+//! Written on the socket rather than on an HTTP client, because it shares two cores with what it measures.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+
+use crate::wire::{self, Answer};
+
+/// What to send where.
+#[derive(clap::Args, Clone)]
+pub(super) struct LoadArgs {
+    /// Where to connect.
+    #[arg(long)]
+    address: SocketAddr,
+    /// Connections, each with one request under way at a time.
+    #[arg(long)]
+    connections: usize,
+    /// Requests over all connections.
+    #[arg(long)]
+    requests: u64,
+    /// Path and query.
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// A JSON body, which makes the request a POST.
+    #[arg(long)]
+    body: Option<String>,
+    /// Gives up after this many seconds; requests that were not sent by then count as failed.
+    #[arg(long, default_value_t = 60)]
+    limit_secs: u64,
+}
+
+/// What a load saw, latencies in microseconds.
+#[derive(Serialize, Deserialize, Debug)]
+pub(crate) struct LoadReport {
+    pub(crate) requests: u64,
+    /// Answers other than 2xx, broken connections, requests not sent in time.
+    pub(crate) failed: u64,
+    pub(crate) seconds: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+/// Loops on one thread, all of whose connections draw from the same budget of requests.
+pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = LocalSet::new().block_on(&runtime, load(args))?;
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(())
+}
+
+async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
+    let request = wire::request(args.address, &args.path, args.body.as_deref());
+    let budget = Cell::new(args.requests);
+    let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
+    let mut connected = Vec::with_capacity(args.connections);
+    for _ in 0..args.connections {
+        connected.push(connect(args.address).await?);
+    }
+    let begun = Instant::now();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(args.limit_secs);
+    let loops = connected.into_iter().map(|stream| {
+        let (request, budget) = (&request, &budget);
+        async move {
+            let mut seen = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are legal");
+            let mut failed = 0;
+            let ended = tokio::time::timeout_at(
+                deadline,
+                one_loop(args.address, stream, request, budget, &mut seen, &mut failed),
+            );
+            let cut = ended.await.is_err();
+            (seen, failed + u64::from(cut))
+        }
+    });
+    let mut failed = 0;
+    for (seen, failures) in futures_util::future::join_all(loops).await {
+        latencies.add(seen)?;
+        failed += failures;
+    }
+    Ok(LoadReport {
+        requests: args.requests,
+        failed: failed + budget.get(),
+        seconds: begun.elapsed().as_secs_f64(),
+        p50: latencies.value_at_quantile(0.5) as f64 / 1e3,
+        p99: latencies.value_at_quantile(0.99) as f64 / 1e3,
+    })
+}
+
+/// One connection's share; a broken connection is a failed request and is opened anew.
+async fn one_loop(
+    address: SocketAddr,
+    mut stream: TcpStream,
+    request: &[u8],
+    budget: &Cell<u64>,
+    seen: &mut Histogram<u64>,
+    failed: &mut u64,
+) {
+    let mut buffer = Vec::with_capacity(16 * 1024);
+    while budget.get() > 0 {
+        budget.set(budget.get() - 1);
+        let begun = Instant::now();
+        match exchange(&mut stream, request, &mut buffer).await {
+            Ok(answer) => {
+                seen.saturating_record(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                *failed += u64::from(!(200..300).contains(&answer.status));
+                if !answer.closes {
+                    continue;
+                }
+            }
+            Err(_) => *failed += 1,
+        }
+        match connect(address).await {
+            Ok(fresh) => stream = fresh,
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> anyhow::Result<Answer> {
+    stream.write_all(request).await?;
+    buffer.clear();
+    loop {
+        if stream.read_buf(buffer).await? == 0 {
+            bail!("closed before the answer was complete");
+        }
+        if let Some(answer) = wire::parse(buffer)? {
+            return Ok(answer);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The processes that this binary starts of itself: the app, the bare baselines and the load.
+
+mod hello;
+mod load;
+mod origin;
+mod parse;
+mod proxy;
+mod relay;
+mod serve;
+mod tuning;
+mod upstream;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub(crate) use load::LoadReport;
+pub(crate) use tuning::sets as tuning_sets;
+
+/// What one child process of the harness is to be: `compare --role <ROLE> …`.
+#[derive(Parser)]
+enum Role {
+    /// The app behind every proxy: 1 KB for each request.
+    Origin(serve::ServeArgs),
+    /// The least that an HTTP service on hyper can do: answer a constant.
+    Hello(serve::ServeArgs),
+    /// As `hello`, but the request body is read and parsed as JSON first.
+    Parse(serve::ServeArgs),
+    /// The least that an HTTP proxy on hyper can do: the floor.
+    Proxy(proxy::ProxyArgs),
+    /// Bytes passed on unread: the floor of that floor.
+    Relay(relay::RelayArgs),
+    /// A closed loop of keep-alive connections; reports as JSON on stdout.
+    Load(load::LoadArgs),
+}
+
+/// Runs as the role named by `args`, whose first item stands for the program's name.
+pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
+    let role = Role::parse_from(args);
+    if !matches!(role, Role::Load(_)) {
+        exit_with_parent();
+    }
+    let end = match role {
+        Role::Origin(args) => origin::run(&args),
+        Role::Hello(args) => hello::run(&args),
+        Role::Parse(args) => parse::run(&args),
+        Role::Proxy(args) => proxy::run(&args),
+        Role::Relay(args) => relay::run(&args),
+        Role::Load(args) => load::run(&args),
+    };
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A harness that was killed cannot kill its children: they end when their standard input does.
+fn exit_with_parent() {
+    std::thread::spawn(|| {
+        let mut nothing = String::new();
+        while matches!(std::io::stdin().read_line(&mut nothing), Ok(read) if read > 0) {
+            nothing.clear();
+        }
+        std::process::exit(0);
+    });
+}

@@ -1,0 +1,74 @@
+//! Services that answer by themselves, measured side by side at full rate.
+
+use std::net::SocketAddr;
+
+use crate::child::Running;
+use crate::lab::{Cores, Lab, Load};
+use crate::series::Series;
+
+/// A service and the request to measure it with.
+pub(crate) struct Asked<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) running: &'a Running,
+    pub(crate) address: SocketAddr,
+    pub(crate) path: &'a str,
+    pub(crate) body: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn load(&self, requests: u64) -> Load<'a> {
+        Load { connections: 32, requests, path: self.path, body: self.body, cores: Cores::One }
+    }
+}
+
+/// The figures of one service, round by round.
+#[derive(Default, Clone)]
+pub(crate) struct Answered {
+    /// Microseconds per request.
+    pub(crate) cpu: Series,
+    /// Requests per second of CPU: what one core would serve if nothing else ran on it.
+    pub(crate) per_cpu: Series,
+    /// Requests per second beside the load.
+    pub(crate) rate: Series,
+}
+
+/// Asks each in turn over 32 connections, round after round; also the number of failed requests.
+///
+/// # Errors
+/// When a service ends, or the load cannot be run.
+pub(crate) fn compare(lab: &Lab, services: &[Asked<'_>]) -> anyhow::Result<(Vec<Answered>, u64)> {
+    let mut answered = vec![Answered::default(); services.len()];
+    let mut failed = 0;
+    for service in services {
+        lab.load(service.address, service.load(2000))?;
+    }
+    for round in lab.rounds() {
+        for turn in 0..services.len() {
+            let at = (round + turn) % services.len();
+            let service = &services[at];
+            let measured = lab.measure(service.running, service.address, service.load(lab.requests))?;
+            answered[at].cpu.push(measured.cpu);
+            answered[at].per_cpu.push(1e6 / measured.cpu);
+            answered[at].rate.push(measured.report.requests as f64 / measured.report.seconds);
+            failed += measured.report.failed;
+        }
+    }
+    Ok((answered, failed))
+}
+
+/// The figures by name, the first service's apart if it is Tidegate.
+pub(crate) fn split(
+    services: &[Asked<'_>],
+    answered: &[Answered],
+    pick: impl Fn(&Answered) -> &Series,
+) -> (Option<Series>, Vec<(String, Series)>) {
+    let mut own = None;
+    let mut peers = Vec::new();
+    for (service, figures) in services.iter().zip(answered) {
+        match service.name {
+            "tidegate" => own = Some(pick(figures).clone()),
+            name => peers.push((name.to_owned(), pick(figures).clone())),
+        }
+    }
+    (own, peers)
+}
