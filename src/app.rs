@@ -1,1 +1,263 @@
 //! Binds, wires, runs and stops everything; the only file that sees every module.
+//!
+//! Event loops, one thread each: `control` (this thread: phases, checks, flag sources, the ops listener), `local`
+//! (the app's flag evaluations, which may be many and must not keep a probe waiting) and one for each proxy worker.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::Settings;
+use crate::flags;
+use crate::flags::sources::Sources;
+use crate::flags::store::Store;
+use crate::lifecycle::driver::{self, Lifecycle};
+use crate::lifecycle::leases::Leases;
+use crate::lifecycle::ledger::Ledger;
+use crate::lifecycle::machine::{Event, Outcome};
+use crate::lifecycle::signals::Signals;
+use crate::lifecycle::tasks::{OnEnd, Tasks};
+use crate::lifecycle::threads::{self, Pulse};
+use crate::lifecycle::{self, drain};
+use crate::local::control::{self, Control};
+use crate::local::{self, settings::Socket};
+use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
+use crate::net::server::{Peer, Server};
+use crate::ops;
+use crate::proxy::worker::Proxy;
+use crate::readiness::settings::Class;
+use crate::readiness::{self, Board, Condition};
+use crate::telemetry;
+
+/// How often the flags' staleness is compared with `flags.max_stale`: it grows without an event.
+const STALENESS: Duration = Duration::from_secs(1);
+
+/// Runs the sidecar until it has stopped, and returns how. An error is one of the start; nothing was served.
+pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
+    let runtime = threads::runtime().context("the event loop cannot be made")?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
+    let began = Instant::now();
+    let signals = Signals::catch().context("signals cannot be caught")?;
+    let tasks = Tasks::new();
+
+    // Everything that can be refused, before anything is served.
+    let workers = settings.proxy.workers;
+    let proxy = Proxy::bind(settings.proxy.clone())?;
+    let ops = settings.ops.listen.iter().map(|address| bind_tcp(*address)).collect::<Result<Vec<_>, _>>()?;
+    let local = Local::bind(&settings.local)?;
+    let mut registry = telemetry::metrics::registry();
+    let (board, probers) = readiness::set_up(&settings.checks, &mut registry)?;
+    let store = Arc::new(Store::new());
+    let metrics = flags::metrics::register(&mut registry);
+    let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
+
+    let ledger = Arc::new(Ledger::new(workers + 1));
+    let leases = Arc::new(Leases::new(ledger.shard(workers)));
+    let (lifecycle, driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
+    lifecycle::metrics::register(&mut registry, lifecycle.clone(), ledger.clone());
+    let proxies = proxy.addresses().to_vec();
+    let crew = proxy.workers(&ledger, &lifecycle.watch(), &mut registry).context("a listener cannot be shared")?;
+
+    // What readiness depends on beside the checks.
+    let in_service = board.condition("lifecycle", Class::Critical, "not started");
+    tasks.spawn(
+        "readiness of the phase",
+        OnEnd::MustLive,
+        keep_phase(in_service, lifecycle.clone(), settings.drain.readiness),
+    );
+    let evaluable = board.condition("flags", Class::Critical, "no flags applied yet");
+    let fresh = keep_flags(evaluable, flags.status.clone(), settings.flags.max_stale);
+    tasks.spawn("readiness of the flags", OnEnd::MustLive, fresh);
+
+    // Event loops.
+    let names = (0..workers).map(|index| format!("proxy-{index}"));
+    let pulse = Pulse::new(["control".to_owned(), "local".to_owned()].into_iter().chain(names));
+    for (index, worker) in crew.into_iter().enumerate() {
+        let name = format!("proxy-{index}");
+        let pulse = pulse.clone();
+        threads::spawn(&name.clone(), move || async move {
+            let tasks = Tasks::new();
+            tasks.spawn("pulse", OnEnd::MustLive, pulse.beat(name));
+            worker.run(tasks).await;
+        })?;
+    }
+    let control = Control::new(control::Parts {
+        workload: settings.workload.clone(),
+        lifecycle: lifecycle.clone(),
+        ledger: ledger.clone(),
+        leases,
+        board: board.clone(),
+        flags: flags.status.clone(),
+        began,
+    });
+    let api = LocalApi { flags: local::Api::new(store), control };
+    let locals = local.run(api, &lifecycle, pulse.clone())?;
+
+    tasks.spawn("pulse", OnEnd::MustLive, pulse.clone().beat("control".to_owned()));
+    for prober in probers {
+        tasks.spawn("check", OnEnd::MustLive, prober.run());
+    }
+    tasks.spawn("flag sources", OnEnd::MustLive, sources.run());
+    tasks.spawn("start", OnEnd::MayEnd, started(lifecycle.clone(), board.clone(), flags.status));
+    let parts =
+        ops::Parts { lifecycle: lifecycle.clone(), pulse, board, registry, drain_token: settings.ops.drain_token };
+    let opses = serve_ops(&tasks, ops, ops::Api::new(parts), &lifecycle)?;
+    tasks.spawn("signals", OnEnd::MustLive, signals.run(lifecycle));
+
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        workload = settings.workload,
+        proxy = ?proxies,
+        ops = ?opses,
+        local = ?locals,
+        workers,
+        "listening"
+    );
+    let outcome = driver.run().await;
+    tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
+    tasks.cancel();
+    local::settings::remove(&settings.local.socket);
+    Ok(outcome)
+}
+
+/// `Starting` ends when every check has had a result and the flags can be evaluated.
+async fn started(lifecycle: Lifecycle, board: Board, mut flags: watch::Receiver<flags::Status>) {
+    let mut checked = board.first_round_done();
+    let both = async {
+        checked.wait_for(|done| *done).await.map_err(|_| anyhow!("the board is gone"))?;
+        flags.wait_for(|status| status.ready).await.map_err(|_| anyhow!("the flags are gone"))?;
+        anyhow::Ok(())
+    };
+    if both.await.is_ok() {
+        lifecycle.send(Event::Started).await;
+    }
+}
+
+/// Readiness follows the phase: not before the start is complete, and not while clients are asked to leave.
+async fn keep_phase(condition: Condition, lifecycle: Lifecycle, readiness: drain::Readiness) {
+    let mut phases = lifecycle.watch();
+    loop {
+        let phase = *phases.borrow_and_update();
+        match phase.rank() {
+            0 => condition.fail("not started"),
+            1 => condition.hold(),
+            2 if readiness == drain::Readiness::Keep => condition.hold(),
+            _ => condition.fail("shutting down"),
+        }
+        if phases.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Readiness follows the flags: evaluable, and not staler than `flags.max_stale`.
+async fn keep_flags(condition: Condition, mut status: watch::Receiver<flags::Status>, max_stale: Option<Duration>) {
+    let mut said = Some(String::new());
+    loop {
+        let reason = status.borrow_and_update().unready(std::time::SystemTime::now(), max_stale);
+        if said != reason {
+            match &reason {
+                None => condition.hold(),
+                Some(reason) => condition.fail(reason),
+            }
+            said = reason;
+        }
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(STALENESS) => {}
+        }
+    }
+}
+
+fn serve_ops(
+    tasks: &Tasks,
+    listeners: Vec<std::net::TcpListener>,
+    api: ops::Api,
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<Vec<std::net::SocketAddr>> {
+    let server = Server::new(tasks, lifecycle.watch());
+    let mut addresses = Vec::new();
+    for listener in listeners {
+        let acceptor = Acceptor::tcp(listener, "ops")?;
+        addresses.push(acceptor.address()?);
+        let api = api.clone();
+        server.tcp(acceptor, move |peer, request| api.clone().handle(peer, request));
+    }
+    Ok(addresses)
+}
+
+/// The local listeners, bound.
+struct Local {
+    tcp: Vec<std::net::TcpListener>,
+    unix: Option<std::os::unix::net::UnixListener>,
+}
+
+/// What the local listeners answer.
+#[derive(Clone)]
+struct LocalApi {
+    flags: local::Api,
+    control: Control,
+}
+
+impl Local {
+    fn bind(settings: &local::Settings) -> Result<Self, BindError> {
+        let tcp = settings.listen.iter().map(|address| bind_tcp(*address)).collect::<Result<_, _>>()?;
+        let unix = match &settings.socket {
+            Socket::None => None,
+            Socket::Required(path) => Some(bind_unix(path)?),
+            Socket::IfPossible(path) => match bind_unix(path) {
+                Ok(listener) => Some(listener),
+                Err(error) => {
+                    tracing::warn!(%error, "no local socket: `tidegate drain` and `status` will not reach this sidecar");
+                    None
+                }
+            },
+        };
+        Ok(Self { tcp, unix })
+    }
+
+    /// Serves on a thread of its own.
+    fn run(self, api: LocalApi, lifecycle: &Lifecycle, pulse: Pulse) -> anyhow::Result<Vec<std::net::SocketAddr>> {
+        let addresses = self.tcp.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let phase = lifecycle.watch();
+        threads::spawn("local", move || async move {
+            let tasks = Tasks::new();
+            tasks.spawn("pulse", OnEnd::MustLive, pulse.beat("local".to_owned()));
+            let server = Server::new(&tasks, phase);
+            let answer = move |peer, request| api.clone().handle(peer, request);
+            for listener in self.tcp {
+                match Acceptor::<TcpListener>::tcp(listener, "local") {
+                    Ok(acceptor) => server.tcp(acceptor, answer.clone()),
+                    Err(error) => return tracing::error!(%error, "a local listener cannot be served"),
+                }
+            }
+            if let Some(listener) = self.unix {
+                match Acceptor::unix(listener, "local socket") {
+                    Ok(acceptor) => server.unix(acceptor, answer),
+                    Err(error) => return tracing::error!(%error, "the local socket cannot be served"),
+                }
+            }
+            std::future::pending::<()>().await;
+        })?;
+        Ok(addresses)
+    }
+}
+
+impl LocalApi {
+    async fn handle(self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if local::serves(request.uri().path()) {
+            return local::handle(&self.flags, request).await;
+        }
+        self.control.handle(peer, &request).await
+    }
+}

@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! In reading order, lowest layer first. A module may use those above it in this list and never those below;
-//! `readiness`, `flags` and `proxy` never use one another. `tests/tidy.rs` holds the rule.
+//! `readiness`, `flags` and `proxy` never use one another. `tests/tidy` holds the rule.
 //!
 //! | module | owns |
 //! |---|---|

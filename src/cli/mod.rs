@@ -1,1 +1,179 @@
 //! One file per command; thin: parse, call, print.
+
+pub mod check;
+pub mod config;
+pub mod drain;
+pub mod flags;
+pub mod run;
+pub mod sidecar;
+pub mod status;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{Inputs, Loaded, Problems, Settings};
+
+/// Exit code: the thing asked for is false or failed.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code: bad usage or configuration (EX_USAGE of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+/// Exit code: a service is unavailable (EX_UNAVAILABLE).
+pub const EXIT_UNAVAILABLE: u8 = 69;
+/// Exit code: try again (EX_TEMPFAIL).
+pub const EXIT_TRY_AGAIN: u8 = 75;
+
+/// A sidecar that makes deploys, feature switches and schema changes safe under live traffic.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 ok, 1 false or failed, 64 bad usage or configuration, 69 a service is \
+                        unavailable, 75 try again.")]
+pub struct Cli {
+    /// The configuration file [default: /etc/tidegate/tidegate.yaml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the sidecar
+    Run(run::Args),
+    /// Runs every configured check once; exits 1 if a critical one fails
+    Check {
+        /// How to answer
+        #[arg(long, value_enum, default_value_t)]
+        output: check::Output,
+    },
+    /// Checks, shows or describes the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Drains the running sidecar
+    Drain(drain::Args),
+    /// Shows what the running sidecar is doing; exits 1 if it is not ready
+    Status(status::Args),
+    /// Operates the flags in Redis
+    Flags(flags::Args),
+    /// Prints a shell completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page
+    Man,
+}
+
+/// Runs a command and returns its exit code.
+pub fn main(cli: Cli) -> ExitCode {
+    let file = cli.config;
+    match cli.command {
+        Command::Run(args) => run::main(&Inputs::from_process(file, args.overrides())),
+        Command::Check { output } => check_once(&Inputs::from_process(file, Vec::new()), output),
+        Command::Config(command) => {
+            let inputs = Inputs::from_process(file, Vec::new());
+            printed(config::run(&command, &inputs, &mut io::stdout().lock(), &mut io::stderr().lock()))
+        }
+        Command::Drain(args) => with_settings(file, |loaded| drain::main(&args, &loaded.settings)),
+        Command::Status(args) => with_settings(file, |loaded| status::main(&args, &loaded.settings)),
+        Command::Flags(args) => with_settings(file, |loaded| operate_flags(&args, &loaded.settings)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut io::stdout().lock());
+            ExitCode::SUCCESS
+        }
+        Command::Man => {
+            let page = clap_mangen::Man::new(Cli::command());
+            printed(page.render(&mut io::stdout().lock()).map(|()| ExitCode::SUCCESS))
+        }
+    }
+}
+
+fn check_once(inputs: &Inputs, output: check::Output) -> ExitCode {
+    let loaded = match crate::config::load(inputs) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refuse(&problems),
+    };
+    let report = match block_on(check::run(&loaded.settings.checks)) {
+        Ok(report) => report,
+        Err(code) => return code,
+    };
+    say(&report.render(output));
+    ExitCode::from(report.exit_code())
+}
+
+fn operate_flags(args: &flags::Args, settings: &Settings) -> ExitCode {
+    match block_on(flags::run(args, settings.flags.redis.as_ref())) {
+        Ok(Ok(answer)) => {
+            say(&answer);
+            ExitCode::SUCCESS
+        }
+        Ok(Err(failure)) => {
+            complain(&failure.text);
+            ExitCode::from(failure.code)
+        }
+        Err(code) => code,
+    }
+}
+
+fn with_settings(file: Option<PathBuf>, command: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
+    match crate::config::load(&Inputs::from_process(file, Vec::new())) {
+        Ok(loaded) => command(&loaded),
+        Err(problems) => refuse(&problems),
+    }
+}
+
+/// Prints help or what is wrong with the arguments. clap's own exit code for the latter is 2; ours is 64.
+pub fn refuse_usage(error: &clap::Error) -> ExitCode {
+    // Help and version go to standard output and are no failure.
+    let printed = error.print();
+    if printed.is_ok() && !error.use_stderr() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
+}
+
+/// Prints what is wrong with the configuration.
+pub(crate) fn refuse(problems: &Problems) -> ExitCode {
+    complain(&problems.to_string());
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Runs a command's future on an event loop of its own.
+pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, ExitCode> {
+    match crate::lifecycle::threads::runtime() {
+        Ok(runtime) => Ok(runtime.block_on(future)),
+        Err(error) => {
+            complain(&format!("the event loop cannot be made: {error}"));
+            Err(ExitCode::from(EXIT_TRY_AGAIN))
+        }
+    }
+}
+
+/// Prints an answer. A reader that has left (`| head`) wants no more, and no complaint.
+pub(crate) fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    if write!(out, "{text}{end}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints what is wrong, one line a problem, with what to do.
+pub(crate) fn complain(text: &str) {
+    for line in text.lines() {
+        // Nowhere is left to complain to about a closed standard error.
+        if writeln!(io::stderr(), "tidegate: {line}").is_err() {
+            return;
+        }
+    }
+}
+
+fn printed(result: io::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            complain(&format!("cannot print: {error}"));
+        }
+        ExitCode::from(EXIT_FAILED)
+    })
+}

@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio_util::sync::CancellationToken;
 
 /// Exit code of a process that lost a task it cannot live without (EX_SOFTWARE of sysexits.h).
-const EXIT_TASK_LOST: i32 = 70;
+pub(super) const EXIT_TASK_LOST: i32 = 70;
 
 /// What it means when a task ends without having been cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often an event loop shows that it turns.
@@ -56,15 +55,28 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()
 }
 
-/// Runs `main` on a thread with an event loop of its own until it returns.
-pub fn spawn<F>(name: &str, main: impl FnOnce() -> F + Send + 'static) -> std::io::Result<JoinHandle<()>>
+/// Runs `main` on a thread with an event loop of its own, for the rest of the process's life. An event loop that
+/// returns or panics takes the process with it: half a sidecar would drop requests silently.
+pub fn spawn<F>(name: &str, main: impl FnOnce() -> F + Send + 'static) -> std::io::Result<()>
 where
     F: Future<Output = ()>,
 {
     let runtime = runtime()?;
+    let ends = EndsProcess(name.to_owned());
     std::thread::Builder::new().name(name.to_owned()).stack_size(1024 * 1024).spawn(move || {
+        let _ends = ends;
         runtime.block_on(async move { main().await });
-    })
+    })?;
+    Ok(())
+}
+
+struct EndsProcess(String);
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        tracing::error!(event_loop = self.0, "an event loop has ended: exiting");
+        std::process::exit(super::tasks::EXIT_TASK_LOST);
+    }
 }
 
 #[cfg(test)]

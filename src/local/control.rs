@@ -14,6 +14,7 @@ use crate::flags;
 use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::leases::Leases;
 use crate::lifecycle::ledger::Ledger;
+use crate::lifecycle::machine::Event;
 use crate::net::server::Peer;
 use crate::readiness::Board;
 
@@ -57,13 +58,11 @@ impl Control {
             ("/v1/status", _) if method == Method::GET => reply(StatusCode::OK, &self.status()),
             ("/v1/status", _) => not_allowed("GET"),
             ("/v1/drain", _) if method != Method::POST => not_allowed("POST"),
-            ("/v1/drain", _) if peer != Peer::Unix => {
-                problem(StatusCode::FORBIDDEN, "draining is for the unix socket; a hook uses /drain on the ops listener")
-            }
-            ("/v1/drain", _) => {
-                let outcome = self.0.lifecycle.drain().await;
-                reply(StatusCode::OK, &json!({"status": "drained", "outcome": outcome.as_str()}))
-            }
+            ("/v1/drain", _) if peer != Peer::Unix => problem(
+                StatusCode::FORBIDDEN,
+                "draining is for the unix socket; a hook uses /drain on the ops listener",
+            ),
+            ("/v1/drain", _) => self.drain(request.uri().query()).await,
             ("/v1/work", _) if method == Method::POST => self.take(request.uri().query()),
             ("/v1/work", _) => not_allowed("POST"),
             (_, Some(id)) if method == Method::DELETE => self.release(id),
@@ -110,6 +109,20 @@ impl Control {
             "checks": checks,
             "flags": *parts.flags.borrow(),
         })
+    }
+
+    async fn drain(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+        match query {
+            None | Some("wait=true") => {
+                let outcome = self.0.lifecycle.drain().await;
+                reply(StatusCode::OK, &json!({"status": "drained", "outcome": outcome.as_str()}))
+            }
+            Some("wait=false") => {
+                self.0.lifecycle.send(Event::Drain).await;
+                reply(StatusCode::ACCEPTED, &json!({"status": "draining"}))
+            }
+            Some(_) => problem(StatusCode::BAD_REQUEST, "the only parameter is wait, true or false"),
+        }
     }
 
     fn take(&self, query: Option<&str>) -> Response<Full<Bytes>> {

@@ -23,3 +23,13 @@ pub enum Socket {
     /// `local.socket: ""`: none.
     None,
 }
+
+/// Removes the socket's file, so that nobody takes the next connection's refusal for a sidecar that hangs.
+pub fn remove(socket: &Socket) {
+    if let Socket::IfPossible(path) | Socket::Required(path) = socket
+        && let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::debug!(%error, path = %path.display(), "the local socket's file stays behind");
+    }
+}

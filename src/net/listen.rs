@@ -78,7 +78,7 @@ pub fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, BindError>
 
 /// Listens on a unix socket, made for its owner alone. A file left behind by a process that died is replaced; one
 /// that somebody still answers on is not.
-pub fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
+pub fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, BindError> {
     use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
     let bind = || {
         if let Some(directory) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -92,7 +92,8 @@ pub fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
             Err(_) => {}
         }
-        let listener = UnixListener::bind(path)?;
+        let listener = std::os::unix::net::UnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(listener)
     };
@@ -138,9 +139,9 @@ impl Acceptor<TcpListener> {
 }
 
 impl Acceptor<UnixListener> {
-    /// Accepts from a unix listener.
-    pub fn unix(listener: UnixListener, name: impl Into<String>) -> Self {
-        Self { listener, name: name.into(), pause: Duration::ZERO }
+    /// Accepts from a listener made by [`bind_unix`]. Must be called within a runtime.
+    pub fn unix(listener: std::os::unix::net::UnixListener, name: impl Into<String>) -> io::Result<Self> {
+        Ok(Self { listener: UnixListener::from_std(listener)?, name: name.into(), pause: Duration::ZERO })
     }
 
     /// The next connection.
@@ -191,12 +192,12 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("deeper/tidegate.sock");
         drop(bind_unix(&path).expect("the directory is made"));
-        assert!(path.exists(), "tokio leaves the file behind");
+        assert!(path.exists(), "closing leaves the file behind");
         let live = bind_unix(&path).expect("stale");
         assert!(bind_unix(&path).expect_err("live").to_string().contains("in use"));
         drop(live);

@@ -12,7 +12,7 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// Threads that carry traffic, `workers`. Default: the CPU quota, at most 2.
     pub workers: usize,
-    /// `proxy_limits`.
+    /// `limits`.
     pub limits: Limits,
     /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
     pub forwarded: Forwarded,

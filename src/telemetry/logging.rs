@@ -52,3 +52,13 @@ pub fn install(settings: &Settings) -> Result<(), TryInitError> {
     };
     tracing_subscriber::registry().with(lines).try_init()
 }
+
+/// Logs panics as one line each, in the log's own shape. The panic's message stays out: it may quote what must not
+/// be printed.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let thread = std::thread::current();
+        tracing::error!(thread = thread.name(), place, "panicked");
+    }));
+}

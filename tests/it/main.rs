@@ -1,5 +1,11 @@
 //! The integration tests: one module per flow, against real servers started by the tests themselves.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
+#![allow(clippy::let_underscore_must_use, reason = "fixtures outlive the peers they talk to")]
+#![allow(clippy::print_stderr, reason = "a failed test shows its servers' logs")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "fixtures end with their runtime, and may read the environment they run in"
+)]
 
 mod support;
 

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The proxied request, over real sockets: what passes, what is refused, and what happens when either side fails.
+
+mod faults;
+mod limits;
+mod passing;

@@ -1,0 +1,84 @@
+//! `tidegate status`: what the running sidecar is doing.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use http::Method;
+use serde_json::Value;
+
+use crate::config::Settings;
+
+use super::{EXIT_FAILED, block_on, say, sidecar};
+
+/// How long the sidecar may take to answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// How to answer.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How to answer
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// The shape of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// One object, as `/v1/status` answers
+    Json,
+}
+
+/// Asks and prints.
+pub fn main(args: &Args, settings: &Settings) -> ExitCode {
+    let status = match block_on(sidecar::ask(settings, Method::GET, "/v1/status", LIMIT)) {
+        Ok(Ok(status)) => status,
+        Ok(Err(code)) | Err(code) => return code,
+    };
+    match args.output {
+        Output::Json => say(&format!("{status:#}")),
+        Output::Table => say(&table(&status)),
+    }
+    if status["ready"] == Value::Bool(true) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+}
+
+fn table(status: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut lines = String::new();
+    let ready = if status["ready"] == Value::Bool(true) { "ready" } else { "not ready" };
+    let flight = &status["in_flight"];
+    let mut line = |name: &str, value: String| {
+        writeln!(lines, "{name:<10} {value}").expect("a String takes all");
+    };
+    line("workload", text(&status["workload"]));
+    line("version", text(&status["version"]));
+    line("phase", format!("{}, {ready}", text(&status["phase"])));
+    line(
+        "in flight",
+        format!(
+            "{} requests, {} tunnels, {} work leases on {} connections",
+            flight["requests"], flight["tunnels"], flight["work"], flight["connections"]
+        ),
+    );
+    line("flags", format!("{} in force, revision {}", status["flags"]["flags"], status["flags"]["generation"]));
+    let mut checks = Table::new();
+    checks.load_style(presets::NOTHING);
+    checks.set_header(["CHECK", "CLASS", "STATUS", "ERROR"]);
+    for (name, check) in status["checks"].as_object().into_iter().flatten() {
+        let error = check["error"].as_str().unwrap_or("");
+        checks.add_row([name.as_str(), &text(&check["class"]), &text(&check["status"]), error]);
+    }
+    let mut sources = Table::new();
+    sources.load_style(presets::NOTHING);
+    sources.set_header(["FLAG SOURCE", "STATE", "REVISION", "FLAGS", "WHY"]);
+    for source in status["flags"]["sources"].as_array().into_iter().flatten() {
+        let why = source["why"].as_str().unwrap_or("");
+        let revision = if source["revision"].is_null() { String::new() } else { text(&source["revision"]) };
+        sources.add_row([&text(&source["name"]), &text(&source["state"]), &revision, &text(&source["flags"]), why]);
+    }
+    format!("{lines}\n{checks}\n\n{sources}\n")
+}

@@ -1,0 +1,133 @@
+//! The answers of the flag routes, assembled as bytes: JSON texts made at compile time, joined.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+
+use super::body;
+use crate::flags::evaluate::{ErrorCode, Failure, Resolution};
+
+/// The header that tells which snapshot answered: a number that never falls while the process lives.
+const REVISION: HeaderName = HeaderName::from_static("tidegate-revision");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, body: Vec<u8>, revision: u64) -> Response<Full<Bytes>> {
+    response(status, Some(JSON), body.into(), revision)
+}
+
+/// A plain text answer.
+pub(super) fn text(body: &'static str, revision: u64) -> Response<Full<Bytes>> {
+    response(StatusCode::OK, Some(TEXT), Bytes::from_static(body.as_bytes()), revision)
+}
+
+/// An answer of nothing.
+pub(super) fn empty(status: StatusCode, revision: u64) -> Response<Full<Bytes>> {
+    response(status, None, Bytes::new(), revision)
+}
+
+fn response(
+    status: StatusCode,
+    content_type: Option<HeaderValue>,
+    body: Bytes,
+    revision: u64,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.reserve(3);
+    if let Some(content_type) = content_type {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
+    headers.insert(REVISION, HeaderValue::from(revision));
+    response
+}
+
+/// The answer to an evaluation that failed.
+pub(super) fn failure(key: &str, failure: &Failure, revision: u64) -> Response<Full<Bytes>> {
+    let status = match failure.code {
+        ErrorCode::FlagNotFound => StatusCode::NOT_FOUND,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let mut body = Vec::with_capacity(160);
+    write_failure(&mut body, Some(key), failure);
+    json(status, body, revision)
+}
+
+/// The answer to a bulk evaluation that could not begin.
+pub(super) fn bulk_failure(failure: &Failure, revision: u64) -> Response<Full<Bytes>> {
+    let mut body = Vec::with_capacity(160);
+    write_failure(&mut body, None, failure);
+    json(StatusCode::BAD_REQUEST, body, revision)
+}
+
+/// The answer to a body that could not be read.
+pub(super) fn unread(error: &body::Error, revision: u64) -> Response<Full<Bytes>> {
+    let (status, code) = match error {
+        body::Error::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::General),
+        body::Error::TooSlow => (StatusCode::REQUEST_TIMEOUT, ErrorCode::General),
+        body::Error::Broken(_) => (StatusCode::BAD_REQUEST, ErrorCode::ParseError),
+    };
+    let mut body = Vec::with_capacity(128);
+    write_failure(&mut body, None, &Failure { code, details: error.to_string() });
+    json(status, body, revision)
+}
+
+/// The answer to a path that nothing serves. It carries no error code: no flag was looked for.
+pub(super) fn not_found(revision: u64) -> Response<Full<Bytes>> {
+    json(StatusCode::NOT_FOUND, br#"{"errorDetails":"nothing is served at this path"}"#.to_vec(), revision)
+}
+
+/// The answer to a method that the path does not take.
+pub(super) fn method_not_allowed(allowed: &[Method], revision: u64) -> Response<Full<Bytes>> {
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let names = names.join(", ");
+    let body = format!(r#"{{"errorDetails":"this path takes {names}"}}"#);
+    let mut response = json(StatusCode::METHOD_NOT_ALLOWED, body.into_bytes(), revision);
+    let allow = HeaderValue::try_from(names).expect("method names are header text");
+    response.headers_mut().insert(ALLOW, allow);
+    response
+}
+
+/// Appends a resolution as OFREP's `serverEvaluationSuccess`; without a variant it has no value, which tells the
+/// client to use the default in its code (`codeDefaultFlag`).
+pub(super) fn write_resolution(body: &mut Vec<u8>, resolution: &Resolution<'_>) {
+    let entry = resolution.entry;
+    let metadata = entry.metadata_json();
+    let variant = resolution.variant.map_or("", |variant| variant.answer_json());
+    body.reserve(64 + entry.flag().key_json().len() + variant.len() + metadata.len());
+    body.extend_from_slice(b"{\"key\":");
+    body.extend_from_slice(entry.flag().key_json().as_bytes());
+    body.extend_from_slice(b",\"reason\":\"");
+    body.extend_from_slice(resolution.reason.name().as_bytes());
+    body.extend_from_slice(b"\",");
+    if !variant.is_empty() {
+        body.extend_from_slice(variant.as_bytes());
+        body.push(b',');
+    }
+    body.extend_from_slice(b"\"metadata\":");
+    body.extend_from_slice(metadata.as_bytes());
+    body.push(b'}');
+}
+
+/// Appends a failure as OFREP's `evaluationFailure`, or without a key as its `bulkEvaluationFailure`.
+pub(super) fn write_failure(body: &mut Vec<u8>, key: Option<&str>, failure: &Failure) {
+    body.push(b'{');
+    if let Some(key) = key {
+        body.extend_from_slice(b"\"key\":");
+        write_string(body, key);
+        body.push(b',');
+    }
+    body.extend_from_slice(b"\"errorCode\":\"");
+    body.extend_from_slice(failure.code.name().as_bytes());
+    body.extend_from_slice(b"\",\"errorDetails\":");
+    write_string(body, &failure.details);
+    body.push(b'}');
+}
+
+fn write_string(body: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(body, text).expect("a string always serialises, and a Vec always takes it");
+}
