@@ -316,3 +316,9 @@ async fn an_empty_body_of_any_type_will_do() {
     let request = Request::post("/ofrep/v1/evaluate/flags/on").body(Empty::<Bytes>::new());
     assert_eq!(ask(request.expect("sound")).await.status, 200);
 }
+
+#[test]
+fn a_request_of_hyper_is_answered_on_any_thread() {
+    fn sendable<T: Send>(_: impl FnOnce(&'static Api, Request<hyper::body::Incoming>) -> T) {}
+    sendable(handle);
+}

@@ -97,7 +97,7 @@ fn variants(node: &Node, path: &str, problems: &mut Problems) -> Vec<Variant> {
     }
     let mut variants: Vec<Variant> = Vec::with_capacity(fields.len());
     for (name, value) in fields {
-        let at = format!("{path}.{name}");
+        let at = || format!("{path}.{name}");
         if name.is_empty() {
             problems.add(path, "a variant must have a name");
         }
@@ -108,18 +108,19 @@ fn variants(node: &Node, path: &str, problems: &mut Problems) -> Vec<Variant> {
             Node::Float(_) => Kind::Float,
             Node::Object(_) => Kind::Object,
             Node::Null | Node::Array(_) => {
-                problems.add(&at, format_args!("must be a boolean, string, number or object, and is {}", value.what()));
+                problems
+                    .add(&at(), format_args!("must be a boolean, string, number or object, and is {}", value.what()));
                 continue;
             }
         };
         if value.depth() > MAX_DEPTH {
-            problems.add(&at, format_args!("nests deeper than {MAX_DEPTH} levels"));
+            problems.add(&at(), format_args!("nests deeper than {MAX_DEPTH} levels"));
         }
         if let Some(first) = variants.first()
             && class(first.kind) != class(kind)
         {
             let text = format!("is {}, but variant {:?} is of type {}", value.what(), first.name, first.kind.name());
-            problems.add(&at, text);
+            problems.add(&at(), text);
         }
         let value_json: Box<str> = value.to_string().into();
         let answer_json = format!("\"variant\":{},\"value\":{value_json}", json_string(name)).into();

@@ -1,10 +1,14 @@
 //! A definition document as a tree, whatever it was written in: order kept, integers apart from floats, no name twice.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::super::model::json_string;
+
+/// Up to so many names of an object are compared one by one.
+const FEW: usize = 16;
 
 /// A node of a definition document. It prints as compact JSON.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,10 +140,19 @@ impl<'de> Deserialize<'de> for Node {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
                 let mut fields: Vec<(String, Node)> = Vec::new();
-                let mut names = std::collections::HashSet::new();
+                // Few names are compared, many looked up: a document may hold thousands of flags.
+                let mut names = HashSet::new();
                 while let Some(name) = map.next_key::<String>()? {
                     // Which of two definitions its author means nobody can know.
-                    if !names.insert(name.clone()) {
+                    let twice = if fields.len() < FEW {
+                        fields.iter().any(|(given, _)| *given == name)
+                    } else {
+                        if names.is_empty() {
+                            names.extend(fields.iter().map(|(given, _)| given.clone()));
+                        }
+                        !names.insert(name.clone())
+                    };
+                    if twice {
                         return Err(de::Error::custom(format_args!("{name:?} is given twice")));
                     }
                     fields.push((name, map.next_value()?));

@@ -13,9 +13,6 @@ use super::super::targeting::{
 use super::node::Node;
 use super::{MAX_DEPTH, Problems};
 
-/// Literal lists of more strings than this are searched by halves.
-const SORTED: usize = 8;
-
 /// The operators, for suggestions.
 const OPERATORS: [&str; 40] = [
     "var",
@@ -314,7 +311,7 @@ fn single(rules: Vec<Rule>) -> Box<Rule> {
 fn within(rules: Vec<Rule>) -> Rule {
     let pair: Box<[Rule; 2]> = fixed(rules);
     let texts = match &pair[1] {
-        Rule::Constant(Value::Array(items)) if items.len() > SORTED => items
+        Rule::Constant(Value::Array(items)) => items
             .iter()
             .map(|item| if let Value::String(text) = item { Some(Box::from(&**text)) } else { None })
             .collect(),

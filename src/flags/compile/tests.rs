@@ -144,6 +144,18 @@ fn documents_that_are_none_are_refused() {
 }
 
 #[test]
+fn a_key_given_twice_is_found_however_many_there_are() {
+    for count in [1, 15, 16, 17, 40] {
+        let flags: Vec<String> = (0..count).map(|n| format!(r#""f{n}":{{}}"#)).collect();
+        for twice in [0, count - 1] {
+            let text = format!(r#"{{"flags":{{{},"f{twice}":{{}}}}}}"#, flags.join(","));
+            let found = problems(&text, Format::Json).join("\n");
+            assert!(found.contains(&format!("\"f{twice}\" is given twice")), "{count}: {found}");
+        }
+    }
+}
+
+#[test]
 fn evaluators_may_use_one_another_but_not_themselves() {
     let sound = r#"{"b":{"and":[{"$ref":"a"},true]},"a":{"==":[1,1]},"c":{"or":[{"$ref":"a"},{"$ref":"b"}]}}"#;
     assert_eq!(evaluators(sound).expect("sound").names().collect::<Vec<_>>(), ["a", "b", "c"]);

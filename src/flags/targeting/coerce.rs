@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::Write;
 use std::ptr;
+use std::rc::Rc;
 
 use super::val::Val;
 
@@ -176,10 +177,10 @@ pub(super) fn strict_equal(a: &Val<'_>, b: &Val<'_>) -> bool {
         (Val::Undefined, Val::Undefined) | (Val::Null, Val::Null) => true,
         (Val::Bool(a), Val::Bool(b)) => a == b,
         (Val::Number(a), Val::Number(b)) => a == b,
-        (Val::List(a), Val::List(b)) => ptr::eq(ptr::from_ref(*a).cast::<()>(), ptr::from_ref(*b).cast()),
-        (Val::Items(a), Val::Items(b)) => ptr::eq(a.as_ptr_of(), b.as_ptr_of()),
-        (Val::Object(a), Val::Object(b)) => ptr::eq(ptr::from_ref(*a).cast::<()>(), ptr::from_ref(*b).cast()),
-        (Val::Step(a), Val::Step(b)) => ptr::eq(a.as_ptr_of(), b.as_ptr_of()),
+        (Val::List(a), Val::List(b)) => ptr::eq(*a, *b),
+        (Val::Items(a), Val::Items(b)) => Rc::ptr_eq(a, b),
+        (Val::Object(a), Val::Object(b)) => ptr::eq(*a, *b),
+        (Val::Step(a), Val::Step(b)) => Rc::ptr_eq(a, b),
         (Val::Root, Val::Root) | (Val::Flagd, Val::Flagd) => true,
         _ => match (a.as_str(), b.as_str()) {
             (Some(a), Some(b)) => a == b,
@@ -190,6 +191,9 @@ pub(super) fn strict_equal(a: &Val<'_>, b: &Val<'_>) -> bool {
 
 /// `IsLooselyEqual` (7.2.14).
 pub(super) fn loose_equal(a: &Val<'_>, b: &Val<'_>) -> bool {
+    if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
+        return a == b;
+    }
     match (kind(a), kind(b)) {
         (Kind::Nothing, Kind::Nothing) => true,
         (Kind::Nothing, _) | (_, Kind::Nothing) => false,
@@ -244,14 +248,4 @@ fn is_space(char: char) -> bool {
         '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'
             ..='\u{200a}' | '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}' | '\u{feff}'
     )
-}
-
-trait Address {
-    fn as_ptr_of(&self) -> *const ();
-}
-
-impl<T> Address for std::rc::Rc<T> {
-    fn as_ptr_of(&self) -> *const () {
-        std::rc::Rc::as_ptr(self).cast()
-    }
 }

@@ -163,8 +163,8 @@ impl<'e, 'v> Scope<'e, 'v> {
     /// Pays for reading all of an operand.
     pub(super) fn weigh(&self, val: &Val<'v>) -> Result<(), Halt> {
         match val {
-            Val::Str(text) => self.charge(text.len() / 64),
-            Val::Text(text) => self.charge(text.len() / 64),
+            Val::Str(text) if text.len() >= 64 => self.charge(text.len() / 64),
+            Val::Text(text) if text.len() >= 64 => self.charge(text.len() / 64),
             Val::List(_) | Val::Items(_) => {
                 self.charge(val.list_len().unwrap_or(0))?;
                 val.items().try_for_each(|item| self.weigh(&item))

@@ -4,6 +4,8 @@
 mod coerce;
 mod fractional;
 mod interpret;
+#[cfg(test)]
+mod laws;
 mod lists;
 mod operators;
 mod path;

@@ -1,0 +1,153 @@
+//! What holds for every rule, context and key.
+
+use std::time::SystemTime;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::super::compile::{self, Format};
+use super::super::context::{Base, Context, Object, Value};
+use super::super::store::{Layer, Snapshot};
+use super::interpret::{Root, Scope};
+
+const OPERATORS: [&str; 38] = [
+    "var",
+    "missing",
+    "missing_some",
+    "if",
+    "?:",
+    "and",
+    "or",
+    "!",
+    "!!",
+    "==",
+    "===",
+    "!=",
+    "!==",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "in",
+    "+",
+    "*",
+    "-",
+    "/",
+    "%",
+    "min",
+    "max",
+    "cat",
+    "substr",
+    "merge",
+    "map",
+    "filter",
+    "all",
+    "some",
+    "none",
+    "reduce",
+    "log",
+    "fractional",
+    "sem_ver",
+    "starts_with",
+];
+
+fn scalar() -> impl Strategy<Value = serde_json::Value> {
+    prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<f64>().prop_map(|number| serde_json::json!(number)),
+        (-3i64..100).prop_map(Into::into),
+        "[a-c.0-9]{0,4}|\\PC{0,6}".prop_map(Into::into),
+        prop::sample::select(vec!["", "a", "a.0", "$flagd.flagKey", "accumulator", "current", "1.2.3", ">="])
+            .prop_map(Into::into),
+    ]
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    scalar().prop_recursive(5, 40, 5, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(Into::into),
+            prop::collection::btree_map("[a-c]|\\PC{0,3}", inner, 0..5)
+                .prop_map(|fields| serde_json::Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+fn rule() -> impl Strategy<Value = serde_json::Value> {
+    scalar().prop_recursive(6, 60, 4, |inner| {
+        (prop::sample::select(OPERATORS.to_vec()), vec(inner, 1..4))
+            .prop_map(|(operator, arguments)| serde_json::json!({ operator: arguments }))
+    })
+}
+
+/// The share of `new` by its weight of 100, for a key.
+fn in_new(weight: u32, key: &str) -> bool {
+    let rule = serde_json::json!({"fractional": [key, ["new", weight], ["old", 100 - weight]]}).to_string();
+    let rule = compile::rule_alone(&rule).unwrap_or_else(|invalid| panic!("{invalid}"));
+    let (context, base) = (Context::default(), Base::default());
+    let root = Root::new(&context, &base, "flag", 0);
+    rule.rule.evaluate(&Scope::new(&root)).is_ok_and(|val| val.as_str() == Some("new"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_document_compiles_or_is_refused_with_reasons(json in json(), text in "\\PC{0,40}") {
+        let flags = serde_json::json!({"flags": {"f": json, "g": {"state": "ENABLED", "variants": json, "targeting": json}}});
+        for (text, format) in [
+            (json.to_string(), Format::Json),
+            (flags.to_string(), Format::Json),
+            (flags.to_string(), Format::Yaml),
+            (text.clone(), Format::Json),
+            (text, Format::Yaml),
+        ] {
+            if let Err(compile::Invalid(problems)) = compile::document(&text, format) {
+                prop_assert!(!problems.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn any_rule_over_any_context_gives_a_variant_a_default_or_an_error_and_the_same_again(rule in rule(), context in json()) {
+        let flags = serde_json::json!({"flags": {"f": {
+            "state": "ENABLED", "variants": {"a": 1, "true": 2}, "defaultVariant": "a", "targeting": rule
+        }}});
+        let Ok(set) = compile::document(&flags.to_string(), Format::Json) else {
+            // Scalars are no targeting; any operator is.
+            prop_assert!(!rule.is_object());
+            return Ok(());
+        };
+        let layer = Layer { name: "test".into(), flag_set_id: None, revision: 1, set: set.into() };
+        let snapshot = Snapshot::merge(vec![layer.into()], Default::default(), 1, false);
+        let text = context.to_string();
+        let attributes = match serde_json::from_str(&text) {
+            Ok(Value::Object(attributes)) => attributes,
+            Ok(other) => Object::new(vec![("a".into(), other)]),
+            Err(error) => panic!("{error}: {text}"),
+        };
+        let context = Context::new(attributes);
+        let once = || match super::super::evaluate::evaluate(&snapshot, "f", &context, SystemTime::UNIX_EPOCH) {
+            Ok(resolution) => (resolution.reason.name(), resolution.variant.map(|variant| variant.name().to_owned())),
+            Err(failure) => (failure.code.name(), Some(failure.details)),
+        };
+        prop_assert_eq!(once(), once());
+    }
+
+    #[test]
+    fn who_is_in_stays_in_while_the_share_grows(key in "\\PC{0,12}", weight in 0u32..100) {
+        prop_assert!(!in_new(0, &key) && in_new(100, &key));
+        prop_assert!(!in_new(weight, &key) || in_new(weight + 1, &key));
+    }
+}
+
+#[test]
+fn shares_are_as_large_as_their_weights() {
+    const KEYS: u32 = 20_000;
+    for weight in [1, 10, 50, 75] {
+        let count = (0..KEYS).filter(|n| in_new(weight, &format!("user-{n}"))).count();
+        let share = count as f64 * 100.0 / f64::from(KEYS);
+        // Four standard deviations of a fair draw: at most 1.5 of 100.
+        assert!((share - f64::from(weight)).abs() < 1.5, "{share} of 100, not {weight}");
+    }
+}
