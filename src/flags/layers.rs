@@ -254,7 +254,9 @@ fn log(before: &Source, after: &Source, now: SystemTime) {
             None => tracing::info!(source, "last known good flags are written again"),
         }
     }
-    if before.state == after.state {
+    // Attempts fail in turns for this reason and that; it is one outage, and the status has the latest.
+    let same_outage = matches!((&before.state, &after.state), (State::Stale { .. }, State::Stale { .. }));
+    if same_outage || before.state == after.state {
         if before.revision != after.revision {
             tracing::debug!(source, revision = after.revision, flags = after.flags, "flags changed");
         }

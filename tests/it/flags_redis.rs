@@ -5,3 +5,4 @@ mod contract;
 mod faults;
 mod following;
 mod kept;
+mod sidecar;

@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use crate::support::flags::{Flags, Writer, kept_in, number, quick};
+use tidegate::secret::Secret;
+
+use crate::support::eventually;
+use crate::support::flags::{Flags, PATIENCE, Writer, kept_in, number, quick};
 use crate::support::redis::Redis;
 
 /// The one file kept.
@@ -122,4 +126,91 @@ async fn a_disk_that_cannot_be_written_is_an_alarm_and_nothing_else() {
     flags.until("it is written by itself", |flags| flags.source(0).disk_error.is_none()).await;
     let text = fs::read_to_string(kept_file(directory.path()).unwrap()).unwrap();
     assert!(text.contains(&number(2).replace('"', "\\\"")), "{text}");
+}
+
+/// Where a child of [`kill_dash_nine_in_the_middle_of_a_write_leaves_a_whole_one`] follows, and keeps.
+const CHILD: &str = "TIDEGATE_TEST_FOLLOW_AND_KEEP";
+
+/// Alone it is a test; as a child it goes on until it is killed.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "how a child of a test is told what to do")]
+async fn the_last_of_many_changes_is_on_disk_in_the_end() {
+    if let Ok(told) = std::env::var(CHILD) {
+        let (url, state_dir) = told.split_once(' ').unwrap();
+        let _flags = Flags::start(kept_in(Path::new(state_dir), &Secret::new(url), &["orders"]), quick());
+        return std::future::pending().await;
+    }
+    let (redis, directory) = (Redis::start(), tempfile::tempdir().unwrap());
+    let mut writer = Writer::to(&redis.url(), "orders").await;
+    let _flags = Flags::start(kept_in(directory.path(), &redis.url(), &["orders"]), quick());
+    for value in 1..=50 {
+        writer.set("a", value).await;
+    }
+    let last = number(50).replace('"', "\\\"");
+    eventually(PATIENCE, "the last change is on disk", async || {
+        kept_file(directory.path()).is_some_and(|file| fs::read_to_string(file).unwrap().contains(&last))
+    })
+    .await;
+}
+
+/// Follows in a process of its own; killed on drop.
+struct Following(Child);
+
+impl Following {
+    fn start(url: &Secret, state_dir: &Path) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "flags_redis::kept::the_last_of_many_changes_is_on_disk_in_the_end"])
+            .env(CHILD, format!("{} {}", url.expose(), state_dir.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn kill_dash_nine_in_the_middle_of_a_write_leaves_a_whole_one() {
+    let (redis, directory) = (Redis::start(), tempfile::tempdir().unwrap());
+    let mut writer = Writer::to(&redis.url(), "orders").await;
+    // Enough to take a while to write.
+    let large = format!(
+        r#"{{"state":"ENABLED","variants":{{"v":1}},"defaultVariant":"v","metadata":{{"x":"{}"}}}}"#,
+        "x".repeat(50_000)
+    );
+    let keys: Vec<String> = (0..20).map(|k| format!("large{k}")).collect();
+    writer.write(&keys.iter().map(|key| (key.as_str(), Some(large.as_str()))).collect::<Vec<_>>()).await;
+    let mut value = 0;
+    for round in 0..12u64 {
+        let following = Following::start(&redis.url(), directory.path());
+        let before = kept_file(directory.path()).map(|file| fs::metadata(file).unwrap().modified().unwrap());
+        let changed = async |after: Option<SystemTime>| {
+            let now = kept_file(directory.path()).and_then(|file| fs::metadata(file).ok()?.modified().ok());
+            now.is_some() && now != after
+        };
+        // Changes go on while it is killed, at another moment each time.
+        let mut storm = 0;
+        eventually(PATIENCE, "something was kept", async || {
+            value += 1;
+            writer.write(&[("n", Some(&number(value))), ("m", Some(&number(value)))]).await;
+            storm += 1;
+            storm > round && changed(before).await
+        })
+        .await;
+        drop(following);
+        let left = fs::read_dir(directory.path().join("flags")).unwrap().count();
+        assert!(left <= 2, "round {round}: {left} files pile up");
+
+        let nowhere = Secret::new(format!("redis+unix://{}/nobody", directory.path().display()));
+        let flags = Flags::start(kept_in(directory.path(), &nowhere, &["orders"]), quick());
+        flags.until("what was kept is in force", |flags| flags.status().ready).await;
+        assert_eq!(flags.value("n"), flags.value("m"), "round {round}: torn");
+        assert!(flags.store.load().len() >= keys.len(), "round {round}: {} flags", flags.store.load().len());
+    }
 }

@@ -7,7 +7,7 @@ mod session;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
@@ -290,9 +290,10 @@ impl Follower {
         }
     }
 
-    /// Plans to read the scope, spread over time and never sooner than planned already.
+    /// Plans to read the scope, spread over time unless nothing is held: then nothing is there, or nearly so.
     fn plan(&mut self, at: usize, reason: Reason) {
-        let due = Instant::now() + self.pace.jitter();
+        let wait = if self.scopes[at].held.is_some() { self.pace.jitter() } else { Duration::ZERO };
+        let due = Instant::now() + wait;
         self.scopes[at].due.get_or_insert((due, reason));
     }
 
