@@ -84,6 +84,9 @@ test)
     need redis-server redis-server
     need_postgres
     need musl-gcc musl-tools
+    need openssl openssl
+    need curl curl
+    need kill procps
     ;;
 bench)
     need redis-server redis-server

@@ -36,7 +36,7 @@ pub struct Redis {
 /// What a start without any snapshot does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnMissing {
-    /// Not started (`/startupz` 503) until a source has answered.
+    /// Not started (`/startupz` 503) until every source has answered, or its last known good is in force.
     #[default]
     Wait,
     /// Started with no flags.

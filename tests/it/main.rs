@@ -16,3 +16,4 @@ mod flags_redis;
 mod ofrep;
 mod proxy;
 mod readiness;
+mod readme;
