@@ -59,6 +59,18 @@ pub(super) enum Reason {
     Reconcile,
 }
 
+impl Metrics {
+    /// Makes the counters of a source visible at zero: an alert on their increase has to see where they began.
+    pub(super) fn begin(&self, source: &Arc<str>, in_redis: bool) {
+        let label = Source { source: source.clone() };
+        drop(self.rejected.get_or_create(&label));
+        if in_redis {
+            drop(self.disk_failures.get_or_create(&label));
+            drop(self.resyncs.get_or_create(&Resync { source: source.clone(), reason: Reason::Connected }));
+        }
+    }
+}
+
 /// Registers the metrics.
 pub fn register(registry: &mut Registry) -> Metrics {
     let metrics = Metrics {

@@ -32,7 +32,7 @@ impl Collector for State {
         let current = self.lifecycle.phase().as_str();
         let phase = ConstGauge::new(0_i64);
         let mut family =
-            encoder.encode_descriptor("phase", "1 for the phase the process is in", None, phase.metric_type())?;
+            encoder.encode_descriptor("phase", "1 for the phase the process is in.", None, phase.metric_type())?;
         for name in Phase::NAMES {
             let gauge = ConstGauge::new(i64::from(name == current));
             gauge.encode(family.encode_family(&[("phase", name)])?)?;
@@ -40,7 +40,7 @@ impl Collector for State {
         let counts = self.ledger.counts();
         let mut family = encoder.encode_descriptor(
             "in_flight",
-            "Requests, tunnels and work leases under way, and open client connections",
+            "Requests, tunnels and work leases under way, and open client connections.",
             None,
             phase.metric_type(),
         )?;

@@ -113,22 +113,22 @@ impl Collector for Workers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let kind = ConstCounter::new(0_u64).metric_type();
         let mut family =
-            encoder.encode_descriptor("proxy_requests", "Requests answered, by status class", None, kind)?;
+            encoder.encode_descriptor("proxy_requests", "Requests answered, by status class.", None, kind)?;
         for (index, class) in CLASSES.iter().enumerate() {
             let counter = ConstCounter::new(self.sum(|c| &c.classes[index]));
             counter.encode(family.encode_family(&[("class", *class)])?)?;
         }
-        let help = "Requests that were answered in the app's place, by reason";
+        let help = "Requests that were answered in the app's place, by reason.";
         let mut family = encoder.encode_descriptor("proxy_failures", help, None, kind)?;
         for (index, reason) in Failure::KINDS.iter().enumerate() {
             let counter = ConstCounter::new(self.sum(|c| &c.failures[index]));
             counter.encode(family.encode_family(&[("reason", *reason)])?)?;
         }
-        self.plain(&mut encoder, "proxy_abandoned", "Requests whose client left before the answer", |c| &c.abandoned)?;
-        self.plain(&mut encoder, "proxy_broken_answers", "Answers the app broke off", |c| &c.broken)?;
-        self.plain(&mut encoder, "proxy_retries", "Requests sent to the app a second time", |c| &c.retries)?;
-        self.plain(&mut encoder, "proxy_upstream_connects", "Connections opened to the app", |c| &c.connects)?;
-        self.plain(&mut encoder, "proxy_connections", "Client connections accepted", |c| &c.connections)?;
+        self.plain(&mut encoder, "proxy_abandoned", "Requests whose client left before the answer.", |c| &c.abandoned)?;
+        self.plain(&mut encoder, "proxy_broken_answers", "Answers the app broke off.", |c| &c.broken)?;
+        self.plain(&mut encoder, "proxy_retries", "Requests sent to the app a second time.", |c| &c.retries)?;
+        self.plain(&mut encoder, "proxy_upstream_connects", "Connections opened to the app.", |c| &c.connects)?;
+        self.plain(&mut encoder, "proxy_connections", "Client connections accepted.", |c| &c.connections)?;
         self.durations(encoder)
     }
 }
@@ -136,7 +136,7 @@ impl Collector for Workers {
 impl Workers {
     fn durations(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let kind = Histogram::new(std::iter::empty()).metric_type();
-        let help = "Time from a request's head to the end of its answer";
+        let help = "Time from a request's head to the end of its answer.";
         let unit = prometheus_client::registry::Unit::Seconds;
         let mut metric = encoder.encode_descriptor("proxy_request_duration", help, Some(&unit), kind)?;
         let counts: Vec<u64> = (0..=BOUNDS.len()).map(|i| self.sum(|c| &c.buckets[i])).collect();

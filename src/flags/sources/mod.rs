@@ -69,6 +69,9 @@ impl Sources {
         let files = settings.files.iter().map(|path| format!("file:{}", path.display()).into());
         let names: Vec<Arc<str>> = redis.chain(files).collect();
         let (status, handle) = watch::channel(layers::initial(&names, settings.on_missing));
+        for (at, name) in names.iter().enumerate() {
+            metrics.begin(name, at < scopes.len());
+        }
         let outputs = Outputs { store, status, metrics: metrics.clone() };
         let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs };
         Ok((sources, Handle { status: handle }))

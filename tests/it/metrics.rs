@@ -1,0 +1,76 @@
+//! The metrics: their form, and that the documentation knows them all and no other.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::support::app::App;
+use crate::support::raw::{self, Client};
+use crate::support::redis::Redis;
+use crate::support::sidecar::Sidecar;
+
+/// Name, as it is in samples, and type of each documented metric.
+fn documented() -> BTreeMap<String, String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let (name, rest) = row.split_once('`').unwrap();
+        let kind = rest.split('|').nth(1).unwrap().trim();
+        (name.to_owned(), kind.to_owned())
+    })
+    .collect()
+}
+
+/// The same of each exported one.
+fn exported(text: &str) -> BTreeMap<String, String> {
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types
+        .map(|line| {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let total = if kind == "counter" { "_total" } else { "" };
+            (format!("{name}{total}"), kind.to_owned())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_documented_metrics_are_those_that_are_exported() {
+    let app = App::start().await;
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(
+        app.address,
+        &format!(
+            "redis: {{ url: '{}' }}\nchecks: {{ app: {{ http: {{ url: 'http://{}/' }} }} }}\nflags: {{ files: ['{}/examples/flags.json'] }}",
+            redis.url().expose(),
+            app.address,
+            env!("CARGO_MANIFEST_DIR")
+        ),
+    );
+    sidecar.ready().await;
+    let answer = raw::get(sidecar.ops, "/metrics").await.unwrap();
+    assert_eq!(answer.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    let text = answer.text();
+    assert!(text.ends_with("# EOF\n"));
+    assert_eq!(exported(&text), documented());
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    for name in exported(&text).keys() {
+        assert!(samples.clone().any(|line| line.starts_with(name.as_str())), "{name} has no sample from the start");
+    }
+}
+
+#[tokio::test]
+async fn labels_never_grow_with_what_clients_send() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "");
+    sidecar.ready().await;
+    let lines = async || raw::get(sidecar.ops, "/metrics").await.unwrap().text().lines().count();
+    let before = lines().await;
+    let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+    let mut local = Client::connect(sidecar.local).await.unwrap();
+    for index in 0..200 {
+        client.send(format!("M{index} /path{index}?q={index} HTTP/1.1\r\nHost: h{index}\r\n\r\n")).await.unwrap();
+        client.answer().await.unwrap();
+        local.get(&format!("/v1/flags/flag{index}/enabled?targetingKey=user{index}")).await.unwrap();
+    }
+    assert_eq!(lines().await, before);
+}
