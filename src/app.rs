@@ -10,7 +10,6 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -28,6 +27,7 @@ use crate::lifecycle::threads::{self, Pulse};
 use crate::lifecycle::{self, drain};
 use crate::local::control::{self, Control};
 use crate::local::{self, settings::Socket};
+use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
 use crate::net::server::{Peer, Server};
 use crate::ops;
@@ -254,7 +254,7 @@ impl Local {
 }
 
 impl LocalApi {
-    async fn handle(self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn handle(self, peer: Peer, request: Request<Inbound>) -> Response<Full<Bytes>> {
         if local::serves(request.uri().path()) {
             return local::handle(&self.flags, request).await;
         }

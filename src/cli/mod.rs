@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{Inputs, Loaded, Problems, Settings};
+use crate::config::{Inputs, Loaded, Problems};
 
 /// Exit code: the thing asked for is false or failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -80,7 +80,7 @@ pub fn main(cli: Cli) -> ExitCode {
         }
         Command::Drain(args) => with_settings(file, |loaded| drain::main(&args, &loaded.settings)),
         Command::Status(args) => with_settings(file, |loaded| status::main(&args, &loaded.settings)),
-        Command::Flags(args) => with_settings(file, |loaded| operate_flags(&args, &loaded.settings)),
+        Command::Flags(args) => with_settings(file, |loaded| flags::main(&args, &loaded.settings)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut io::stdout().lock());
             ExitCode::SUCCESS
@@ -103,20 +103,6 @@ fn check_once(inputs: &Inputs, output: check::Output) -> ExitCode {
     };
     say(&report.render(output));
     ExitCode::from(report.exit_code())
-}
-
-fn operate_flags(args: &flags::Args, settings: &Settings) -> ExitCode {
-    match block_on(flags::run(args, settings.flags.redis.as_ref())) {
-        Ok(Ok(answer)) => {
-            say(&answer);
-            ExitCode::SUCCESS
-        }
-        Ok(Err(failure)) => {
-            complain(&failure.text);
-            ExitCode::from(failure.code)
-        }
-        Err(code) => code,
-    }
 }
 
 fn with_settings(file: Option<PathBuf>, command: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {

@@ -1,52 +1,59 @@
-//! Reads a request's body within bounds of size and time.
+//! Reads a request's body within a bound of size. The bound of time is the listener's: a body that stalls ends in
+//! [`InboundError::Stalled`].
 
-use std::time::Duration;
+use std::convert::Infallible;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 
+use crate::net::inbound::InboundError;
+
 /// The largest body, in bytes.
 pub(super) const LIMIT: usize = 1024 * 1024;
 
-/// How long a body may take to arrive.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
+    /// Beyond the limit.
     #[error("the body is larger than 1 MiB")]
     TooLarge,
-    #[error("the body did not arrive within 10 s")]
+    /// It stalled.
+    #[error("the body stopped coming")]
     TooSlow,
+    /// It broke off or is badly framed.
     #[error("the body could not be read: {0}")]
     Broken(String),
 }
 
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl From<InboundError> for Error {
+    fn from(error: InboundError) -> Self {
+        match error {
+            InboundError::Stalled => Self::TooSlow,
+            InboundError::Broken(error) => Self::Broken(error.to_string()),
+        }
+    }
+}
+
 /// The whole body. A body of one frame, which nearly every one is, is not copied.
-pub(super) async fn read<B>(body: B) -> Result<Bytes, Error>
+pub(super) async fn read<B>(mut body: B) -> Result<Bytes, Error>
 where
     B: Body + Unpin,
-    B::Error: std::error::Error,
+    B::Error: Into<Error>,
 {
     if body.size_hint().lower() > LIMIT as u64 {
         return Err(Error::TooLarge);
     }
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    tokio::time::timeout(TIMEOUT, collect(body)).await.unwrap_or(Err(Error::TooSlow))
-}
-
-async fn collect<B>(mut body: B) -> Result<Bytes, Error>
-where
-    B: Body + Unpin,
-    B::Error: std::error::Error,
-{
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Error::Broken(error.to_string()))?;
+        let frame = frame.map_err(Into::into)?;
         let Ok(mut data) = frame.into_data() else { continue };
         let len = bytes::Buf::remaining(&data);
         if first.len() + rest.len() + len > LIMIT {

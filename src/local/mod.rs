@@ -16,6 +16,7 @@ use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 
+pub use body::Error as BodyError;
 pub use settings::Settings;
 
 use crate::flags::store::Store;
@@ -45,7 +46,7 @@ pub fn serves(path: &str) -> bool {
 pub async fn handle<B>(api: &Api, request: Request<B>) -> Response<Full<Bytes>>
 where
     B: Body + Unpin,
-    B::Error: std::error::Error,
+    B::Error: Into<BodyError>,
 {
     let (head, body) = request.into_parts();
     let route = Route::of(head.uri.path());

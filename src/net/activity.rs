@@ -1,11 +1,10 @@
 //! What one connection is doing, as its socket, its service and the sweeper see it. All of them live on one thread;
 //! the atomics only make the type shareable.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Instant;
-
-use tokio::sync::Notify;
 
 /// Milliseconds since the first use of this clock, never 0 (which means "not").
 pub fn now_ms() -> u64 {
@@ -69,7 +68,8 @@ pub struct Activity {
     waiting_since: AtomicU64,
     body_since: AtomicU64,
     write_since: AtomicU64,
-    ordered: Notify,
+    /// The connection's task. (A `Notify` would cost a registration with each poll of the connection.)
+    task: Mutex<Option<Waker>>,
 }
 
 impl Activity {
@@ -85,7 +85,7 @@ impl Activity {
             waiting_since: AtomicU64::new(0),
             body_since: AtomicU64::new(0),
             write_since: AtomicU64::new(0),
-            ordered: Notify::new(),
+            task: Mutex::new(None),
         }
     }
 
@@ -205,22 +205,25 @@ impl Activity {
     /// Tells a waiting request that its time is over.
     pub fn expire(&self, expired: Expired) {
         self.expired.store(expired as u8, Relaxed);
-        self.ordered.notify_one();
+        self.wake();
     }
 
     /// Gives an order to the connection's task. A milder one does not replace a harsher one.
     pub fn give(&self, order: Order) {
         if order as u8 > self.order.load(Relaxed) {
             self.order.store(order as u8, Relaxed);
-            self.ordered.notify_one();
+            self.wake();
         }
     }
 
     // What the connection's task waits for.
 
-    /// Returns when an order was given or a request has expired.
-    pub async fn ordered(&self) {
-        self.ordered.notified().await;
+    /// Makes `task` the one that is woken when an order is given or a request has expired.
+    pub fn attend(&self, task: &Waker) {
+        let mut known = self.task();
+        if !known.as_ref().is_some_and(|known| known.will_wake(task)) {
+            *known = Some(task.clone());
+        }
     }
 
     /// The order in force.
@@ -230,6 +233,16 @@ impl Activity {
             1 => Order::Close,
             _ => Order::Cut,
         }
+    }
+
+    fn wake(&self) {
+        if let Some(task) = self.task().take() {
+            task.wake();
+        }
+    }
+
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, stage: Stage) {

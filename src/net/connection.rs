@@ -2,7 +2,9 @@
 //! ends it, or it breaks.
 
 use std::error::Error as StdError;
+use std::future::{Future as _, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{Request, Response};
 use http_body::Body;
@@ -48,15 +50,22 @@ where
     }
     let connection = builder.serve_connection(io, service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => return ended,
-            () = activity.ordered() => match activity.order() {
-                Order::None => {}
-                Order::Close => connection.as_mut().graceful_shutdown(),
-                Order::Cut => return Ok(()),
-            },
+    let mut told_to_close = false;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            activity.attend(cx.waker());
+            match activity.order() {
+                Order::Close if !told_to_close => {
+                    told_to_close = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                Order::Cut => return Poll::Ready(Ok(())),
+                Order::None | Order::Close => return Poll::Pending,
+            }
         }
-    }
+    })
+    .await
 }

@@ -6,6 +6,7 @@
 
 pub mod activity;
 pub mod connection;
+pub mod inbound;
 pub mod listen;
 pub mod redis;
 pub mod server;

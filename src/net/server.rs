@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::activity::{Activity, now_ms};
 use super::connection::{self, Head};
+use super::inbound::Inbound;
 use super::listen::Acceptor;
 use super::sweep::{Limits, Shed, Sweeper};
 use crate::lifecycle::machine::Phase;
@@ -80,7 +81,7 @@ impl Server {
     /// Answers what comes to a TCP listener, for as long as the tasks live.
     pub fn tcp<H, F>(&self, mut acceptor: Acceptor<TcpListener>, answer: H)
     where
-        H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        H: Fn(Peer, Request<Inbound>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send,
     {
         let server = self.clone();
@@ -95,7 +96,7 @@ impl Server {
     /// Answers what comes to a unix listener, for as long as the tasks live.
     pub fn unix<H, F>(&self, mut acceptor: Acceptor<UnixListener>, answer: H)
     where
-        H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        H: Fn(Peer, Request<Inbound>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send,
     {
         let server = self.clone();
@@ -110,15 +111,15 @@ impl Server {
     fn serve<I, H, F>(&self, io: I, peer: Peer, permit: OwnedSemaphorePermit, answer: H)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
+        H: Fn(Peer, Request<Inbound>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send,
     {
         let swept = self.sweeper.open();
         self.tasks.spawn_connection(async move {
             let activity = swept.activity().clone();
-            let service = service_fn(|request| {
+            let service = service_fn(|request: Request<Incoming>| {
                 let under_way = UnderWay::begin(activity.clone());
-                let answer = answer(peer, request);
+                let answer = answer(peer, request.map(|body| Inbound::new(body, activity.clone())));
                 async move {
                     let response = answer.await;
                     under_way.0.answer();

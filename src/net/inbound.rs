@@ -1,0 +1,67 @@
+//! A request's body as it comes in, with the waiting noted in its connection's activity: what stalls is found by the
+//! sweeper, and no request arms a timer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+
+use super::activity::{Activity, Expired};
+
+/// See the module's text.
+pub struct Inbound {
+    body: Incoming,
+    activity: Arc<Activity>,
+}
+
+/// Why a body ends early.
+#[derive(Debug, Error)]
+pub enum InboundError {
+    /// It broke off or is badly framed.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// It stopped coming for longer than the sweeper allows.
+    #[error("the client stopped sending")]
+    Stalled,
+}
+
+impl Inbound {
+    /// The body of a request on the connection of `activity`.
+    pub fn new(body: Incoming, activity: Arc<Activity>) -> Self {
+        Self { body, activity }
+    }
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = InboundError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.activity.body_moved();
+                Poll::Ready(frame.map(|frame| frame.map_err(InboundError::Broken)))
+            }
+            Poll::Pending if self.activity.expired() == Expired::Body => Poll::Ready(Some(Err(InboundError::Stalled))),
+            Poll::Pending => {
+                self.activity.body_blocked();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
