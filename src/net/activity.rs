@@ -6,15 +6,22 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
-/// Milliseconds since the first use of this clock, never 0 (which means "not").
+/// The time of the sweepers' last look, for everything that only a sweeper compares: reading a clock for each request
+/// and each part of a body would cost more than all the rest of the bookkeeping.
+static LAST_LOOK: AtomicU64 = AtomicU64::new(1);
+
+/// Milliseconds on a clock of this process, as of the last [`look`]; never 0, which means "not". So a time noted is up
+/// to the sweepers' period too early, which they allow for.
 pub fn now_ms() -> u64 {
-    ms_of(Instant::now())
+    LAST_LOOK.load(Relaxed)
 }
 
-/// `instant` on the clock of [`now_ms`].
-pub fn ms_of(instant: Instant) -> u64 {
+/// Brings [`now_ms`] up to date, and returns it.
+pub fn look() -> u64 {
     static BORN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    instant.saturating_duration_since(*BORN).as_millis() as u64 + 1
+    let now = BORN.elapsed().as_millis() as u64 + 1;
+    LAST_LOOK.fetch_max(now, Relaxed);
+    now
 }
 
 /// What a connection's request is waiting for.
@@ -72,9 +79,16 @@ pub struct Activity {
     task: Mutex<Option<Waker>>,
 }
 
+impl Default for Activity {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Activity {
-    /// A connection opened at `now`.
-    pub fn new(now: u64) -> Self {
+    /// A connection opened now.
+    pub fn new() -> Self {
+        let now = now_ms();
         Self {
             stage: AtomicU8::new(Stage::Idle as u8),
             order: AtomicU8::new(Order::None as u8),
@@ -114,7 +128,8 @@ impl Activity {
     // What the service tells.
 
     /// A request's head is complete.
-    pub fn begin(&self, now: u64) {
+    pub fn begin(&self) {
+        let now = now_ms();
         self.unclaimed.store(false, Relaxed);
         self.head_since.store(0, Relaxed);
         self.waiting_since.store(now, Relaxed);
@@ -146,7 +161,8 @@ impl Activity {
     }
 
     /// The request is done, or given up.
-    pub fn end(&self, now: u64) {
+    pub fn end(&self) {
+        let now = now_ms();
         self.body_since.store(0, Relaxed);
         self.expired.store(Expired::No as u8, Relaxed);
         self.idle_since.store(now, Relaxed);
@@ -260,30 +276,30 @@ mod tests {
 
     #[test]
     fn a_pipelined_partial_head_has_its_time_running() {
-        let activity = Activity::new(1);
+        let activity = Activity::new();
         activity.read();
         assert!(activity.head_since().is_some());
-        activity.begin(5);
+        activity.begin();
         assert_eq!(activity.head_since(), None);
         activity.read();
-        activity.end(9);
-        assert_eq!(activity.head_since(), Some(9));
+        activity.end();
+        assert!(activity.head_since().is_some());
     }
 
     #[test]
     fn a_body_read_after_the_head_is_no_new_head() {
-        let activity = Activity::new(1);
+        let activity = Activity::new();
         activity.read();
-        activity.begin(5);
+        activity.begin();
         activity.read();
         activity.body_moved();
-        activity.end(9);
-        assert_eq!((activity.head_since(), activity.idle_since()), (None, 9));
+        activity.end();
+        assert_eq!(activity.head_since(), None);
     }
 
     #[test]
     fn a_milder_order_does_not_replace_a_harsher_one() {
-        let activity = Activity::new(1);
+        let activity = Activity::new();
         activity.give(Order::Cut);
         activity.give(Order::Close);
         assert_eq!(activity.order(), Order::Cut);

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::activity::{Activity, now_ms};
+use super::activity::Activity;
 use super::connection::{self, Head};
 use super::inbound::Inbound;
 use super::listen::Acceptor;
@@ -139,14 +139,14 @@ struct UnderWay(Arc<Activity>);
 
 impl UnderWay {
     fn begin(activity: Arc<Activity>) -> Self {
-        activity.begin(now_ms());
+        activity.begin();
         Self(activity)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.end(now_ms());
+        self.0.end();
     }
 }
 

@@ -109,7 +109,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_close_reads_on_until_the_client_has_closed() {
         let (ours, mut client) = duplex(64);
-        let mut socket = Socket::new(ours, Arc::new(Activity::new(1)));
+        let mut socket = Socket::new(ours, Arc::new(Activity::new()));
         let closing = async { socket.shutdown().await.expect("closed") };
         let leaving = async move {
             client.write_all(&[b'x'; 500]).await.expect("still taken after our half-close");
@@ -123,7 +123,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_never_closes_is_left_in_the_end() {
         let (ours, _client) = duplex(64);
-        let mut socket = Socket::new(ours, Arc::new(Activity::new(1)));
+        let mut socket = Socket::new(ours, Arc::new(Activity::new()));
         let began = tokio::time::Instant::now();
         socket.shutdown().await.expect("closed");
         assert!(began.elapsed() >= LINGER);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::activity::{Activity, Expired, Order, Stage, now_ms};
+use super::activity::{Activity, Expired, Order, Stage, look};
 use crate::lifecycle::machine::Phase;
 
-/// Between two sweeps; a limit is passed by up to this much before it acts.
+/// Between two sweeps; a limit is passed by up to twice this before it acts.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Between two sweeps while connections are asked to leave.
 const PERIOD_SHEDDING: Duration = Duration::from_millis(100);
@@ -75,7 +75,7 @@ impl Sweeper {
 
     /// Adds a connection opened now.
     pub fn open(&self) -> Swept {
-        let activity = Arc::new(Activity::new(now_ms()));
+        let activity = Arc::new(Activity::new());
         let mut connections = lock(&self.connections);
         let id = connections.next;
         connections.next += 1;
@@ -94,14 +94,14 @@ impl Sweeper {
         loop {
             let current = *phase.borrow_and_update();
             if current.is_shedding() && self.limits.shed == Shed::Yes {
-                shedding_since.get_or_insert_with(now_ms);
+                shedding_since.get_or_insert_with(look);
             }
             let period = if shedding_since.is_some() { PERIOD_SHEDDING } else { PERIOD };
             tokio::select! {
                 () = tokio::time::sleep(period) => {}
                 Ok(()) = phase.changed() => continue,
             }
-            let now = now_ms();
+            let now = look();
             for (id, activity) in &lock(&self.connections).open {
                 act(activity, decide(activity, *id, &self.limits, shedding_since, now));
             }
@@ -145,7 +145,8 @@ fn act(activity: &Activity, act: Act) {
 
 /// What to do with a connection. `id` spreads closes.
 fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<u64>, now: u64) -> Act {
-    let longer = |since: u64, limit: u64| now.saturating_sub(since) > limit;
+    // What was noted may be noted up to a period too early.
+    let longer = |since: u64, limit: u64| now.saturating_sub(since) > limit + PERIOD.as_millis() as u64;
     let stage = activity.stage();
     if stage == Stage::Tunnel {
         return Act::Leave;
@@ -196,8 +197,8 @@ mod tests {
         Limits { head: 15_000, idle: 620_000, body: 30_000, send: 30_000, answer: Some(300_000), shed: Shed::Yes };
 
     fn check(prepare: impl Fn(&Activity), shedding_since: Option<u64>, after: u64, expected: Act) {
-        let start = now_ms();
-        let activity = Activity::new(start);
+        let start = look();
+        let activity = Activity::new();
         prepare(&activity);
         let shedding_since = shedding_since.map(|ms| start + ms);
         assert_eq!(decide(&activity, 0, &LIMITS, shedding_since, start + after), expected);
@@ -226,22 +227,22 @@ mod tests {
 
     #[test]
     fn a_request_has_time_until_its_limit_and_then_an_answer() {
-        let waiting = |activity: &Activity| activity.begin(now_ms());
+        let waiting = |activity: &Activity| activity.begin();
         check(waiting, Some(0), 100_000, Act::Leave);
         check(waiting, None, 301_000, Act::Expire(Expired::Answer));
         let uploading = |activity: &Activity| {
-            activity.begin(now_ms());
+            activity.begin();
             activity.body_blocked();
         };
         check(uploading, None, 29_000, Act::Leave);
         check(uploading, None, 31_000, Act::Expire(Expired::Body));
         let answering = |activity: &Activity| {
-            activity.begin(now_ms());
+            activity.begin();
             activity.answer();
         };
         check(answering, None, 3_000_000, Act::Leave);
         let not_reading = |activity: &Activity| {
-            activity.begin(now_ms());
+            activity.begin();
             activity.answer();
             activity.write_blocked();
         };
@@ -251,7 +252,7 @@ mod tests {
     #[test]
     fn no_limit_applies_to_a_tunnel() {
         let tunnel = |activity: &Activity| {
-            activity.begin(now_ms());
+            activity.begin();
             activity.tunnel();
             activity.write_blocked();
         };

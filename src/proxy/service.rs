@@ -27,7 +27,7 @@ use super::worker::Load;
 use crate::lifecycle::ledger::{Guard, Kind, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::Tasks;
-use crate::net::activity::{Activity, Expired, ms_of};
+use crate::net::activity::{Activity, Expired};
 
 /// What every request of one worker and route needs.
 pub(super) struct Service {
@@ -109,7 +109,7 @@ impl Service {
 
     fn begin(self: &Arc<Self>, client: Arc<Client>) -> Flight {
         let began = Instant::now();
-        client.activity.begin(ms_of(began));
+        client.activity.begin();
         self.writer.arrived(began);
         self.room.taken.fetch_add(1, Relaxed);
         Flight {
@@ -280,7 +280,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.client.activity.end(ms_of(now));
+        self.client.activity.end();
         self.service.room.taken.fetch_sub(1, Relaxed);
         match self.status {
             Some(status) => self.service.counters.request(status.as_u16(), now.saturating_duration_since(self.began)),
