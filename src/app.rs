@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::flags;
 use crate::flags::sources::Sources;
 use crate::flags::store::Store;
+use crate::lifecycle::descriptors;
 use crate::lifecycle::driver::{self, Lifecycle};
 use crate::lifecycle::leases::Leases;
 use crate::lifecycle::ledger::Ledger;
@@ -29,8 +30,10 @@ use crate::local::control::{self, Control};
 use crate::local::{self, settings::Socket};
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
+use crate::net::resolve::{self, Purpose};
 use crate::net::server::{Peer, Server};
 use crate::ops;
+use crate::proxy::settings::Upstream;
 use crate::proxy::worker::Proxy;
 use crate::readiness::settings::Class;
 use crate::readiness::{self, Board, Condition};
@@ -39,10 +42,17 @@ use crate::telemetry;
 /// How often the flags' staleness is compared with `flags.max_stale`: it grows without an event.
 const STALENESS: Duration = Duration::from_secs(1);
 
+/// How often a drained sidecar looks whether the app is gone, and back; and how long the app may take to accept.
+const APP_WATCH: Duration = Duration::from_millis(200);
+const APP_ANSWERS: Duration = Duration::from_secs(1);
+
 /// Runs the sidecar until it has stopped, and returns how. An error is one of the start; nothing was served.
 pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
     let runtime = threads::runtime().context("the event loop cannot be made")?;
-    runtime.block_on(serve(settings))
+    let outcome = runtime.block_on(serve(settings));
+    // Dropping it would wait for every name lookup and file read that was queued.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
@@ -52,9 +62,12 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
 
     // Everything that can be refused, before anything is served.
     let workers = settings.proxy.workers;
-    let proxy = Proxy::bind(settings.proxy.clone())?;
+    let mut limited = settings.proxy.clone();
+    limited.limits.connections = descriptors::connections(descriptors::raise_limit(), limited.limits.connections);
+    let proxy = Proxy::bind(limited)?;
     let ops = settings.ops.listen.iter().map(|address| bind_tcp(*address)).collect::<Result<Vec<_>, _>>()?;
     let local = Local::bind(&settings.local)?;
+    let socket_is_ours = local.unix.is_some();
     let mut registry = telemetry::metrics::registry();
     let (board, probers) = readiness::set_up(&settings.checks, &mut registry)?;
     let store = Arc::new(Store::new());
@@ -69,12 +82,10 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let crew = proxy.workers(&ledger, &lifecycle.watch(), &mut registry).context("a listener cannot be shared")?;
 
     // What readiness depends on beside the checks.
+    let (complete, started) = watch::channel(false);
     let in_service = board.condition("lifecycle", Class::Critical, "not started");
-    tasks.spawn(
-        "readiness of the phase",
-        OnEnd::MustLive,
-        keep_phase(in_service, lifecycle.clone(), settings.drain.readiness),
-    );
+    let kept = keep_phase(in_service, lifecycle.clone(), started.clone(), settings.drain.readiness);
+    tasks.spawn("readiness of the phase", OnEnd::MustLive, kept);
     let evaluable = board.condition("flags", Class::Critical, "no flags applied yet");
     let fresh = keep_flags(evaluable, flags.status.clone(), settings.flags.max_stale);
     tasks.spawn("readiness of the flags", OnEnd::MustLive, fresh);
@@ -108,9 +119,12 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         tasks.spawn("check", OnEnd::MustLive, prober.run());
     }
     tasks.spawn("flag sources", OnEnd::MustLive, sources.run());
-    tasks.spawn("start", OnEnd::MayEnd, started(lifecycle.clone(), board.clone(), flags.status));
-    let parts =
-        ops::Parts { lifecycle: lifecycle.clone(), pulse, board, registry, drain_token: settings.ops.drain_token };
+    tasks.spawn("start", OnEnd::MayEnd, start(lifecycle.clone(), board.clone(), flags.status, complete));
+    if let Some(route) = settings.proxy.routes.first() {
+        tasks.spawn("watch for the app's return", OnEnd::MustLive, resume(lifecycle.clone(), route.upstream.clone()));
+    }
+    let drain_token = settings.ops.drain_token;
+    let parts = ops::Parts { lifecycle: lifecycle.clone(), pulse, board, started, registry, drain_token };
     let opses = serve_ops(&tasks, ops, ops::Api::new(parts), &lifecycle)?;
     tasks.spawn("signals", OnEnd::MustLive, signals.run(lifecycle));
 
@@ -126,12 +140,19 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
     tasks.cancel();
-    local::settings::remove(&settings.local.socket);
+    if socket_is_ours {
+        local::settings::remove(&settings.local.socket);
+    }
     Ok(outcome)
 }
 
 /// `Starting` ends when every check has had a result and the flags can be evaluated.
-async fn started(lifecycle: Lifecycle, board: Board, mut flags: watch::Receiver<flags::Status>) {
+async fn start(
+    lifecycle: Lifecycle,
+    board: Board,
+    mut flags: watch::Receiver<flags::Status>,
+    complete: watch::Sender<bool>,
+) {
     let mut checked = board.first_round_done();
     let both = async {
         checked.wait_for(|done| *done).await.map_err(|_| anyhow!("the board is gone"))?;
@@ -140,24 +161,72 @@ async fn started(lifecycle: Lifecycle, board: Board, mut flags: watch::Receiver<
     };
     if both.await.is_ok() {
         lifecycle.send(Event::Started).await;
+        complete.send_replace(true);
     }
+    // Readers of `complete` take its end for the end of the process.
+    std::future::pending::<()>().await;
 }
 
 /// Readiness follows the phase: not before the start is complete, and not while clients are asked to leave.
-async fn keep_phase(condition: Condition, lifecycle: Lifecycle, readiness: drain::Readiness) {
+async fn keep_phase(
+    condition: Condition,
+    lifecycle: Lifecycle,
+    mut started: watch::Receiver<bool>,
+    readiness: drain::Readiness,
+) {
     let mut phases = lifecycle.watch();
     loop {
         let phase = *phases.borrow_and_update();
         match phase.rank() {
-            0 => condition.fail("not started"),
-            1 => condition.hold(),
-            2 if readiness == drain::Readiness::Keep => condition.hold(),
+            2 if readiness == drain::Readiness::Fail => condition.fail("shutting down"),
+            1 | 2 if *started.borrow_and_update() => condition.hold(),
+            0..=2 => condition.fail("not started"),
             _ => condition.fail("shutting down"),
         }
-        if phases.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = phases.changed() => if changed.is_err() { return },
+            changed = started.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Tells an app's restart from its pod's end. Both begin with the app's `preStop`, which drains; but then an app that
+/// restarts is gone and comes back, and no signal reaches the sidecar.
+async fn resume(lifecycle: Lifecycle, app: Upstream) {
+    let mut phases = lifecycle.watch();
+    while phases.wait_for(|phase| phase.outcome().is_some()).await.is_ok() {
+        let mut gone = false;
+        while lifecycle.phase().outcome().is_some() {
+            match answers(&app).await {
+                false if !gone => {
+                    tracing::info!(%app, "the app is gone; watching whether it comes back");
+                    gone = true;
+                }
+                false => {}
+                true if gone => {
+                    tracing::info!(%app, "the app was gone and answers again, and no signal came: serving again");
+                    lifecycle.send(Event::Resume).await;
+                    gone = false;
+                }
+                true => {}
+            }
+            tokio::time::sleep(APP_WATCH).await;
+        }
+    }
+}
+
+/// Whether the app accepts connections.
+async fn answers(app: &Upstream) -> bool {
+    let connected = async {
+        match app {
+            Upstream::Tcp { host, port } => {
+                let addresses = resolve::addresses(Purpose::Upstream, host, *port).await?;
+                tokio::net::TcpStream::connect(addresses.as_slice()).await.map(drop)
+            }
+            Upstream::Unix(path) => tokio::net::UnixStream::connect(path).await.map(drop),
+        }
+    };
+    matches!(tokio::time::timeout(APP_ANSWERS, connected).await, Ok(Ok(())))
 }
 
 /// Readiness follows the flags: evaluable, and not staler than `flags.max_stale`.

@@ -128,7 +128,11 @@ pub(crate) fn refuse(problems: &Problems) -> ExitCode {
 /// Runs a command's future on an event loop of its own.
 pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, ExitCode> {
     match crate::lifecycle::threads::runtime() {
-        Ok(runtime) => Ok(runtime.block_on(future)),
+        Ok(runtime) => {
+            let output = runtime.block_on(future);
+            runtime.shutdown_background();
+            Ok(output)
+        }
         Err(error) => {
             complain(&format!("the event loop cannot be made: {error}"));
             Err(ExitCode::from(EXIT_TRY_AGAIN))

@@ -7,7 +7,7 @@ use crate::lifecycle::machine::Outcome;
 use crate::net::listen::BindError;
 use crate::{app, telemetry};
 
-use super::{EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, complain, refuse};
+use super::{EXIT_FAILED, EXIT_TRY_AGAIN, EXIT_UNAVAILABLE, EXIT_USAGE, complain, refuse};
 
 /// Settings that may be given on the command line; stronger than the environment and the file.
 #[derive(Debug, clap::Args)]
@@ -61,17 +61,27 @@ pub fn main(inputs: &Inputs) -> ExitCode {
         Ok(loaded) => loaded.settings,
         Err(problems) => return refuse(&problems),
     };
-    if let Err(error) = telemetry::logging::install(&settings.log) {
-        complain(&format!("logging cannot be set up: {error}"));
-    }
+    let log = match telemetry::logging::install(&settings.log) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&format!("logging cannot be set up: {error}"));
+            return ExitCode::from(EXIT_TRY_AGAIN);
+        }
+    };
     telemetry::logging::log_panics();
-    match app::run(settings) {
+    let ended = app::run(settings);
+    log.flush();
+    match ended {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Cut | Outcome::Aborted) => ExitCode::from(EXIT_FAILED),
         Err(error) => {
             complain(&format!("{error:#}"));
-            let taken = error.downcast_ref::<BindError>().is_some();
-            ExitCode::from(if taken { EXIT_UNAVAILABLE } else { EXIT_USAGE })
+            let of_the_machine = error.chain().any(|cause| cause.is::<std::io::Error>());
+            ExitCode::from(match error.downcast_ref::<BindError>() {
+                Some(_) => EXIT_UNAVAILABLE,
+                None if of_the_machine => EXIT_TRY_AGAIN,
+                None => EXIT_USAGE,
+            })
         }
     }
 }

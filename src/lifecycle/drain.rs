@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Settings {
     /// How long traffic is served as ever after the drain began, while endpoints are taken out elsewhere. 10 s.
     pub delay: Duration,
-    /// How long no new connection may have come before nothing in flight counts as drained. 1 s.
+    /// How long no request may have come before nothing in flight counts as drained. 1 s.
     pub quiet: Duration,
     /// From the start of the drain to its end, whatever is in flight. 45 s.
     pub deadline: Duration,

@@ -137,13 +137,15 @@ impl Ledger {
 
     /// The epoch of the oldest entry under way; the current epoch when there is none.
     pub fn oldest_epoch(&self) -> u64 {
+        // Read first: an entry made while the shards are looked at belongs to this epoch or a later one.
+        let current = self.epochs.current.load(Ordering::SeqCst);
         let held =
             |slot: usize| self.shards.iter().any(|s| s.counts.iter().any(|kind| kind[slot].load(Ordering::SeqCst) > 0));
         (0..SLOTS)
             .filter(|slot| held(*slot))
             .map(|slot| self.epochs.labels[slot].load(Ordering::SeqCst))
             .min()
-            .unwrap_or_else(|| self.epochs.current.load(Ordering::SeqCst))
+            .map_or(current, |held| held.min(current))
     }
 
     /// Makes `epoch` the one that new entries belong to. An epoch not above the current one is ignored: a sidecar
@@ -181,7 +183,8 @@ impl Writer {
         }
     }
 
-    /// Notes that a connection or a request has arrived now.
+    /// Notes that a request has arrived now. (A connection alone is not noted: a load balancer that opens and closes one
+    /// each second to see whether somebody listens would keep a drain from ever being quiet.)
     pub fn arrived(&self, now: Instant) {
         let ms = now.saturating_duration_since(self.0.epochs.born).as_millis() as u64 + 1;
         self.0.last_arrival.store(ms, Ordering::Relaxed);

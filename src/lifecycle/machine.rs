@@ -8,6 +8,9 @@ use super::drain::Settings;
 /// After a drain whose deadline has passed, requests that arrived since get this long to end before the exit.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
+/// How long closing lasts at least: connections that the kernel has accepted already are taken meanwhile.
+const BACKLOG: Duration = Duration::from_millis(100);
+
 /// Where the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -44,6 +47,8 @@ pub enum Phase {
     },
     /// New connections are refused, requests under way finish.
     Closing {
+        /// When it began: accept loops get a moment to take what the kernel has accepted already.
+        since: Instant,
         /// How the drain ended.
         outcome: Outcome,
         /// When the process ends, whatever is under way.
@@ -98,6 +103,8 @@ pub enum Event {
     Terminate,
     /// The second one.
     Abort,
+    /// The app was gone and answers again: what looked like the end of the pod was a restart of the app.
+    Resume,
     /// Time has passed.
     Tick(Traffic),
 }
@@ -109,7 +116,7 @@ pub struct Traffic {
     pub in_flight: u64,
     /// Client connections that may carry another request.
     pub connections: u64,
-    /// When the last connection or request arrived, if ever.
+    /// When the last request arrived, if ever.
     pub last_arrival: Option<Instant>,
 }
 
@@ -132,17 +139,20 @@ pub fn step(phase: Phase, event: Event, now: Instant, settings: &Settings) -> Ph
             if is_quiet(traffic, since, now, settings.quiet) {
                 Drained { outcome: Outcome::Clean, deadline, ending }
             } else if now >= deadline {
-                Drained { outcome: Outcome::Cut, deadline, ending }
+                let outcome = if traffic.in_flight == 0 { Outcome::Clean } else { Outcome::Cut };
+                Drained { outcome, deadline, ending }
             } else {
                 phase
             }
         }
         (Drained { outcome, deadline, .. }, Event::Terminate)
         | (Drained { outcome, deadline, ending: Ending::Exit }, Event::Tick(_)) => {
-            Closing { outcome, deadline: deadline.max(now + LAST_GRACE) }
+            Closing { since: now, outcome, deadline: deadline.max(now + LAST_GRACE) }
         }
-        (Closing { outcome, deadline }, Event::Tick(traffic)) => {
-            if traffic.in_flight == 0 && traffic.connections == 0 {
+        (Drained { ending: Ending::Stay, .. }, Event::Resume) => Serving,
+        (Closing { since, outcome, deadline }, Event::Tick(traffic)) => {
+            let backlog_taken = now.saturating_duration_since(since) >= BACKLOG;
+            if traffic.in_flight == 0 && traffic.connections == 0 && backlog_taken {
                 Stopped { outcome }
             } else if now >= deadline {
                 Stopped { outcome: if traffic.in_flight == 0 { outcome } else { Outcome::Cut } }
@@ -240,7 +250,7 @@ mod tests {
                 (12, Tick(EMPTY)),
                 (20, Tick(EMPTY)),
                 (21, Terminate),
-                (21, Tick(EMPTY)),
+                (22, Tick(EMPTY)),
             ]),
             ["serving", "lame_duck", "lame_duck", "shedding", "drained", "drained", "closing", "stopped"]
         );
@@ -257,9 +267,10 @@ mod tests {
                 (12, Tick(BUSY)),
                 (14, Tick(EMPTY)),
                 (14, Tick(EMPTY)),
-                (14, Tick(EMPTY))
+                (14, Tick(EMPTY)),
+                (15, Tick(EMPTY))
             ]),
-            ["serving", "lame_duck", "shedding", "shedding", "drained", "closing", "stopped"]
+            ["serving", "lame_duck", "shedding", "shedding", "drained", "closing", "closing", "stopped"]
         );
     }
 
@@ -295,6 +306,25 @@ mod tests {
         phase = step(phase, Tick(BUSY), start + 48 * SECOND, &settings);
         assert_eq!(phase, Phase::Stopped { outcome: Outcome::Cut });
         assert_eq!(step(phase, Started, start + 50 * SECOND, &settings), phase, "stopped is the end");
+    }
+
+    #[test]
+    fn a_deadline_with_nothing_in_flight_cuts_nothing() {
+        let start = Instant::now();
+        let settings = Settings::default();
+        let shedding = Phase::Shedding { since: start, deadline: start + SECOND, ending: Ending::Stay };
+        let noisy = Traffic { last_arrival: Some(start + SECOND), ..EMPTY };
+        let drained = step(shedding, Event::Tick(noisy), start + SECOND, &settings);
+        assert_eq!(drained.outcome(), Some(Outcome::Clean), "never quiet, and yet nothing was lost");
+    }
+
+    #[test]
+    fn an_app_that_came_back_ends_a_drain_that_was_no_end() {
+        use Event::{Drain, Resume, Started, Terminate, Tick};
+        let drained = [(0, Started), (1, Drain), (11, Tick(EMPTY)), (13, Tick(EMPTY))];
+        assert_eq!(play(&[&drained[..], &[(14, Resume)]].concat()).last(), Some(&"serving"));
+        assert_eq!(play(&[&drained[..], &[(14, Terminate), (14, Resume)]].concat()).last(), Some(&"closing"));
+        assert_eq!(play(&[(0, Started), (1, Drain), (2, Resume)]).last(), Some(&"lame_duck"));
     }
 
     #[test]

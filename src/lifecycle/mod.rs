@@ -2,6 +2,7 @@
 //!
 //! [`machine`] decides, [`driver`] is the only one that lets it, and everybody else reads a `watch` channel.
 
+pub mod descriptors;
 pub mod drain;
 pub mod driver;
 pub mod leases;

@@ -5,9 +5,9 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
@@ -15,6 +15,9 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 const BACKLOG: i32 = 4096;
 /// First and longest pause of an accept loop that cannot accept.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Between two log lines of one listener that cannot accept.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where somebody listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,9 +88,12 @@ pub fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, BindEr
             std::fs::create_dir_all(directory)?;
         }
         match std::fs::symlink_metadata(path) {
-            Ok(found) if found.file_type().is_socket() => match std::os::unix::net::UnixStream::connect(path) {
-                Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-                Err(_) => std::fs::remove_file(path)?,
+            Ok(found) if found.file_type().is_socket() => match try_connect(path) {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+                // Somebody listens, even if their queue is full.
+                Ok(()) => return Err(io::ErrorKind::AddrInUse.into()),
+                Err(full) if full.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::AddrInUse.into()),
+                Err(other) => return Err(other),
             },
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
             Err(_) => {}
@@ -100,17 +106,25 @@ pub fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, BindEr
     bind().map_err(|e| BindError::new(Address::Unix(path.to_owned()), e))
 }
 
+/// Connects without waiting: whoever listens may be stuck.
+fn try_connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
 /// A listener that goes on whatever happens to single connections.
 pub struct Acceptor<L> {
     listener: L,
     name: String,
     pause: Duration,
+    said: Option<Instant>,
 }
 
 impl Acceptor<TcpListener> {
     /// Accepts from a listener made by [`bind_tcp`]. Must be called within a runtime.
     pub fn tcp(listener: std::net::TcpListener, name: impl Into<String>) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::from_std(listener)?, name: name.into(), pause: Duration::ZERO })
+        Ok(Self { listener: TcpListener::from_std(listener)?, name: name.into(), pause: Duration::ZERO, said: None })
     }
 
     /// The next connection, with `TCP_NODELAY` set.
@@ -141,7 +155,7 @@ impl Acceptor<TcpListener> {
 impl Acceptor<UnixListener> {
     /// Accepts from a listener made by [`bind_unix`]. Must be called within a runtime.
     pub fn unix(listener: std::os::unix::net::UnixListener, name: impl Into<String>) -> io::Result<Self> {
-        Ok(Self { listener: UnixListener::from_std(listener)?, name: name.into(), pause: Duration::ZERO })
+        Ok(Self { listener: UnixListener::from_std(listener)?, name: name.into(), pause: Duration::ZERO, said: None })
     }
 
     /// The next connection.
@@ -169,7 +183,9 @@ impl<L> Acceptor<L> {
         if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
             return;
         }
-        if self.pause.is_zero() {
+        let now = Instant::now();
+        if self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN) {
+            self.said = Some(now);
             tracing::error!(listener = self.name, %error, "cannot accept connections; trying again");
         }
         self.pause = (self.pause * 2).clamp(BACK_OFF.0, BACK_OFF.1);

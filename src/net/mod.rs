@@ -9,6 +9,7 @@ pub mod connection;
 pub mod inbound;
 pub mod listen;
 pub mod redis;
+pub mod resolve;
 pub mod server;
 pub mod socket;
 pub mod sweep;

@@ -1,7 +1,6 @@
 //! How Redis is reached: one place that parses its URL, connects and answers within a time limit, and keeps the
 //! password out of every error text.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -10,11 +9,12 @@ use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::resolve::{self, Purpose};
 use crate::net::tls;
 use crate::secret::Secret;
 
@@ -147,8 +147,8 @@ impl Endpoint {
 /// Connects to the first of the host's addresses that answers.
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, Error> {
     let refused = |e: std::io::Error| Error::Refused(format!("{host}:{port}: {e}"));
-    let addresses: Vec<SocketAddr> =
-        lookup_host((host.trim_matches(['[', ']']), port)).await.map_err(refused)?.collect();
+    let host = host.trim_matches(['[', ']']);
+    let addresses = resolve::addresses(Purpose::Background, host, port).await.map_err(refused)?;
     let stream = TcpStream::connect(addresses.as_slice()).await.map_err(refused)?;
     stream.set_nodelay(true).map_err(refused)?;
     let keepalive = TcpKeepalive::new().with_time(VANISHED_AFTER / 2).with_interval(VANISHED_AFTER / 6).with_retries(3);

@@ -25,14 +25,16 @@ use super::sweep::{Limits, Shed, Sweeper};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 
-/// Connections of one server; beyond, they wait in the kernel's queue.
+/// Connections of one server. Beyond, the one that has been idle for longest makes room: idle connections must not keep
+/// a probe waiting.
 const CONNECTIONS: usize = 1024;
 /// Bounds on a request's head.
 const HEAD: Head = Head { bytes: 16 * 1024, fields: 100 };
 /// Heads, bodies and answers may stall this long.
 const STALL: Duration = Duration::from_secs(10);
-/// Idle connections live this long: SDKs and probes keep theirs.
-const IDLE: Duration = Duration::from_secs(620);
+/// Idle connections live this long: longer than the intervals of probes and scrapes, and than the idle time of SDKs'
+/// own pools.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +88,7 @@ impl Server {
     {
         let server = self.clone();
         self.tasks.spawn("accept loop", OnEnd::MustLive, async move {
-            while let Ok(permit) = server.permits.clone().acquire_owned().await {
+            while let Some(permit) = server.place().await {
                 let (stream, peer) = acceptor.accept().await;
                 server.serve(stream, Peer::Tcp(peer), permit, answer.clone());
             }
@@ -101,11 +103,20 @@ impl Server {
     {
         let server = self.clone();
         self.tasks.spawn("accept loop", OnEnd::MustLive, async move {
-            while let Ok(permit) = server.permits.clone().acquire_owned().await {
+            while let Some(permit) = server.place().await {
                 let stream = acceptor.accept().await;
                 server.serve(stream, Peer::Unix, permit, answer.clone());
             }
         });
+    }
+
+    /// A place for one more connection. None only when the semaphore is closed, which it never is.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return Some(permit);
+        }
+        self.sweeper.close_longest_idle();
+        self.permits.clone().acquire_owned().await.ok()
     }
 
     fn serve<I, H, F>(&self, io: I, peer: Peer, permit: OwnedSemaphorePermit, answer: H)
@@ -119,9 +130,14 @@ impl Server {
             let activity = swept.activity().clone();
             let service = service_fn(|request: Request<Incoming>| {
                 let under_way = UnderWay::begin(activity.clone());
+                let has_body = !request.body().is_end_stream();
                 let answer = answer(peer, request.map(|body| Inbound::new(body, activity.clone())));
                 async move {
                     let response = answer.await;
+                    // What was read since the head was the body, not the start of another head.
+                    if has_body {
+                        under_way.0.body_moved();
+                    }
                     under_way.0.answer();
                     Ok::<_, Infallible>(response.map(|body| Delivery { body, _under_way: under_way }))
                 }

@@ -88,6 +88,15 @@ impl Sweeper {
         lock(&self.connections).open.len()
     }
 
+    /// Closes the connection that has been without a request for longest, if there is one.
+    pub fn close_longest_idle(&self) {
+        let connections = lock(&self.connections);
+        let idle = connections.open.values().filter(|a| a.stage() == Stage::Idle && a.order() == Order::None);
+        if let Some(longest) = idle.min_by_key(|activity| activity.idle_since()) {
+            longest.give(Order::Close);
+        }
+    }
+
     /// Sweeps for as long as it is polled.
     pub async fn run(self, mut phase: watch::Receiver<Phase>) {
         let mut shedding_since = None;
@@ -157,10 +166,10 @@ fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<
     match stage {
         Stage::Tunnel => Act::Leave,
         Stage::Idle => {
-            let head = if shedding_since.is_some() { limits.head.min(SHED_HEAD) } else { limits.head };
+            let shed_late = |since: u64| shedding_since.is_some_and(|shed| longer(since.max(shed), SHED_HEAD));
             let idle_since = activity.idle_since();
             match (activity.head_since(), shedding_since) {
-                (Some(since), _) if longer(since, head) => Act::Cut,
+                (Some(since), _) if longer(since, limits.head) || shed_late(since) => Act::Cut,
                 (Some(_), _) => Act::Leave,
                 (None, Some(shedding)) if longer(idle_since.max(shedding), SHED_IDLE + spread(id)) => Act::Close,
                 (None, _) if longer(idle_since, limits.idle) => Act::Close,
@@ -215,6 +224,7 @@ mod tests {
         check(Activity::read, None, 14_000, Act::Leave);
         check(Activity::read, None, 16_000, Act::Cut);
         check(Activity::read, Some(0), 6_000, Act::Cut);
+        check(Activity::read, Some(5_000), 6_000, Act::Leave);
     }
 
     #[test]
@@ -257,6 +267,23 @@ mod tests {
             activity.write_blocked();
         };
         check(tunnel, Some(0), 9_000_000, Act::Leave);
+    }
+
+    #[test]
+    fn the_longest_idle_makes_room() {
+        let sweeper = Sweeper::new(LIMITS);
+        let [busy, first, second] = [sweeper.open(), sweeper.open(), sweeper.open()];
+        busy.activity().begin();
+        second.activity().begin();
+        while look() <= first.activity().idle_since() {
+            std::hint::spin_loop();
+        }
+        second.activity().end();
+        sweeper.close_longest_idle();
+        let orders = [&busy, &first, &second].map(|swept| swept.activity().order());
+        assert_eq!(orders, [Order::None, Order::Close, Order::None]);
+        sweeper.close_longest_idle();
+        assert_eq!(second.activity().order(), Order::Close, "one each time");
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub mod settings;
 
 pub use settings::Settings;
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -23,21 +23,25 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
 
 use crate::lifecycle::driver::Lifecycle;
-use crate::lifecycle::machine::{Outcome, Phase};
+use crate::lifecycle::machine::Outcome;
 use crate::lifecycle::threads::Pulse;
 use crate::net::server::Peer;
 use crate::readiness::Board;
 use crate::secret::Secret;
 use crate::telemetry::metrics::{self, Registry};
 
+/// Between two log lines about refused drains.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
 /// Carries `ops.drain_token`; a `preStop.httpGet` hook sends it with `httpHeaders`.
 pub const DRAIN_TOKEN: HeaderName = HeaderName::from_static("tidegate-drain-token");
 
 /// The ops routes. Cheap to clone.
 #[derive(Clone)]
-pub struct Api(Arc<Parts>);
+pub struct Api(Arc<Parts>, Arc<Mutex<Option<Instant>>>);
 
 /// What the ops routes read.
 pub struct Parts {
@@ -47,6 +51,8 @@ pub struct Parts {
     pub pulse: Pulse,
     /// The verdict.
     pub board: Board,
+    /// Whether the start was ever complete.
+    pub started: watch::Receiver<bool>,
     /// Everything measured.
     pub registry: Registry,
     /// `ops.drain_token`.
@@ -56,7 +62,7 @@ pub struct Parts {
 impl Api {
     /// Serves these parts.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(parts), Arc::default())
     }
 
     /// Answers one request.
@@ -99,12 +105,10 @@ impl Api {
     }
 
     fn startupz(&self) -> Response<Full<Bytes>> {
-        match self.0.lifecycle.phase() {
-            Phase::Starting => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the first round of checks and flags")
-            }
-            _ => text(StatusCode::OK, "ok"),
+        if *self.0.started.borrow() {
+            return text(StatusCode::OK, "ok");
         }
+        text(StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the first round of checks and flags")
     }
 
     fn lb_healthz(&self) -> Response<Full<Bytes>> {
@@ -120,13 +124,15 @@ impl Api {
     /// Fails closed: without a token set, only this pod may drain itself.
     async fn drain(&self, peer: Peer, headers: &HeaderMap) -> Response<Full<Bytes>> {
         if !peer.is_local() && !self.is_token(headers.get(DRAIN_TOKEN)) {
-            tracing::warn!(?peer, "refused to drain: neither from loopback nor with the token");
+            self.refused(peer);
             return text(
                 StatusCode::FORBIDDEN,
                 "draining is for callers on loopback or with ops.drain_token in Tidegate-Drain-Token",
             );
         }
-        tracing::info!(?peer, "drain requested");
+        if !self.0.lifecycle.phase().is_draining() {
+            tracing::info!(?peer, "drain requested");
+        }
         let began = Instant::now();
         let outcome = self.0.lifecycle.drain().await;
         let body = json!({
@@ -137,6 +143,16 @@ impl Api {
         // A hook's failure would only hurry the kubelet; what was cut is said in the body, the log and the metrics.
         let status = if outcome == Outcome::Aborted { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         answer(status, "application/json", format!("{body}\n"))
+    }
+
+    /// Says so, once a minute at most: anybody may ask.
+    fn refused(&self, peer: Peer) {
+        let now = Instant::now();
+        let mut last = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| now.saturating_duration_since(last) >= SAY_AGAIN) {
+            *last = Some(now);
+            tracing::warn!(?peer, "refused to drain: neither from loopback nor with the token");
+        }
     }
 
     fn is_token(&self, given: Option<&HeaderValue>) -> bool {

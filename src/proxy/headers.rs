@@ -79,8 +79,9 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
         return Err(Refusal::Connect);
     }
     settle_host(head, authority)?;
-    if let Some(coding) = head.headers.get(TRANSFER_ENCODING)
-        && !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
         return Err(Refusal::Coding);
     }
@@ -99,8 +100,12 @@ pub fn prepare_answer(head: &mut response::Parts) {
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
-    if let Some(named) = headers.remove(CONNECTION) {
-        remove_named(headers, &named);
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+        headers.remove(CONNECTION);
+        for value in &named {
+            remove_named(headers, value);
+        }
     }
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
@@ -121,7 +126,7 @@ fn settle_host(head: &mut request::Parts, authority: &HeaderValue) -> Result<(),
         _ => return Err(Refusal::Host),
     }
     if let Some(target) = head.uri.authority() {
-        let host = HeaderValue::from_str(target.as_str()).map_err(|_| Refusal::Host)?;
+        let host = HeaderValue::from_str(target.as_str()).ok().filter(is_host).ok_or(Refusal::Host)?;
         head.headers.insert(HOST, host);
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.uri = Uri::from(path);
@@ -198,11 +203,6 @@ fn tell_hop(headers: &mut HeaderMap, hop: &Hop) {
     }
     if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
         entry.insert(HeaderValue::from_static("http"));
-    }
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Some(host) = headers.get(HOST).cloned()
-    {
-        headers.insert(X_FORWARDED_HOST, host);
     }
 }
 

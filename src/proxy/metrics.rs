@@ -140,7 +140,7 @@ impl Workers {
         let unit = prometheus_client::registry::Unit::Seconds;
         let mut metric = encoder.encode_descriptor("proxy_request_duration", help, Some(&unit), kind)?;
         let counts: Vec<u64> = (0..=BOUNDS.len()).map(|i| self.sum(|c| &c.buckets[i])).collect();
-        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain(std::iter::once(f64::MAX));
+        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain(std::iter::once(f64::INFINITY));
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
         let seconds = self.sum(|c| &c.micros) as f64 / 1e6;
         metric.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)

@@ -165,8 +165,11 @@ impl Worker {
             match Acceptor::tcp(listener, name) {
                 Ok(acceptor) => {
                     let (here, phase, permits) = (here.clone(), self.phase.clone(), self.permits.clone());
-                    // Ends by itself when the process is closing.
-                    tasks.spawn("accept loop", OnEnd::MayEnd, accept(acceptor, route, here, phase, permits));
+                    tasks.spawn("accept loop", OnEnd::MustLive, async move {
+                        accept(acceptor, route, here, phase, permits).await;
+                        // The process is closing.
+                        std::future::pending::<()>().await;
+                    });
                 }
                 Err(error) => {
                     tracing::error!(%error, "a listener cannot be registered with the event loop");
@@ -256,7 +259,6 @@ impl Here {
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
         self.counters.connection();
-        self.ledger.arrived(Instant::now());
         let load = Load::new(self.loads.clone(), self.index);
         let entry = self.ledger.connection();
         let swept = self.sweeper.open();

@@ -1,9 +1,12 @@
 //! Log output: where lines go, in which shape, from which level on.
 
+use thiserror::Error;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use super::writer::Lines;
 
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,25 +35,38 @@ impl Default for Settings {
     }
 }
 
-/// Installs the process-wide subscriber. Fails when one is installed already.
-pub fn install(settings: &Settings) -> Result<(), TryInitError> {
+/// Why logging could not be set up.
+#[derive(Debug, Error)]
+pub enum InstallError {
+    /// No thread for the lines.
+    #[error("no thread for the log: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A subscriber is installed already.
+    #[error(transparent)]
+    Twice(#[from] TryInitError),
+}
+
+/// Installs the process-wide subscriber, and returns what has to be flushed before the process ends.
+pub fn install(settings: &Settings) -> Result<Lines, InstallError> {
+    let out = Lines::to(std::io::stderr())?;
     let lines = match settings.format {
         Format::Json => tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .with_writer(std::io::stderr)
+            .with_writer(out.clone())
             .with_filter(settings.filter.clone())
             .boxed(),
         Format::Human => tracing_subscriber::fmt::layer()
             .with_ansi(settings.colour)
             .with_target(false)
-            .with_writer(std::io::stderr)
+            .with_writer(out.clone())
             .with_filter(settings.filter.clone())
             .boxed(),
     };
-    tracing_subscriber::registry().with(lines).try_init()
+    tracing_subscriber::registry().with(lines).try_init()?;
+    Ok(out)
 }
 
 /// Logs panics as one line each, in the log's own shape. The panic's message stays out: it may quote what must not

@@ -6,6 +6,7 @@ use crate::support::app::App;
 use crate::support::balancer::Balancer;
 use crate::support::eventually;
 use crate::support::load::Load;
+use crate::support::port::Port;
 use crate::support::raw::{self, Client};
 use crate::support::sidecar::Sidecar;
 
@@ -230,6 +231,64 @@ async fn declared_work_is_waited_for_and_expires() {
         assert_eq!(client.answer().await.unwrap().status, status);
     }
     reaches(&sidecar, "drained").await;
+}
+
+#[tokio::test]
+async fn an_app_that_restarts_is_served_again() {
+    let port = Port::reserve();
+    let app = App::on(port.address()).await;
+    let mut sidecar = Sidecar::start(port.address(), "drain: { delay: 100ms, quiet: 100ms, deadline: 10s }");
+    sidecar.ready().await;
+    // The app's preStop runs when its container alone restarts, too.
+    assert_eq!(raw::post(sidecar.ops, "/drain", "").await.unwrap().status, 200);
+    assert_eq!(raw::get(sidecar.ops, "/readyz").await.unwrap().status, 503);
+    drop(app);
+    assert_eq!(raw::get(sidecar.proxy(), "/").await.unwrap().status, 503);
+    let noticed = "the app is gone; watching whether it comes back";
+    eventually(LONG, noticed, async || sidecar.has_logged(noticed)).await;
+    let _app = App::on(port.address()).await;
+    reaches(&sidecar, "serving").await;
+    sidecar.ready().await;
+    let answer = raw::get(sidecar.proxy(), "/").await.unwrap();
+    assert!(answer.status == 200 && !answer.closes());
+    sidecar.signal("TERM");
+    assert!(sidecar.ended(LONG).await.success());
+}
+
+#[tokio::test]
+async fn a_drain_before_the_start_is_complete_never_looks_ready() {
+    let app = App::start().await;
+    // Redis does not answer, so that no flags are applied.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let redis = silent.local_addr().unwrap();
+    let settings = format!("redis: {{ url: 'redis://{redis}' }}\ndrain: {{ delay: 2s, quiet: 100ms, deadline: 10s }}");
+    let sidecar = Sidecar::start(app.address, &settings);
+    assert_eq!(phase(&sidecar).await, "starting");
+    sidecar.cli(&["drain"]);
+    reaches(&sidecar, "lame_duck").await;
+    for path in ["/readyz", "/startupz", "/lb-healthz"] {
+        assert_eq!(raw::get(sidecar.ops, path).await.unwrap().status, 503, "{path}");
+    }
+    assert_eq!(raw::get(sidecar.ops, "/healthz").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn connections_without_a_request_do_not_hold_a_drain() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 500ms, deadline: 60s }");
+    sidecar.ready().await;
+    let proxy = sidecar.proxy();
+    // A load balancer that looks whether somebody listens.
+    let mut prober = tokio::task::JoinSet::new();
+    prober.spawn(async move {
+        loop {
+            drop(tokio::net::TcpStream::connect(proxy).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let drained = raw::post(sidecar.ops, "/drain", "").await.unwrap().json();
+    assert_eq!(drained["outcome"], "clean");
+    assert!(drained["took_ms"].as_u64().unwrap() < 50_000, "not by the deadline: {drained}");
 }
 
 #[tokio::test]

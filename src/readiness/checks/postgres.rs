@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::driver::Driver;
 use super::{Cause, Failure};
+use crate::net::resolve::{self, Purpose};
 use crate::net::tls;
 use crate::secret::Secret;
 
@@ -66,6 +67,7 @@ impl Postgres {
                 result => return result.map_err(|error| self.failure(&error)),
             }
         }
+        look_up(&self.config).await?;
         let connected = self.config.connect(self.tls.clone()).await;
         let (client, connection) = connected.map_err(|error| self.failure(&error))?;
         let session = self.session.insert(Session { client, driver: Driver::new(connection) });
@@ -107,6 +109,22 @@ impl Session {
         let ending = error.code().is_some_and(|code| code.code().starts_with("57P"));
         self.driver.ended() || self.client.is_closed() || error.is_closed() || ending
     }
+}
+
+/// The driver looks names up by itself and without a bound. While DNS does not answer, it is not asked to.
+async fn look_up(config: &Config) -> Result<(), Failure> {
+    if !config.get_hostaddrs().is_empty() {
+        return Ok(());
+    }
+    let mut last = Ok(());
+    for host in config.get_hosts() {
+        let Host::Tcp(name) = host else { return Ok(()) };
+        match resolve::addresses(Purpose::Background, name, 0).await {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Err(Failure::io(&error)),
+        }
+    }
+    last
 }
 
 /// The modes of libpq that check the server's certificate are not known to the client library, which always does

@@ -3,6 +3,7 @@
 use tokio::net::TcpStream;
 
 use super::{Cause, Failure};
+use crate::net::resolve::{self, Purpose};
 
 /// A TCP port.
 #[derive(Debug)]
@@ -28,7 +29,8 @@ impl Tcp {
 /// Connects to the first of the host's addresses that accepts. A name is looked up each time: after a failover it
 /// leads elsewhere.
 pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    TcpStream::connect((host, port)).await.map_err(|e| Failure::io(&e))
+    let addresses = resolve::addresses(Purpose::Background, host, port).await.map_err(|e| Failure::io(&e))?;
+    TcpStream::connect(addresses.as_slice()).await.map_err(|e| Failure::io(&e))
 }
 
 /// `[::1]` is how an IPv6 address stands in a URL; the resolver wants `::1`.

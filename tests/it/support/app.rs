@@ -29,7 +29,12 @@ impl App {
     /// Starts the app: `/` says hello, `/slow?ms=N` later, `/echo` tells the request, `/size?n=N` sends so many
     /// bytes, `/upgrade` switches to a protocol that echoes.
     pub(crate) async fn start() -> Self {
-        Self::serve(|stream| async move {
+        Self::on(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// The same, on this address.
+    pub(crate) async fn on(address: SocketAddr) -> Self {
+        Self::listen(address, |stream| async move {
             let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
             let _ = served.with_upgrades().await;
         })
@@ -41,7 +46,14 @@ impl App {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listen(([127, 0, 0, 1], 0).into(), script).await
+    }
+
+    async fn listen<F>(address: SocketAddr, script: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let mut server = JoinSet::new();
