@@ -362,6 +362,10 @@ fn values_that_do_not_fit_are_refused() {
             "checks.DB: not a usable name of a check; write 1 to 63 lower-case letters, digits, - or _ (line 1)",
         ),
         (
+            "checks: {flags: {tcp: {address: 'a:1'}}}",
+            "checks.flags: the name of a condition that /readyz has by itself; choose another name (line 1)",
+        ),
+        (
             "checks: {db: {tcp: {}}}",
             "checks.db.tcp.address: missing; add it: host and port, as `db.internal:5432` (line 1)",
         ),

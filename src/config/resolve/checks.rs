@@ -27,6 +27,9 @@ pub(super) fn settings(root: &mut Section<'_>, redis: &Redis) -> Settings {
         if name.is_empty() || name.len() > 63 || !name.bytes().all(fits) {
             section.problem_here("not a usable name of a check", "write 1 to 63 lower-case letters, digits, - or _");
         }
+        if CONDITIONS.contains(&name) {
+            section.problem_here("the name of a condition that /readyz has by itself", "choose another name");
+        }
         names.insert(name.to_owned());
         check(section, name, redis)
     });
@@ -38,6 +41,9 @@ pub(super) fn settings(root: &mut Section<'_>, redis: &Redis) -> Settings {
 }
 
 /// One check; `None` when it has no usable kind, which is a problem then.
+/// What readiness depends on beside the checks, by these names in `/readyz`.
+const CONDITIONS: [&str; 2] = ["lifecycle", "flags"];
+
 fn check(section: &mut Section<'_>, name: &str, redis: &Redis) -> Option<Check> {
     section.refuse(&LATER, NOT_YET, "use postgres, redis, http or tcp");
     section.refuse(&["panic_threshold"], NOT_YET, "remove it");

@@ -21,7 +21,7 @@ pub(super) fn settings(section: &mut Section<'_>) -> Settings {
         "quiet",
         &duration(Duration::ZERO..=HOUR),
         default.quiet,
-        "How long no new connection may have come before nothing in flight counts as drained.",
+        "How long no request may have come before nothing in flight counts as drained.",
     );
     let deadline = section.or(
         "deadline",
