@@ -52,6 +52,10 @@ async fn the_documented_metrics_are_those_that_are_exported() {
     let text = answer.text();
     assert!(text.ends_with("# EOF\n"));
     assert_eq!(exported(&text), documented());
+    for (name, _) in exported(&text).iter().filter(|(_, kind)| *kind == "histogram") {
+        let all = |line: &str| line.starts_with(&format!("{name}_bucket{{")) && line.contains("le=\"+Inf\"");
+        assert!(text.lines().any(all), "{name} has no bucket for everything, which quantiles need");
+    }
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     for name in exported(&text).keys() {
         assert!(samples.clone().any(|line| line.starts_with(name.as_str())), "{name} has no sample from the start");
