@@ -60,6 +60,9 @@ enum Command {
         key: String,
         /// The definition as JSON, @FILE to read it from a file, - from standard input
         definition: String,
+        /// Makes the scope if redis does not have it
+        #[arg(long)]
+        create: bool,
         #[command(flatten)]
         write: Write,
     },
@@ -196,8 +199,8 @@ pub async fn run(args: &Args, redis: Option<&Redis>) -> Result<String, Failure> 
         Command::Ls => show::list(&mut scope, args.output).await,
         Command::Get { key } => show::get(&mut scope, key, args.output).await,
         Command::Log { key, number } => show::log(&mut scope, key.as_deref(), *number as usize, args.output).await,
-        Command::Set { key, write, .. } => {
-            change::set(&mut scope, key, &definition.unwrap_or_default(), write, args.output).await
+        Command::Set { key, create, write, .. } => {
+            change::set(&mut scope, key, &definition.unwrap_or_default(), *create, write, args.output).await
         }
         Command::On { key, write } => change::turn(&mut scope, key, true, write, args.output).await,
         Command::Off { key, write } => change::turn(&mut scope, key, false, write, args.output).await,

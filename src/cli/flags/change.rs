@@ -37,13 +37,15 @@ pub(super) async fn set(
     scope: &mut Scope,
     key: &str,
     definition: &str,
+    create: bool,
     options: &Write,
     output: Output,
 ) -> Result<String, Failure> {
     let found = find(scope, key).await?;
     // As the compiler understood it: without white space, and with nothing it did not see.
     let flag = check(key, definition, &found)?;
-    put(scope, key, Some(flag.definition().to_owned()), options.if_rev, options, output).await
+    let op = op(key, Some(flag.definition().to_owned()), options.if_rev);
+    put(scope, op, create, options, output).await
 }
 
 /// Makes the variant whose value is `on` the default one.
@@ -93,7 +95,7 @@ pub(super) async fn state(
 
 /// Removes the flag.
 pub(super) async fn remove(scope: &mut Scope, key: &str, options: &Write, output: Output) -> Result<String, Failure> {
-    put(scope, key, None, options.if_rev, options, output).await
+    put(scope, op(key, None, options.if_rev), false, options, output).await
 }
 
 async fn find(scope: &mut Scope, key: &str) -> Result<One, Failure> {
@@ -132,23 +134,28 @@ async fn put_changed(
         let value = json!({ "scope": scope.keys.scope, "key": key, "rev": found.rev, "changed": false });
         return say(&value, output, || format!("{key} is so already, at revision {}\n", found.rev));
     }
-    put(scope, key, Some(edited), Some(expected), options, output).await
+    put(scope, op(key, Some(edited), Some(expected)), false, options, output).await
 }
 
-async fn put(
-    scope: &mut Scope,
-    key: &str,
-    set: Option<String>,
-    expect: Option<u64>,
-    options: &Write,
-    output: Output,
-) -> Result<String, Failure> {
-    let verb = if set.is_some() { "written" } else { "removed" };
-    let op = Op { place: Place::Flags, key: key.to_owned(), set, expect };
-    let change = Change { expect: None, actor: options.actor(), note: options.note.clone(), ops: vec![op] };
+fn op(key: &str, set: Option<String>, expect: Option<u64>) -> Op {
+    Op { place: Place::Flags, key: key.to_owned(), set, expect }
+}
+
+async fn put(scope: &mut Scope, op: Op, create: bool, options: &Write, output: Output) -> Result<String, Failure> {
+    let verb = if op.set.is_some() { "written" } else { "removed" };
+    let key = &op.key.clone();
+    let (actor, note) = (options.actor(), options.note.clone());
+    let change = Change { expect: None, create, actor, note, ops: vec![op] };
     let written = match write(&mut scope.connection, &scope.keys, &change).await {
         Ok(written) => written,
         Err(WriteError::Lost(lost)) => return Err(Failure::failed(who_won(key, &lost))),
+        Err(WriteError::Uncreated) => {
+            let name = &scope.keys.scope;
+            return Err(Failure::failed(format!(
+                "there is no scope {name} in redis; --create makes it, and this flag is then all that it holds: if redis \
+                 lost its data, restore it first"
+            )));
+        }
         Err(WriteError::Absent(_)) => return Err(unknown(scope, key)),
         Err(WriteError::Refused(why)) => return Err(Failure::failed(why)),
         Err(WriteError::Redis(error)) => return Err(scope.failed(&error)),

@@ -2,9 +2,10 @@
 --
 -- KEYS  1 flags  2 meta  3 revs  4 log
 -- ARGV  1 channel of the events
---       2 {"expect":REV?, "incarnation":CANDIDATE, "actor":TEXT, "note":TEXT, "ops":[OP…]}
+--       2 {"expect":REV?, "create":BOOL?, "incarnation":CANDIDATE, "actor":TEXT, "note":TEXT, "ops":[OP…]}
 --         OP: {"in":"flags"|"meta", "key":KEY, "set":JSON TEXT?, "expect":REV?}; without "set" it deletes
--- Returns {"ok", rev, prev, at} | {"lost", key, rev, actor, at} | {"absent", key} | {"bad", text}
+-- With "create":false a scope that is not there is not made.
+-- Returns {"ok", rev, prev, at} | {"uncreated"} | {"lost", key, rev, actor, at} | {"absent", key} | {"bad", text}
 --
 -- A lost race names the revision in place and who wrote it when; rev 0 is "not there". Definitions are passed on as
 -- the text they came as, never encoded anew: cjson would turn 1.0 into 1 and {} into [].
@@ -39,6 +40,10 @@ local function last(key)
     end
   end
   return '', ''
+end
+
+if request.create == false and redis.call('EXISTS', KEYS[2]) == 0 then
+  return { 'uncreated' }
 end
 
 if request.expect and request.expect ~= prev then

@@ -18,6 +18,9 @@ pub struct Change {
     /// The scope's revision this change was made against; `None` does not ask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect: Option<u64>,
+    /// Whether a scope that is not there is made. A Redis that lost its data has none, and then sidecars would take
+    /// what is written first for all there is.
+    pub create: bool,
     /// Who, for the log and for whoever loses a race against this change.
     pub actor: String,
     /// Why, for the log.
@@ -82,6 +85,9 @@ pub enum WriteError {
     /// Somebody else wrote in between.
     #[error("lost a race: {} is at revision {}, written by {}", if .0.key.is_empty() { "the scope" } else { &.0.key }, .0.rev, if .0.actor.is_empty() { "somebody" } else { &.0.actor })]
     Lost(Lost),
+    /// There is no such scope, and it was not to be made.
+    #[error("the scope is not in redis")]
+    Uncreated,
     /// There is nothing to remove.
     #[error("there is no flag {0:?}")]
     Absent(String),
@@ -134,6 +140,7 @@ pub async fn write(connection: &mut impl ConnectionLike, keys: &Keys, change: &C
             actor: (*actor).to_owned(),
             at: millis(at),
         })),
+        ["uncreated"] => Err(WriteError::Uncreated),
         ["absent", key] => Err(WriteError::Absent((*key).to_owned())),
         ["bad", text] => Err(WriteError::Refused((*text).to_owned())),
         _ => Err(WriteError::Refused(format!("the script answered {reply:?}"))),

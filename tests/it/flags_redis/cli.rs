@@ -49,11 +49,22 @@ impl Shell {
 const SEARCH: &str = r#"{ "state": "ENABLED", "variants": {"yes": true, "no": false}, "defaultVariant": "no" }"#;
 
 #[tokio::test]
+async fn a_scope_that_redis_lost_is_not_replaced_by_one_flag_unasked() {
+    let redis = Redis::start();
+    let shell = Shell::to(&redis);
+    let (code, text) = shell.fails(&["set", "search", SEARCH]).await;
+    assert_eq!(code, 1);
+    assert!(text.contains("--create makes it") && text.contains("restore it first"), "{text}");
+    shell.ok(&["set", "--create", "search", SEARCH]).await;
+    shell.ok(&["set", "search", SEARCH]).await;
+}
+
+#[tokio::test]
 async fn a_flag_is_set_switched_disabled_and_removed() {
     let redis = Redis::start();
     let shell = Shell::to(&redis);
     assert_eq!(shell.ok(&["ls"]).await, "scope orders has no flags\n");
-    let said = shell.ok(&["set", "search", SEARCH, "--actor", "ann@ci", "--note", "first"]).await;
+    let said = shell.ok(&["set", "--create", "search", SEARCH, "--actor", "ann@ci", "--note", "first"]).await;
     assert_eq!(said, "search written in scope orders, revision 1\nscope orders did not exist and was created\n");
     assert_eq!(
         shell.ok(&["get", "search"]).await,
@@ -108,10 +119,10 @@ async fn what_does_not_validate_never_reaches_redis() {
 
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), SEARCH).unwrap();
-    shell.ok(&["set", "search", &format!("@{}", file.path().display()), "--scope", "shared"]).await;
+    shell.ok(&["set", "--create", "search", &format!("@{}", file.path().display()), "--scope", "shared"]).await;
     assert_eq!(shell.json(&["get", "search", "--scope", "shared"]).await["defaultVariant"], "no");
     assert_eq!(shell.fails(&["get", "search"]).await.0, 1, "another scope");
-    shell.ok(&["set", "size", r#"{"state":"ENABLED","variants":{"s":1.0},"defaultVariant":"s"}"#]).await;
+    shell.ok(&["set", "--create", "size", r#"{"state":"ENABLED","variants":{"s":1.0},"defaultVariant":"s"}"#]).await;
     let (code, text) = shell.fails(&["on", "size"]).await;
     assert_eq!((code, text.contains("no variant of \"size\" is true, they are s")), (1, true), "{text}");
     shell.ok(&["disable", "size"]).await;
@@ -122,15 +133,15 @@ async fn what_does_not_validate_never_reaches_redis() {
 async fn a_lost_race_names_the_winner() {
     let redis = Redis::start();
     let shell = Shell::to(&redis);
-    shell.ok(&["set", "search", SEARCH, "--actor", "ann@ci", "--if-rev", "0"]).await;
-    let (code, text) = shell.fails(&["set", "search", SEARCH, "--if-rev", "0"]).await;
+    shell.ok(&["set", "--create", "search", SEARCH, "--actor", "ann@ci", "--if-rev", "0"]).await;
+    let (code, text) = shell.fails(&["set", "--create", "search", SEARCH, "--if-rev", "0"]).await;
     assert_eq!(code, 1);
     assert!(text.starts_with("lost a race: \"search\" is at revision 1, written by ann@ci "), "{text}");
-    shell.ok(&["set", "search", SEARCH, "--if-rev", "1"]).await;
+    shell.ok(&["set", "--create", "search", SEARCH, "--if-rev", "1"]).await;
     assert_eq!(shell.fails(&["rm", "search", "--if-rev", "1"]).await.0, 1);
     assert_eq!(shell.fails(&["off", "search", "--if-rev", "1"]).await.0, 1, "so already, but not at that revision");
     shell.ok(&["rm", "search", "--if-rev", "2", "--actor", "bob@ci"]).await;
-    let (_, text) = shell.fails(&["set", "search", SEARCH, "--if-rev", "2"]).await;
+    let (_, text) = shell.fails(&["set", "--create", "search", SEARCH, "--if-rev", "2"]).await;
     assert!(text.contains("\"search\" was removed by bob@ci"), "{text}");
 }
 
@@ -138,9 +149,9 @@ async fn a_lost_race_names_the_winner() {
 async fn flags_are_listed_with_their_state_and_author_and_what_is_wrong_with_them() {
     let redis = Redis::start();
     let shell = Shell::to(&redis);
-    shell.ok(&["set", "search", SEARCH, "--actor", "ann@ci"]).await;
+    shell.ok(&["set", "--create", "search", SEARCH, "--actor", "ann@ci"]).await;
     let targeted = r#"{"state":"DISABLED","variants":{"a":"x"},"targeting":{"if":[true,"a"]}}"#;
-    shell.ok(&["set", "banner", targeted]).await;
+    shell.ok(&["set", "--create", "banner", targeted]).await;
     let _: () = redis.client().await.hset("tidegate:{orders}:flags", "broken", r#"{"state":1}"#).await.unwrap();
 
     let list = shell.json(&["ls"]).await;

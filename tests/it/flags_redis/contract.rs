@@ -24,12 +24,12 @@ async fn connect(redis: &Redis) -> Connection {
 
 fn set(key: &str, definition: &str, expect: Option<u64>) -> Change {
     let op = Op { place: Place::Flags, key: key.to_owned(), set: Some(definition.to_owned()), expect };
-    Change { expect: None, actor: "ann@laptop".to_owned(), note: "why not".to_owned(), ops: vec![op] }
+    Change { expect: None, create: true, actor: "ann@laptop".to_owned(), note: "why not".to_owned(), ops: vec![op] }
 }
 
 fn remove(key: &str, expect: Option<u64>) -> Change {
     let op = Op { place: Place::Flags, key: key.to_owned(), set: None, expect };
-    Change { expect: None, actor: "bob@ci".to_owned(), note: String::new(), ops: vec![op] }
+    Change { expect: None, create: true, actor: "bob@ci".to_owned(), note: String::new(), ops: vec![op] }
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ async fn rules_that_flags_share_are_in_force_with_the_flags_that_use_them() {
         op(Place::Meta, "evaluators", r#"{"staff":{"==":[{"var":"group"},"staff"]}}"#),
         op(Place::Meta, "metadata", r#"{"team":"search"}"#),
     ];
-    let change = Change { expect: Some(0), actor: "test".to_owned(), note: String::new(), ops };
+    let change = Change { expect: Some(0), create: true, actor: "test".to_owned(), note: String::new(), ops };
     write(&mut writer.connection, &writer.keys, &change).await.unwrap();
     flags.until("the flag is in force", |flags| flags.value("a") == Some(1)).await;
     let store = flags.store.load();

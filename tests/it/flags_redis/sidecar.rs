@@ -25,7 +25,7 @@ fn settings(redis: &Redis) -> String {
 async fn a_flag_set_from_the_command_line_is_served_at_once_under_load_and_survives_redis() {
     let mut redis = Redis::start();
     let sidecar = Sidecar::start_with(&settings(&redis));
-    let (code, said, error) = sidecar.cli(&["flags", "set", "search", SEARCH]);
+    let (code, said, error) = sidecar.cli(&["flags", "set", "--create", "search", SEARCH]);
     assert_eq!(code, 0, "{said}{error}");
     sidecar.ready().await;
     let local = sidecar.local;
@@ -88,7 +88,7 @@ async fn a_sidecar_killed_and_started_without_redis_serves_what_it_last_knew() {
     let mut redis = Redis::start();
     let settings = settings(&redis);
     let sidecar = Sidecar::start_with(&settings);
-    assert_eq!(sidecar.cli(&["flags", "set", "search", SEARCH]).0, 0);
+    assert_eq!(sidecar.cli(&["flags", "set", "--create", "search", SEARCH]).0, 0);
     let kept = sidecar.directory().join("state/flags");
     eventually(PATIENCE, "the flag is on disk", async || {
         std::fs::read_dir(&kept).is_ok_and(|mut files| {

@@ -126,7 +126,7 @@ impl Writer {
             expect: None,
         };
         let ops = changes.iter().map(op).collect();
-        let change = Change { expect: None, actor: "test".to_owned(), note: String::new(), ops };
+        let change = Change { expect: None, create: true, actor: "test".to_owned(), note: String::new(), ops };
         write(&mut self.connection, &self.keys, &change).await.unwrap()
     }
 
