@@ -70,6 +70,8 @@ pub struct Activity {
     expired: AtomicU8,
     /// Bytes were read that belong to no request begun so far.
     unclaimed: AtomicBool,
+    /// Whether a request has ever come.
+    used: AtomicBool,
     head_since: AtomicU64,
     idle_since: AtomicU64,
     waiting_since: AtomicU64,
@@ -94,6 +96,7 @@ impl Activity {
             order: AtomicU8::new(Order::None as u8),
             expired: AtomicU8::new(Expired::No as u8),
             unclaimed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(now),
             waiting_since: AtomicU64::new(0),
@@ -131,6 +134,7 @@ impl Activity {
     pub fn begin(&self) {
         let now = now_ms();
         self.unclaimed.store(false, Relaxed);
+        self.used.store(true, Relaxed);
         self.head_since.store(0, Relaxed);
         self.waiting_since.store(now, Relaxed);
         self.set(Stage::Waiting);
@@ -196,6 +200,11 @@ impl Activity {
     /// Since when a head is incomplete.
     pub fn head_since(&self) -> Option<u64> {
         since(&self.head_since)
+    }
+
+    /// Whether a request has ever come.
+    pub fn is_used(&self) -> bool {
+        self.used.load(Relaxed)
     }
 
     /// Since when no request has been under way; meaningful in [`Stage::Idle`].

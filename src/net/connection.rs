@@ -45,6 +45,8 @@ where
     let mut builder = http1::Builder::new();
     // Heads, idle time and stalls are the sweeper's: no timer per request.
     builder.header_read_timeout(None).max_header_size(head.bytes).max_buf_size(head.bytes.max(64 * 1024));
+    // Not `pipeline_flush`: an answer would wait for those of the requests behind it, however slow (a test holds this).
+    // Not `writev(false)`: it copies large bodies once more.
     if head.fields != HYPER_FIELDS {
         builder.max_headers(head.fields);
     }

@@ -21,6 +21,10 @@ const SHED_SPREAD: u64 = 1_000;
 /// While shedding, an incomplete head gets no more than this.
 const SHED_HEAD: u64 = 5_000;
 
+/// A connection that never carried a request is idle for no longer than this: whoever keeps connections in reserve
+/// closes those that were of use last, and a crowd that never speaks must not take all places for long.
+const UNUSED: u64 = 60_000;
+
 /// How long a connection may be in each state, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -173,6 +177,7 @@ fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<
                 (Some(_), _) => Act::Leave,
                 (None, Some(shedding)) if longer(idle_since.max(shedding), SHED_IDLE + spread(id)) => Act::Close,
                 (None, _) if longer(idle_since, limits.idle) => Act::Close,
+                (None, _) if !activity.is_used() && longer(idle_since, UNUSED) => Act::Close,
                 (None, _) => Act::Leave,
             }
         }
@@ -215,8 +220,14 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_closed_after_its_time() {
-        check(|_| {}, None, 619_000, Act::Leave);
-        check(|_| {}, None, 621_000, Act::Close);
+        let used = |activity: &Activity| {
+            activity.begin();
+            activity.end();
+        };
+        check(used, None, 619_000, Act::Leave);
+        check(used, None, 621_000, Act::Close);
+        check(|_| {}, None, 59_000, Act::Leave);
+        check(|_| {}, None, 61_000, Act::Close);
     }
 
     #[test]

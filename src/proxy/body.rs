@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,7 +10,8 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 use super::service::Flight;
-use crate::net::activity::{Activity, Expired};
+use super::upstream::{Broken, Download, WrongLength};
+use crate::net::activity::Activity;
 
 /// A request's body on its way to the app.
 pub(super) enum RequestBody {
@@ -25,43 +25,16 @@ pub(super) enum RequestBody {
         activity: Arc<Activity>,
         /// Bytes that may still come.
         left: Option<u64>,
-        /// Told how it ends.
-        upload: Upload,
     },
 }
 
-/// How far a request's body has come; shared by the body and the service.
-#[derive(Debug, Clone)]
-pub(super) struct Upload(Arc<AtomicU8>);
-
-/// A state of [`Upload`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Progress {
-    Under,
-    Done,
-    TooLarge,
-    Broken,
-}
-
-impl Upload {
-    /// An upload under way.
-    pub(super) fn begin() -> Self {
-        Self(Arc::new(AtomicU8::new(Progress::Under as u8)))
-    }
-
-    /// How far it has come.
-    pub(super) fn progress(&self) -> Progress {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Progress::Under,
-            1 => Progress::Done,
-            2 => Progress::TooLarge,
-            _ => Progress::Broken,
+impl RequestBody {
+    /// Nobody wants the rest: the client is not waited for any more.
+    pub(super) fn abandon(&mut self) {
+        if let Self::Client { activity, .. } = self {
+            activity.body_moved();
         }
-    }
-
-    fn set(&self, progress: Progress) {
-        self.0.store(progress as u8, Ordering::Relaxed);
+        *self = Self::Empty;
     }
 }
 
@@ -72,8 +45,8 @@ pub(super) enum BodyError {
     Client(#[from] hyper::Error),
     #[error("the body is larger than allowed")]
     TooLarge,
-    #[error("the client stopped sending")]
-    Timeout,
+    #[error(transparent)]
+    Length(#[from] WrongLength),
 }
 
 impl Body for RequestBody {
@@ -84,41 +57,20 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Self::Client { body, activity, left, upload } = &mut *self else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
-            if activity.expired() == Expired::Body {
-                return Poll::Ready(Some(Err(BodyError::Timeout)));
-            }
+        let Self::Client { body, activity, left } = &mut *self else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             activity.body_blocked();
             return Poll::Pending;
         };
         activity.body_moved();
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                if let Some(left) = left {
-                    match left.checked_sub(length) {
-                        Some(rest) => *left = rest,
-                        None => {
-                            upload.set(Progress::TooLarge);
-                            return Poll::Ready(Some(Err(BodyError::TooLarge)));
-                        }
-                    }
-                }
-                if body.is_end_stream() {
-                    upload.set(Progress::Done);
-                }
-                Some(Ok(frame))
+        if let (Some(left), Some(Ok(frame))) = (left, &frame) {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(length) {
+                Some(rest) => *left = rest,
+                None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
             }
-            Some(Err(error)) => {
-                upload.set(Progress::Broken);
-                Some(Err(error.into()))
-            }
-            None => {
-                upload.set(Progress::Done);
-                None
-            }
-        })
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -137,9 +89,10 @@ impl Body for RequestBody {
 }
 
 /// An answer's body on its way to the client.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept after its request")]
 pub(super) enum AnswerBody {
     /// The app's.
-    App(Incoming),
+    App(Download),
     /// Our own text.
     Text(Option<Bytes>),
 }
@@ -152,31 +105,32 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// Delivers `body` and then ends `flight`.
-    pub(super) fn new(body: AnswerBody, mut flight: Flight) -> Self {
-        if body.is_end_stream() {
-            flight.answer_ended();
-        }
-        Self { body, flight: Some(flight) }
+    pub(super) fn new(body: AnswerBody, flight: Flight) -> Self {
+        let mut delivery = Self { body, flight: Some(flight) };
+        delivery.settle();
+        delivery
     }
 
     /// The empty body of an answer that is followed by a tunnel.
     pub(super) fn nothing() -> Self {
         Self { body: AnswerBody::Text(None), flight: None }
     }
-}
 
-impl AnswerBody {
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::App(body) => body.is_end_stream(),
-            Self::Text(text) => text.is_none(),
+    /// Frees the connection to the app as soon as the answer has come to its end.
+    fn settle(&mut self) {
+        if !matches!(&self.body, AnswerBody::App(download) if download.is_end()) {
+            return;
+        }
+        let ended = std::mem::replace(&mut self.body, AnswerBody::Text(None));
+        if let (AnswerBody::App(download), Some(flight)) = (ended, &mut self.flight) {
+            flight.answer_ended(download);
         }
     }
 }
 
 impl Body for Delivery {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -184,26 +138,26 @@ impl Body for Delivery {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
         let frame = match &mut this.body {
-            AnswerBody::App(body) => ready!(Pin::new(body).poll_frame(cx)),
+            AnswerBody::App(download) => ready!(download.poll_frame(cx)),
             AnswerBody::Text(text) => text.take().map(|text| Ok(Frame::data(text))),
         };
-        if let Some(flight) = &mut this.flight {
-            match &frame {
-                Some(Ok(_)) if !this.body.is_end_stream() => {}
-                Some(Ok(_)) | None => flight.answer_ended(),
-                Some(Err(error)) => flight.answer_broke(error),
-            }
+        if let (Some(Err(error)), Some(flight)) = (&frame, &mut this.flight) {
+            flight.answer_broke(error);
         }
+        this.settle();
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.body {
+            AnswerBody::App(download) => download.is_end(),
+            AnswerBody::Text(text) => text.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            AnswerBody::App(body) => body.size_hint(),
+            AnswerBody::App(download) => download.size_hint(),
             AnswerBody::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
     }

@@ -8,8 +8,10 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTE
 use http::{Response, StatusCode};
 use thiserror::Error;
 
-use super::body::AnswerBody;
+use super::body::{AnswerBody, BodyError};
 use super::headers::Refusal;
+use super::upstream::Broken;
+use super::upstream::decode::Malformed;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -33,10 +35,10 @@ pub(super) enum Failure {
     Connect(#[source] io::Error),
     /// The app closed the connection without an answer.
     #[error("the app closed the connection before it answered")]
-    Closed(#[source] hyper::Error),
+    Closed(#[source] Broken),
     /// What the app sent is no HTTP/1.1.
     #[error("the app's answer is not valid HTTP")]
-    BadAnswer(#[source] hyper::Error),
+    BadAnswer(#[from] Malformed),
     /// The app switched protocols and nobody had asked it to.
     #[error("the app switched protocols unasked")]
     Unasked,
@@ -55,6 +57,24 @@ pub(super) enum Failure {
     /// Too many requests are in flight.
     #[error("too many requests are in flight")]
     Full,
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Malformed(malformed) => Self::BadAnswer(malformed),
+            Broken::Closed | Broken::Io(_) => Self::Closed(broken),
+        }
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::BodyTooLarge,
+            BodyError::Client(_) | BodyError::Length(_) => Self::BadBody,
+        }
+    }
 }
 
 impl Failure {

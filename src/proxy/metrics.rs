@@ -28,6 +28,7 @@ const BOUNDS: [u64; 14] = [
 pub(super) struct Counters {
     classes: [AtomicU64; CLASSES.len()],
     failures: [AtomicU64; Failure::KINDS.len()],
+    malformed: AtomicU64,
     abandoned: AtomicU64,
     broken: AtomicU64,
     retries: AtomicU64,
@@ -51,6 +52,11 @@ impl Counters {
     /// We answered in the app's place.
     pub(super) fn failure(&self, failure: &Failure) {
         self.failures[failure.kind()].fetch_add(1, Relaxed);
+    }
+
+    /// A request that was no HTTP/1.1, or too large a head, was refused before anybody saw it.
+    pub(super) fn malformed(&self) {
+        self.malformed.fetch_add(1, Relaxed);
     }
 
     /// A client left before it had its answer.
@@ -124,6 +130,8 @@ impl Collector for Workers {
             let counter = ConstCounter::new(self.sum(|c| &c.failures[index]));
             counter.encode(family.encode_family(&[("reason", *reason)])?)?;
         }
+        let help = "Requests refused because they are no HTTP/1.1, or their head is too large.";
+        self.plain(&mut encoder, "proxy_malformed", help, |c| &c.malformed)?;
         self.plain(&mut encoder, "proxy_abandoned", "Requests whose client left before the answer.", |c| &c.abandoned)?;
         self.plain(&mut encoder, "proxy_broken_answers", "Answers the app broke off.", |c| &c.broken)?;
         self.plain(&mut encoder, "proxy_retries", "Requests sent to the app a second time.", |c| &c.retries)?;

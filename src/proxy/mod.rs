@@ -10,7 +10,7 @@ pub mod metrics;
 mod service;
 pub mod settings;
 mod tunnel;
-mod upstream;
+pub mod upstream;
 pub mod worker;
 
 pub use settings::Settings;

@@ -2,38 +2,42 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::task::Poll;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::body::{AnswerBody, Delivery, Progress, RequestBody, Upload};
+use super::body::{AnswerBody, Delivery, RequestBody};
 use super::error::Failure;
 use super::headers::{self, Hop, Upgrade};
 use super::metrics::Counters;
 use super::settings::Limits;
 use super::tunnel;
-use super::upstream::{App, Line};
+use super::upstream::decode::Head;
+use super::upstream::{App, Broken, Download, Exchange, Line, Look, Lost};
 use super::worker::Load;
 use crate::lifecycle::ledger::{Guard, Kind, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::Tasks;
 use crate::net::activity::{Activity, Expired};
 
+/// Between two log lines about failures of one app.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
 /// What every request of one worker and route needs.
 pub(super) struct Service {
     pub(super) app: App,
-    /// Whether the app's last failure has been logged and no answer has come since.
+    /// Whether a failure of the app has been logged and no answer has come since.
     pub(super) app_down: AtomicBool,
+    /// When one was logged last.
+    pub(super) app_down_said: Mutex<Option<Instant>>,
     pub(super) limits: Limits,
     pub(super) writer: Writer,
     pub(super) phase: watch::Receiver<Phase>,
@@ -59,14 +63,14 @@ pub(super) struct Client {
     pub(super) _load: Load,
 }
 
-/// A request under way: its entry in the ledger, its connection to the app, and what is noted when it ends.
+/// A request under way: its entry in the ledger, and what is noted when it ends.
 pub(super) struct Flight {
     service: Arc<Service>,
     client: Arc<Client>,
     guard: Option<Guard>,
     began: Instant,
-    line: Option<Line>,
-    upload: Option<Upload>,
+    /// When the answer's last byte was there.
+    ended: Option<Instant>,
     status: Option<StatusCode>,
 }
 
@@ -117,8 +121,7 @@ impl Service {
             client,
             guard: Some(self.writer.begin(Kind::Request)),
             began,
-            line: None,
-            upload: None,
+            ended: None,
             status: None,
         }
     }
@@ -128,24 +131,23 @@ impl Service {
         let (mut head, body) = request.into_parts();
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
         let body = self.body(flight, &head, body)?;
-        let mut response = self.exchange(flight, head, body).await?;
-        match (response.status() == StatusCode::SWITCHING_PROTOCOLS, upgrade, client) {
+        let (answer, exchange) = self.exchange(flight, &head, body).await?;
+        let Head { parts: mut head, framing, keeps } = answer;
+        match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade, client) {
             (true, Upgrade::Asked, Some(client)) => {
-                let app = hyper::upgrade::on(&mut response);
-                let (head, _) = response.into_parts();
-                Ok(Answer::Tunnel(Response::from_parts(head, Delivery::nothing()), client, app))
+                let line = exchange.into_tunnel()?;
+                Ok(Answer::Tunnel(Response::from_parts(head, Delivery::nothing()), client, line))
             }
             (true, _, _) => Err(Failure::Unasked),
             (false, _, _) => {
-                let (mut head, body) = response.into_parts();
                 headers::prepare_answer(&mut head);
                 head.version = Version::HTTP_11;
-                Ok(Answer::Plain(Response::from_parts(head, body)))
+                Ok(Answer::Plain(Response::from_parts(head, exchange.into_download(framing, keeps, &self.tasks))))
             }
         }
     }
 
-    fn body(&self, flight: &mut Flight, head: &request::Parts, body: Incoming) -> Result<RequestBody, Failure> {
+    fn body(&self, flight: &Flight, head: &request::Parts, body: Incoming) -> Result<RequestBody, Failure> {
         if body.is_end_stream() {
             return Ok(RequestBody::Empty);
         }
@@ -155,9 +157,7 @@ impl Service {
         {
             return Err(Failure::BodyTooLarge);
         }
-        let upload = Upload::begin();
-        flight.upload = Some(upload.clone());
-        Ok(RequestBody::Client { body, activity: flight.client.activity.clone(), left: self.limits.body_bytes, upload })
+        Ok(RequestBody::Client { body, activity: flight.client.activity.clone(), left: self.limits.body_bytes })
     }
 
     /// Sends the request over an unused connection, or else a new one. A second time only where the first provably
@@ -165,29 +165,26 @@ impl Service {
     /// request is idempotent (RFC 9110 §9.2.2) and has no body.
     async fn exchange(
         &self,
-        flight: &mut Flight,
-        mut head: request::Parts,
-        mut body: RequestBody,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut line = match self.app.reuse(flight.began).await {
+        flight: &Flight,
+        head: &request::Parts,
+        body: RequestBody,
+    ) -> Result<(Head, Exchange), Failure> {
+        let repeats = matches!(body, RequestBody::Empty) && is_idempotent(&head.method);
+        let look = if repeats { Look::Heard } else { Look::Asked };
+        let mut line = match self.app.reuse(flight.began, look) {
             Some(line) => line,
             None => self.connect().await?,
         };
+        let mut upload = App::upload(&mut line, head, body).map_err(|_| Failure::BadBody)?;
         loop {
-            let again = line.reused && matches!(body, RequestBody::Empty) && is_idempotent(&head.method);
-            let copy = again.then(|| head.clone());
-            let sending = line.send(Request::from_parts(head, body));
-            match self.until_expired(flight, sending).await? {
-                Ok(response) => {
+            let mut exchange = Exchange::new(line, upload, self.app.bounds());
+            match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
+                Ok(answer) => {
                     self.answered();
-                    flight.line = Some(line);
-                    return Ok(response);
+                    return Ok((answer, exchange));
                 }
-                Err(mut error) => match (error.take_message(), copy) {
-                    (Some(unsent), _) if line.reused => (head, body) = unsent.into_parts(),
-                    (None, Some(copy)) if !line.heard() => (head, body) = (copy, RequestBody::Empty),
-                    _ => return Err(flight.why(error.into_error())),
-                },
+                Err(Lost::Body(error)) => return Err(error.into()),
+                Err(Lost::Line(error)) => upload = exchange.rewound(repeats).ok_or(error)?,
             }
             self.counters.retry();
             line = self.connect().await?;
@@ -200,17 +197,13 @@ impl Service {
     }
 
     /// Waits for the app's answer, or until the sweeper finds that a limit has passed.
-    async fn until_expired<F, M>(
+    async fn until_expired<T>(
         &self,
         flight: &Flight,
-        sending: F,
-    ) -> Result<Result<Response<Incoming>, TrySendError<M>>, Failure>
-    where
-        F: Future<Output = Result<Response<Incoming>, TrySendError<M>>>,
-    {
-        let mut sending = pin!(sending);
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Failure> {
         poll_fn(|cx| match flight.client.activity.expired() {
-            Expired::No => sending.as_mut().poll(cx).map(Ok),
+            Expired::No => poll(cx).map(Ok),
             Expired::Body => Poll::Ready(Err(Failure::BodyTimeout)),
             Expired::Answer => Poll::Ready(Err(Failure::AnswerTimeout)),
         })
@@ -219,10 +212,17 @@ impl Service {
 
     fn failed(&self, failure: &Failure) {
         self.counters.failure(failure);
-        // Once, not once a request: an app that is down under load must not fill the disk.
-        if failure.is_the_apps() && !self.app_down.swap(true, Relaxed) {
+        if !failure.is_the_apps() || self.app_down.load(Relaxed) {
+            return;
+        }
+        // Not once a request, nor at each turn: an app that fails every other request must not fill the disk.
+        let now = Instant::now();
+        let mut said = self.app_down_said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN) {
+            *said = Some(now);
+            self.app_down.store(true, Relaxed);
             let source = std::error::Error::source(failure).map(ToString::to_string);
-            tracing::warn!(app = %self.app, error = %failure, source, "the app does not answer");
+            tracing::warn!(app = %self.app, error = %failure, source, "a request got no answer from the app");
         }
     }
 
@@ -235,8 +235,8 @@ impl Service {
 }
 
 enum Answer {
-    Plain(Response<Incoming>),
-    Tunnel(Response<Delivery>, OnUpgrade, OnUpgrade),
+    Plain(Response<Download>),
+    Tunnel(Response<Delivery>, OnUpgrade, Line),
 }
 
 fn is_idempotent(method: &Method) -> bool {
@@ -244,30 +244,19 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 impl Flight {
-    /// The answer is complete: the connection to the app can carry the next request, unless the app answered before
-    /// it had the whole of this one.
-    pub(super) fn answer_ended(&mut self) {
-        if let Some(line) = self.line.take()
-            && self.upload.as_ref().is_none_or(|upload| upload.progress() == Progress::Done)
-        {
-            self.service.app.keep(line, Instant::now());
+    /// The answer is complete: its connection carries the next request, if it can.
+    pub(super) fn answer_ended(&mut self, download: Download) {
+        if let Some(line) = download.into_line() {
+            let now = Instant::now();
+            self.ended = Some(now);
+            self.service.app.keep(line, now);
         }
     }
 
     /// The app broke off in the middle of its answer.
-    pub(super) fn answer_broke(&mut self, error: &hyper::Error) {
+    pub(super) fn answer_broke(&mut self, error: &Broken) {
         self.service.counters.broken();
         tracing::debug!(%error, "the app broke off in the middle of an answer");
-    }
-
-    /// Why sending failed: the client's body, or the app.
-    fn why(&self, error: hyper::Error) -> Failure {
-        match self.upload.as_ref().map(Upload::progress) {
-            Some(Progress::TooLarge) => Failure::BodyTooLarge,
-            Some(Progress::Broken) => Failure::BadBody,
-            _ if error.is_parse() => Failure::BadAnswer(error),
-            _ => Failure::Closed(error),
-        }
     }
 
     fn into_tunnel(mut self) -> Self {
@@ -279,7 +268,7 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         self.client.activity.end();
         self.service.room.taken.fetch_sub(1, Relaxed);
         match self.status {

@@ -5,14 +5,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
 use super::service::Flight;
+use super::upstream::Line;
 
-/// Joins the client's and the app's side once both are upgraded. The flight (the ledger's entry, as a tunnel) ends
-/// with it.
-pub(super) async fn join(client: OnUpgrade, app: OnUpgrade, flight: Flight) {
-    match tokio::try_join!(client, app) {
-        Ok((client, app)) => {
-            let (mut client, mut app) = (TokioIo::new(client), TokioIo::new(app));
-            if let Err(error) = copy_bidirectional(&mut client, &mut app).await {
+/// Joins the client's side, once it is upgraded, and the app's, which is. The flight (the ledger's entry, as a tunnel)
+/// ends with it.
+pub(super) async fn join(client: OnUpgrade, mut app: Line, flight: Flight) {
+    match client.await {
+        Ok(client) => {
+            if let Err(error) = copy_bidirectional(&mut TokioIo::new(client), &mut app).await {
                 tracing::debug!(%error, "tunnel broke off");
             }
         }

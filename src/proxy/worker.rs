@@ -2,8 +2,8 @@
 //! new ones so that no worker has many while another has few.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::Request;
@@ -128,8 +128,9 @@ impl Worker {
             .iter()
             .map(|route| {
                 Arc::new(Service {
-                    app: App::new(route.upstream.clone(), limits.clone(), tasks.clone()),
+                    app: App::new(route.upstream.clone(), limits.clone()),
                     app_down: AtomicBool::new(false),
+                    app_down_said: Mutex::default(),
                     limits: limits.clone(),
                     writer: self.ledger.clone(),
                     phase: self.phase.clone(),
@@ -269,11 +270,14 @@ impl Here {
             _permit: permit,
             _load: load,
         });
-        let head = self.head;
+        let (head, counters) = (self.head, self.counters.clone());
         self.tasks.spawn_connection(async move {
             let activity = swept.activity().clone();
             let answer = service_fn(|request: Request<Incoming>| service.clone().handle(client.clone(), request));
             if let Err(error) = connection::serve(stream, activity, head, answer).await {
+                if error.is_parse() {
+                    counters.malformed();
+                }
                 tracing::debug!(%peer, %error, "connection ended");
             }
             drop((entry, swept));

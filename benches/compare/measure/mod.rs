@@ -35,6 +35,12 @@ pub(crate) const ALL: &[Measure] = &[
         run: proxy::latency,
     },
     Measure {
+        name: "proxy-large",
+        about: "CPU per answer of 1 MB, 8 connections, one worker",
+        on_request: true,
+        run: proxy::large,
+    },
+    Measure {
         name: "proxy-throughput",
         about: "requests per second of two workers",
         on_request: false,

@@ -100,6 +100,20 @@ pub(super) fn cpu(lab: &Lab) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
+/// CPU per answer of 1 MB: what it costs to pass bytes on.
+pub(super) fn large(lab: &Lab) -> anyhow::Result<Vec<Row>> {
+    let mut field = Field::start(lab, Cores::One, 1)?;
+    // It takes what it reads at once for all of an answer.
+    field.peers.retain(|peer| peer.name != "relay");
+    let load = Load { connections: 8, requests: lab.requests / 20, path: "/large", body: None, cores: Cores::One };
+    let (mut figures, failed) = field.measure(lab, lab.rounds(), load)?;
+    figures.remove(0);
+    Ok(vec![
+        field.row(("proxy, CPU per answer of 1 MB", "µs"), Target::Context, failed, &figures, |f| f.cpu.clone()),
+        field.row(("proxy, answers of 1 MB", "requests/s"), Target::Context, failed, &figures, |f| f.rate.clone()),
+    ])
+}
+
 /// Latency of one connection with one request at a time, less that of asking the app directly in the same round.
 pub(super) fn latency(lab: &Lab) -> anyhow::Result<Vec<Row>> {
     let field = Field::start(lab, Cores::One, 1)?;

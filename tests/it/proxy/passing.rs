@@ -133,6 +133,20 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
+async fn an_answer_does_not_wait_for_those_of_the_requests_behind_it() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "workers: 1");
+    let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n");
+    client.send([request("/"), request("/slow?ms=3000000"), request("/")].concat()).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().text(), "hello\n");
+    let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+    client.send([request("/size?n=5000000"), request("/"), request("/")].concat()).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().body.len(), 5_000_000, "larger than what is buffered");
+    assert_eq!(client.answer().await.unwrap().text(), "hello\n");
+}
+
+#[tokio::test]
 async fn a_client_that_expects_100_gets_it_before_it_sends() {
     let app = App::start().await;
     let sidecar = Sidecar::start(app.address, "");
@@ -231,6 +245,17 @@ impl Script {
                 Ok(0) | Err(_) => return false,
                 Ok(length) => self.read.extend_from_slice(&chunk[..length]),
             }
+        }
+    }
+
+    /// Reads the head of a request and tells its target.
+    pub(super) async fn path(&mut self) -> String {
+        loop {
+            if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head: Vec<u8> = self.read.drain(..end + 4).collect();
+                return String::from_utf8(head).unwrap().split(' ').nth(1).unwrap().to_owned();
+            }
+            assert_ne!(tokio::io::AsyncReadExt::read_buf(&mut self.stream, &mut self.read).await.unwrap(), 0);
         }
     }
 

@@ -1,0 +1,199 @@
+//! One connection to the app: its two directions, which can be used apart, and the memory it reads into.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, BytesMut};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+/// What is read into at first: most answers fit.
+const ROOM: usize = 8 * 1024;
+/// What is read into when an answer turns out to be large.
+const MOST_ROOM: usize = 128 * 1024;
+/// Space that is worth a read.
+const LEAST_ROOM: usize = 1024;
+/// What an unused connection keeps of the memory that heads are written from.
+const KEPT_SCRATCH: usize = 8 * 1024;
+
+/// See the module's text. Dropping it closes the connection.
+pub(in crate::proxy) struct Line {
+    pub(super) input: Input,
+    pub(super) output: Output,
+    /// Whether it has carried a request before.
+    pub(in crate::proxy) reused: bool,
+}
+
+/// What comes from the app.
+pub(super) struct Input {
+    reader: Reader,
+    /// Read and not yet used.
+    pub(super) buffer: BytesMut,
+    room: usize,
+}
+
+/// What goes to the app.
+pub(super) struct Output {
+    writer: Writer,
+    /// Memory for the next head.
+    pub(super) scratch: Vec<u8>,
+}
+
+enum Reader {
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
+}
+
+enum Writer {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
+
+/// How to find out whether an unused connection is still open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::proxy) enum Look {
+    /// By what the event loop has heard: free, and late by what it has not looked for yet.
+    Heard,
+    /// By asking the kernel, for a request that could not be sent again.
+    Asked,
+}
+
+impl Line {
+    pub(super) fn tcp(stream: TcpStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self::new(Reader::Tcp(reader), Writer::Tcp(writer))
+    }
+
+    pub(super) fn unix(stream: UnixStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self::new(Reader::Unix(reader), Writer::Unix(writer))
+    }
+
+    fn new(reader: Reader, writer: Writer) -> Self {
+        let input = Input { reader, buffer: BytesMut::new(), room: ROOM };
+        Self { input, output: Output { writer, scratch: Vec::new() }, reused: false }
+    }
+
+    /// Whether the app has neither closed nor said anything: what comes before a request is no answer to it.
+    pub(super) fn is_quiet(&self, look: Look) -> bool {
+        let mut byte = [0];
+        let read = match &self.input.reader {
+            Reader::Tcp(half) => half.try_read(&mut byte),
+            Reader::Unix(half) => half.try_read(&mut byte),
+        };
+        would_block(&read) && (look == Look::Heard || would_block(&self.peek()))
+    }
+
+    fn peek(&self) -> io::Result<usize> {
+        let mut byte = [MaybeUninit::uninit()];
+        match &self.input.reader {
+            Reader::Tcp(half) => SockRef::from(AsRef::<TcpStream>::as_ref(half)).peek(&mut byte),
+            Reader::Unix(half) => SockRef::from(AsRef::<UnixStream>::as_ref(half)).peek(&mut byte),
+        }
+    }
+
+    /// Gives back the memory that an unused connection has no need of.
+    pub(super) fn rest(&mut self) {
+        if self.input.room > ROOM {
+            self.input.buffer = BytesMut::new();
+            self.input.room = ROOM;
+        }
+        if self.output.scratch.capacity() > KEPT_SCRATCH {
+            self.output.scratch = Vec::new();
+        }
+    }
+}
+
+fn would_block(read: &io::Result<usize>) -> bool {
+    read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+impl Input {
+    /// Reads once, more than nothing unless the app has closed. `expected` bytes are known to come, if any.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, expected: Option<u64>) -> Poll<io::Result<usize>> {
+        let room = match expected.and_then(|expected| usize::try_from(expected).ok()) {
+            Some(expected) if expected > self.room => {
+                self.room = expected.min(MOST_ROOM);
+                self.room
+            }
+            _ => self.room,
+        };
+        // Memory that nobody looks at any more is used again; new memory is taken only when little is left, so that
+        // an answer in small parts does not pin a block for each.
+        let spare = self.buffer.capacity() - self.buffer.len();
+        if spare < room && !self.buffer.try_reclaim(room) && spare < LEAST_ROOM.max(room / 4) {
+            self.buffer.reserve(room);
+        }
+        let read = ready!(match &mut self.reader {
+            Reader::Tcp(half) => pin!(half.read_buf(&mut self.buffer)).poll(cx),
+            Reader::Unix(half) => pin!(half.read_buf(&mut self.buffer)).poll(cx),
+        })?;
+        if self.buffer.len() == self.buffer.capacity() {
+            self.room = (self.room * 2).min(MOST_ROOM);
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl Output {
+    /// Writes as much of three pieces, in their order, as the kernel takes at once.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
+        match &mut self.writer {
+            Writer::Tcp(half) => write(Pin::new(half), cx, pieces),
+            Writer::Unix(half) => write(Pin::new(half), cx, pieces),
+        }
+    }
+
+    /// Lets go of this direction without closing it: many an app takes the end of its input for the client's leaving.
+    pub(super) fn forget(self) {
+        match self.writer {
+            Writer::Tcp(half) => half.forget(),
+            Writer::Unix(half) => half.forget(),
+        }
+    }
+}
+
+fn write(half: Pin<&mut impl AsyncWrite>, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
+    match pieces {
+        [only, [], []] => half.poll_write(cx, only),
+        pieces => half.poll_write_vectored(cx, &pieces.map(IoSlice::new)),
+    }
+}
+
+/// For tunnels: what was read already comes first.
+impl AsyncRead for Line {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let unread = &mut self.input.buffer;
+        if !unread.is_empty() {
+            let length = unread.len().min(buf.remaining());
+            buf.put_slice(&unread[..length]);
+            unread.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.input.reader {
+            Reader::Tcp(half) => Pin::new(half).poll_read(cx, buf),
+            Reader::Unix(half) => Pin::new(half).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.output.poll_write(cx, [buf, &[], &[]])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Sockets have no buffer of their own to flush.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.output.writer {
+            Writer::Tcp(half) => Pin::new(half).poll_shutdown(cx),
+            Writer::Unix(half) => Pin::new(half).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Connections to the app: opened within a time limit, kept for a short while, used one request at a time. No task
+//! of their own: who waits for an answer moves its bytes, in the task of the client's connection.
+
+pub mod decode;
+mod encode;
+mod exchange;
+mod line;
+mod upload;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::header::HeaderValue;
+use http::request;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use self::decode::Bounds;
+pub(super) use self::encode::WrongLength;
+pub(super) use self::exchange::{Broken, Download, Exchange, Lost};
+pub(super) use self::line::{Line, Look};
+pub(super) use self::upload::Upload;
+use super::body::RequestBody;
+use super::error::Failure;
+use super::settings::{Limits, Upstream};
+use crate::net::resolve::{self, Purpose};
+
+/// One worker's connections to one app.
+pub(super) struct App {
+    upstream: Upstream,
+    /// The address, when it needs no name resolution.
+    address: Option<SocketAddr>,
+    authority: HeaderValue,
+    limits: Limits,
+    /// Unused connections, the longest unused first.
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    line: Line,
+    since: Instant,
+}
+
+impl App {
+    pub(super) fn new(upstream: Upstream, limits: Limits) -> Self {
+        let (address, authority) = match &upstream {
+            Upstream::Tcp { host, port } => (
+                host.parse().ok().map(|ip| SocketAddr::new(ip, *port)),
+                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") },
+            ),
+            Upstream::Unix(_) => (None, "localhost".to_owned()),
+        };
+        let authority = HeaderValue::try_from(authority).unwrap_or_else(|_| HeaderValue::from_static("localhost"));
+        Self { upstream, address, authority, limits, idle: Mutex::default() }
+    }
+
+    /// What stands for the app in `Host` when a client sends none.
+    pub(super) fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// Bounds on an answer's head.
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { bytes: self.limits.header_bytes, fields: self.limits.header_count }
+    }
+
+    /// An unused connection, if one is left that the app has not closed.
+    pub(super) fn reuse(&self, now: Instant, look: Look) -> Option<Line> {
+        let mut idle = self.lock();
+        loop {
+            let last = idle.pop()?;
+            if now.saturating_duration_since(last.since) > self.limits.pool_idle {
+                // The others have been unused for longer still.
+                idle.clear();
+                return None;
+            }
+            if last.line.is_quiet(look) {
+                return Some(last.line);
+            }
+        }
+    }
+
+    /// A request that can be sent over `line`, written from that one's memory.
+    pub(super) fn upload(line: &mut Line, head: &request::Parts, body: RequestBody) -> Result<Upload, WrongLength> {
+        Upload::new(head, body, std::mem::take(&mut line.output.scratch))
+    }
+
+    /// A new connection.
+    pub(super) async fn connect(&self) -> Result<Line, Failure> {
+        let connecting = async {
+            match &self.upstream {
+                Upstream::Tcp { host, port } => {
+                    let stream = match self.address {
+                        Some(address) => TcpStream::connect(address).await,
+                        None => {
+                            let addresses = resolve::addresses(Purpose::Upstream, host, *port);
+                            let addresses = addresses.await.map_err(Failure::Resolve)?;
+                            TcpStream::connect(addresses.as_slice()).await
+                        }
+                    };
+                    let stream = stream.map_err(classify)?;
+                    stream.set_nodelay(true).map_err(Failure::Connect)?;
+                    Ok(Line::tcp(stream))
+                }
+                Upstream::Unix(path) => Ok(Line::unix(UnixStream::connect(path).await.map_err(classify)?)),
+            }
+        };
+        timeout(self.limits.connect_timeout, connecting).await.unwrap_or(Err(Failure::ConnectTimeout))
+    }
+
+    /// Keeps a connection for the next request, if there is room.
+    pub(super) fn keep(&self, mut line: Line, now: Instant) {
+        line.rest();
+        let mut idle = self.lock();
+        if idle.len() < self.limits.pool_size {
+            idle.push(Idle { line, since: now });
+        }
+    }
+
+    /// Closes what has been unused for too long.
+    pub(super) fn prune(&self, now: Instant) {
+        self.lock().retain(|idle| {
+            idle.line.is_quiet(Look::Heard) && now.saturating_duration_since(idle.since) <= self.limits.pool_idle
+        });
+    }
+
+    /// How often [`App::prune`] is worth calling.
+    pub(super) fn prune_period(&self) -> Duration {
+        (self.limits.pool_idle / 2).max(Duration::from_millis(100))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.upstream.fmt(f)
+    }
+}
+
+fn classify(error: io::Error) -> Failure {
+    match error.kind() {
+        // A unix socket file that is not there (yet) is an app that does not listen (yet).
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Failure::AppRefuses(error),
+        io::ErrorKind::TimedOut => Failure::ConnectTimeout,
+        _ => Failure::Connect(error),
+    }
+}
