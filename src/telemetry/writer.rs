@@ -48,11 +48,14 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Waits until what was logged so far is written, a second at most.
+    /// Waits until what was logged so far is written, a second at most: whoever reads may be stuck, and the process ends
+    /// all the same.
     pub fn flush(&self) {
         let (written, done) = sync_channel(1);
-        if self.queue.try_send(Entry::Flush(written)).is_ok() && done.recv_timeout(LAST_WORDS).is_err() {
-            // Whoever reads is stuck; the process ends all the same.
+        let queue = self.queue.clone();
+        // On a thread of its own, because a full queue has no way to wait for a place for so long and no longer.
+        let asked = std::thread::Builder::new().spawn(move || drop(queue.send(Entry::Flush(written))));
+        if asked.is_err() || done.recv_timeout(LAST_WORDS).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
