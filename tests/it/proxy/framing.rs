@@ -58,6 +58,7 @@ async fn next(heard: &mut mpsc::Receiver<String>) -> String {
 
 #[tokio::test]
 async fn a_request_reaches_the_app_byte_for_byte() {
+    let fields = "x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\n\r\n";
     let (app, mut heard) = recording("END").await;
     let sidecar = Sidecar::start(app.address, "");
     let mut client = Client::connect(sidecar.proxy()).await.unwrap();
