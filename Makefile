@@ -36,8 +36,8 @@ test: ## what CI runs: formatting, lints, documentation, the static binary, ever
 bench: ## measure against nginx, HAProxy and bare baselines; BENCH_ARGS=--quick for a first look
 	scripts/setup.sh bench
 	cargo build --locked --profile dist --bin tidegate
-	cargo bench --locked --bench evaluation
-	cargo bench --locked --bench compare -- $(BENCH_ARGS)
+	cargo bench --locked --profile dist --bench evaluation
+	cargo bench --locked --profile dist --bench compare -- $(BENCH_ARGS)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZ_SECONDS each (30)

@@ -56,7 +56,7 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             "header_count",
             &integer(8..=1024),
             number(default.header_count),
-            "Header fields of a request or answer. Beyond: 431.",
+            "Header fields of a request or answer. Beyond: 431, or 502 for an answer.",
         )),
         header_timeout: section.or(
             "header_timeout",
