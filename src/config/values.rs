@@ -46,12 +46,10 @@ impl<T: 'static> Type<T> {
         show: impl Fn(&T) -> Json + 'static,
     ) -> Self {
         let numbers = matches!(kind, Kind::Integer { .. } | Kind::Size | Kind::Duration);
-        let booleans = matches!(kind, Kind::Boolean);
         let read = move |node: &Node| {
             let parsed = match &node.value {
                 Value::Text(text) => parse(text),
                 Value::Number(number) if numbers => parse(&number.to_string()),
-                Value::Bool(value) if booleans => parse(&value.to_string()),
                 Value::Number(number) => wrong("a number, not a text", format!("write \"{number}\"")),
                 Value::Bool(value) => wrong("a boolean, not a text", format!("write \"{value}\"")),
                 Value::List(_) => wrong("a list, not a single value", "write one value"),
@@ -200,12 +198,6 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> Type<u32> {
         _ => wrong(format!("not a whole number from {min} to {max}"), format!("write {min} to {max}")),
     };
     Type::new(Kind::Integer { min: min.into(), max: max.into() }, parse, |value| (*value).into())
-}
-
-/// `true` or `false`.
-pub(super) fn boolean() -> Type<bool> {
-    let parse = |text: &str| text.parse().or_else(|_| wrong("not a boolean", "write true or false"));
-    Type::new(Kind::Boolean, parse, |value: &bool| (*value).into())
 }
 
 /// One of some words.

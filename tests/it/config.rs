@@ -121,14 +121,13 @@ fn the_example_of_the_design_resolves_to_what_it_says() {
     let redis = settings.flags.redis.unwrap();
     assert_eq!((redis.prefix.as_str(), redis.scopes), ("tidegate", vec!["orders".to_owned(), "shared".to_owned()]));
     let [app, db, redis] = settings.checks.checks.as_slice() else { panic!("three checks") };
-    assert_eq!((app.class, app.shared, app.fall), (Class::Info, false, 3));
+    assert_eq!((app.class, app.fall), (Class::Info, 3));
     assert!(matches!(&app.kind, Kind::Http { url, host: None, status: (200, 399) } if url.ends_with("/healthz")));
-    assert_eq!((db.class, db.shared, db.interval), (Class::Critical, true, Duration::from_secs(5)));
+    assert_eq!((db.class, db.interval), (Class::Critical, Duration::from_secs(5)));
     assert_eq!(db.max_staleness, Duration::from_secs(16));
     assert!(
         matches!(&db.kind, Kind::Postgres { query, url } if query == "SELECT 1" && url.expose().contains("pgpassw0rd"))
     );
-    assert!(redis.shared);
     assert!(matches!(&redis.kind, Kind::Redis { url } if url.expose() == "redis://127.0.0.1:6379"));
 }
 
@@ -158,7 +157,7 @@ fn every_key_has_a_variable_and_the_main_ones_an_argument() {
             ("TIDEGATE_OPS__LISTEN", "127.0.0.1:1, 127.0.0.1:2"),
             ("TIDEGATE_CHECKS__MY_DB__FALL", "7"),
             ("TIDEGATE_CHECKS__WEB__HTTP__URL", "http://web/"),
-            ("TIDEGATE_CHECKS__WEB__SHARED", "true"),
+            ("TIDEGATE_CHECKS__WEB__RISE", "2"),
             ("TIDEGATE_FLAGS__CONTEXT__REGION", "eu"),
             ("TIDEGATE_LIMITS__RESPONSE_TIMEOUT", "none"),
             ("TIDEGATE_LIMITS__BODY_BYTES", "1MiB"),
@@ -178,7 +177,7 @@ fn every_key_has_a_variable_and_the_main_ones_an_argument() {
     assert_eq!(routes, ["0.0.0.0:8080 http://a:1", "127.0.0.1:9000 unix:/app.sock"]);
     assert_eq!(settings.ops.listen.len(), 2);
     let [db, web] = settings.checks.checks.as_slice() else { panic!("two checks") };
-    assert_eq!((db.name.as_str(), db.fall, web.name.as_str(), web.shared), ("my-db", 7, "web", true));
+    assert_eq!((db.name.as_str(), db.fall, web.name.as_str(), web.rise), ("my-db", 7, "web", 2));
     assert_eq!(settings.flags.context["region"], "eu");
     assert_eq!(settings.proxy.limits.response_timeout, None);
     assert_eq!(settings.proxy.limits.body_bytes, Some(1 << 20));
@@ -352,6 +351,10 @@ fn values_that_do_not_fit_are_refused() {
         (
             "checks: {db: {mysql: {url: x}}}",
             "checks.db.mysql: not supported in this version; use postgres, redis, http or tcp (line 1)",
+        ),
+        (
+            "checks: {db: {tcp: {address: 'a:1'}, shared: true}}",
+            "checks.db.shared: not supported in this version; remove it (line 1)",
         ),
         (
             "checks: {db: {postgre: {url: x}, tcp: {address: 'a:1'}}}",
@@ -595,7 +598,7 @@ local: {listen: '127.0.0.1:5', socket: ''}
 drain: {delay: 0s, quiet: 250ms, deadline: 1m, readiness: fail}
 redis: {url: 'redis://r:1/2', prefix: 'a:b'}
 checks:
-  h: {http: {url: 'http://a/b?c=d', host: x.y, status: '204'}, class: degraded, shared: true, rise: 2}
+  h: {http: {url: 'http://a/b?c=d', host: x.y, status: '204'}, class: degraded, rise: 2}
   p: {postgres: {url: 'postgres://db/orders', query: 'SELECT $$1 -- \"x\"'}}
   r: {redis: }
   t: {tcp: {address: '[::1]:9'}, timeout: 10ms, max_staleness: 1m}
