@@ -215,14 +215,23 @@ pub(super) fn choice<T: Copy + PartialEq + 'static>(words: &'static [(&'static s
 
 /// `0.0.0.0:8080`, `[::1]:8080`: an address to listen on. Port 0 takes any free port.
 pub(super) fn address() -> Type<SocketAddr> {
-    Type::text("address and port", "0.0.0.0:8080", |text| {
-        text.parse().or_else(|_| {
-            let remedy = match text.trim_start_matches(':').parse::<u16>() {
-                Ok(port) => format!("write 0.0.0.0:{port} or 127.0.0.1:{port}"),
-                Err(_) => "write ADDRESS:PORT with a numeric address, as 0.0.0.0:8080 or [::1]:8080".into(),
-            };
-            wrong("not an address with a port", remedy)
-        })
+    let mut address = Type::text("address and port", "0.0.0.0:8080", listen);
+    let read = address.read;
+    // A port alone is a number to YAML, which no text is.
+    address.read = Box::new(move |node| match &node.value {
+        Value::Number(number) => listen(&number.to_string()).map_err(|wrong| vec![(None, wrong)]),
+        _ => read(node),
+    });
+    address
+}
+
+fn listen(text: &str) -> Result<SocketAddr, Wrong> {
+    text.parse().or_else(|_| {
+        let remedy = match text.trim_start_matches(':').parse::<u16>() {
+            Ok(port) => format!("write 0.0.0.0:{port} or 127.0.0.1:{port}"),
+            Err(_) => "write ADDRESS:PORT with a numeric address, as 0.0.0.0:8080 or [::1]:8080".into(),
+        };
+        wrong("not an address with a port", remedy)
     })
 }
 

@@ -325,6 +325,14 @@ fn values_that_do_not_fit_are_refused() {
             "proxy[0].listen: \"localhost:1\": not an address with a port; write ADDRESS:PORT with a numeric address, as 0.0.0.0:8080 or [::1]:8080 (line 1)",
         ),
         (
+            "proxy: [{listen: 8081}]",
+            "proxy[0].listen: \"8081\": not an address with a port; write 0.0.0.0:8081 or 127.0.0.1:8081 (line 1)",
+        ),
+        (
+            "ops: {listen: [8014.5]}",
+            "ops.listen[0]: \"8014.5\": not an address with a port; write ADDRESS:PORT with a numeric address, as 0.0.0.0:8080 or [::1]:8080 (line 1)",
+        ),
+        (
             "proxy: [{upstream: 'https://a:1'}]",
             "proxy[0].upstream: \"https://a:1\": not supported in this version; write http://HOST:PORT or unix:/path/to/socket (line 1)",
         ),
@@ -470,6 +478,11 @@ fn what_does_not_go_together_is_refused() {
         refused(text, expected);
     }
     assert!(load("a: &x [*x]").is_err());
+    // A wrong part of a sum does not hide that the other alone is too long.
+    let problems = load("drain: {delay: 50s, quiet: x}").err().unwrap();
+    let alone = "drain.deadline: \"45s\": not longer than delay (50s); write more than 50s, or shorten drain.delay";
+    assert_eq!((problems.len(), problems.last().unwrap().as_str()), (2, alone), "{problems:#?}");
+    assert_eq!(load("drain: {delay: 40s, quiet: x}").err().unwrap().len(), 1);
     // A wrong value is not compared with others: one mistake is one problem.
     refused("drain: {delay: 50, deadline: 1s}", "drain.delay: \"50\": not a duration; write 50s (line 1)");
     refused(
