@@ -6,19 +6,10 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::output::{Output, Unprintable};
 use crate::readiness::checks::{Cause, Failure, Probe};
 use crate::readiness::prober::{self, Attempt};
 use crate::readiness::settings::{Check, Class, Settings};
-
-/// How a report is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Table,
-    /// An array of objects, for programs.
-    Json,
-}
 
 /// What all checks said, in the order of the settings.
 #[derive(Debug, Serialize)]
@@ -70,16 +61,15 @@ impl Report {
         u8::from(self.rows.iter().any(|row| !row.ok && row.class == Class::Critical.as_str()))
     }
 
-    /// The report as text that ends with a line feed.
-    pub fn render(&self, output: Output) -> String {
-        match output {
-            Output::Table if self.rows.is_empty() => "no checks are configured\n".to_owned(),
-            Output::Table => format!("{}\n", self.table().trim_fmt()),
-            Output::Json => {
-                let text = serde_json::to_string_pretty(self).expect("strings and finite numbers are always JSON");
-                format!("{text}\n")
-            }
-        }
+    /// The report as text that ends with a line feed: a table, or an array of objects.
+    ///
+    /// # Errors
+    /// It cannot be written so.
+    pub fn render(&self, output: Output) -> Result<String, Unprintable> {
+        output.render(self, || match self.rows.as_slice() {
+            [] => "no checks are configured\n".to_owned(),
+            _ => format!("{}\n", self.table().trim_fmt()),
+        })
     }
 
     fn table(&self) -> Table {
@@ -166,15 +156,16 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_a_table_for_people_and_json_for_programs() {
+    fn a_report_is_a_table_for_people_and_json_or_yaml_for_programs() {
         let report = report(&[("cache", Class::Info, Ok(())), ("db", Class::Critical, Err(refused()))]);
         assert_eq!(
-            report.render(Output::Table),
+            report.render(Output::Table).expect("a table"),
             "CHECK  KIND  CLASS     STATE   TIME    ERROR               REMEDY\n\
              cache  tcp   info      ok      1.2 ms\n\
              db     tcp   critical  failed  1.2 ms  connection refused  see that the server runs, and that host and port are right\n"
         );
-        let json: serde_json::Value = serde_json::from_str(&report.render(Output::Json)).expect("it is JSON");
+        let json: serde_json::Value =
+            serde_json::from_str(&report.render(Output::Json).expect("plain data")).expect("it is JSON");
         assert_eq!(
             json,
             serde_json::json!([
@@ -183,6 +174,10 @@ mod tests {
                  "error": "connection refused", "remedy": "see that the server runs, and that host and port are right"},
             ])
         );
-        assert_eq!(super::Report { rows: vec![] }.render(Output::Table), "no checks are configured\n");
+        let yaml: serde_json::Value =
+            serde_saphyr::from_str(&report.render(Output::Yaml).expect("plain data")).expect("it is YAML");
+        assert_eq!(yaml, json);
+        let nothing = super::Report { rows: vec![] }.render(Output::Table).expect("a table");
+        assert_eq!(nothing, "no checks are configured\n");
     }
 }

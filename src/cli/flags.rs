@@ -7,9 +7,9 @@ mod show;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Subcommand};
 
-use super::{block_on, complain, say};
+use super::{Output, block_on, complain, say};
 use crate::config::Settings;
 use crate::flags::contract::Keys;
 use crate::flags::settings::Redis;
@@ -31,18 +31,6 @@ pub struct Args {
     /// How to answer
     #[arg(long, global = true, value_enum, default_value_t)]
     output: Output,
-}
-
-/// How to answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// For programs
-    Json,
-    /// For both
-    Yaml,
 }
 
 #[derive(Debug, Clone, Subcommand)]

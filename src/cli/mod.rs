@@ -4,6 +4,7 @@ pub mod check;
 pub mod config;
 pub mod drain;
 pub mod flags;
+pub mod output;
 pub mod run;
 pub mod sidecar;
 pub mod status;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+pub use self::output::Output;
 use crate::config::{Inputs, Loaded, Problems};
 
 /// Exit code: the thing asked for is false or failed.
@@ -48,7 +50,7 @@ pub enum Command {
     Check {
         /// How to answer
         #[arg(long, value_enum, default_value_t)]
-        output: check::Output,
+        output: Output,
     },
     /// Checks, shows or describes the configuration
     #[command(subcommand)]
@@ -92,7 +94,7 @@ pub fn main(cli: Cli) -> ExitCode {
     }
 }
 
-fn check_once(inputs: &Inputs, output: check::Output) -> ExitCode {
+fn check_once(inputs: &Inputs, output: Output) -> ExitCode {
     let loaded = match crate::config::load(inputs) {
         Ok(loaded) => loaded,
         Err(problems) => return refuse(&problems),
@@ -101,8 +103,7 @@ fn check_once(inputs: &Inputs, output: check::Output) -> ExitCode {
         Ok(report) => report,
         Err(code) => return code,
     };
-    say(&report.render(output));
-    ExitCode::from(report.exit_code())
+    answer(report.render(output), report.exit_code())
 }
 
 fn with_settings(file: Option<PathBuf>, command: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
@@ -136,6 +137,20 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, ExitCode> {
         Err(error) => {
             complain(&format!("the event loop cannot be made: {error}"));
             Err(ExitCode::from(EXIT_TRY_AGAIN))
+        }
+    }
+}
+
+/// Prints an answer and exits with `code`, or says why the answer cannot be printed.
+pub(crate) fn answer(text: Result<String, output::Unprintable>, code: u8) -> ExitCode {
+    match text {
+        Ok(text) => {
+            say(&text);
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(EXIT_FAILED)
         }
     }
 }

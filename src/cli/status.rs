@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::config::Settings;
 
-use super::{EXIT_FAILED, block_on, say, sidecar};
+use super::{EXIT_FAILED, Output, answer, block_on, sidecar};
 
 /// How long the sidecar may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -23,27 +23,14 @@ pub struct Args {
     output: Output,
 }
 
-/// The shape of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// One object, as `/v1/status` answers
-    Json,
-}
-
 /// Asks and prints.
 pub fn main(args: &Args, settings: &Settings) -> ExitCode {
     let status = match block_on(sidecar::ask(settings, Method::GET, "/v1/status", LIMIT)) {
         Ok(Ok(status)) => status,
         Ok(Err(code)) | Err(code) => return code,
     };
-    match args.output {
-        Output::Json => say(&format!("{status:#}")),
-        Output::Table => say(&table(&status)),
-    }
-    if status["ready"] == Value::Bool(true) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+    let code = if status["ready"] == Value::Bool(true) { 0 } else { EXIT_FAILED };
+    answer(args.output.render(&status, || table(&status)), code)
 }
 
 fn table(status: &Value) -> String {

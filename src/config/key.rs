@@ -50,8 +50,6 @@ pub(super) enum Kind {
     Integer { min: u64, max: u64 },
     /// One of these words.
     Choice(Vec<&'static str>),
-    /// `true` or `false`.
-    Boolean,
     /// Any number of these; one alone may stand without brackets.
     List(Box<Kind>),
     /// This, or `none` to switch it off.
@@ -67,7 +65,6 @@ impl Kind {
             Self::Size => "size, as `64KiB`".into(),
             Self::Integer { min, max } => format!("whole number, {min} to {max}"),
             Self::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or "),
-            Self::Boolean => "`true` or `false`".into(),
             Self::List(inner) => format!("list of: {}", inner.said()),
             Self::OrNone(inner) => format!("{}; `none` for no limit", inner.said()),
         }

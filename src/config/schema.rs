@@ -74,7 +74,6 @@ fn leaf(kind: &Kind) -> Json {
         })),
         Kind::Integer { min, max } => or_substituted(json!({ "type": "integer", "minimum": min, "maximum": max })),
         Kind::Choice(words) => or_substituted(json!({ "enum": words })),
-        Kind::Boolean => or_substituted(json!({ "type": "boolean" })),
         Kind::List(inner) => json!({ "anyOf": [{ "type": "array", "items": leaf(inner) }, leaf(inner)] }),
         Kind::OrNone(inner) => json!({ "anyOf": [{ "const": "none" }, leaf(inner)] }),
     }

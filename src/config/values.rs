@@ -46,12 +46,10 @@ impl<T: 'static> Type<T> {
         show: impl Fn(&T) -> Json + 'static,
     ) -> Self {
         let numbers = matches!(kind, Kind::Integer { .. } | Kind::Size | Kind::Duration);
-        let booleans = matches!(kind, Kind::Boolean);
         let read = move |node: &Node| {
             let parsed = match &node.value {
                 Value::Text(text) => parse(text),
                 Value::Number(number) if numbers => parse(&number.to_string()),
-                Value::Bool(value) if booleans => parse(&value.to_string()),
                 Value::Number(number) => wrong("a number, not a text", format!("write \"{number}\"")),
                 Value::Bool(value) => wrong("a boolean, not a text", format!("write \"{value}\"")),
                 Value::List(_) => wrong("a list, not a single value", "write one value"),
@@ -202,12 +200,6 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> Type<u32> {
     Type::new(Kind::Integer { min: min.into(), max: max.into() }, parse, |value| (*value).into())
 }
 
-/// `true` or `false`.
-pub(super) fn boolean() -> Type<bool> {
-    let parse = |text: &str| text.parse().or_else(|_| wrong("not a boolean", "write true or false"));
-    Type::new(Kind::Boolean, parse, |value: &bool| (*value).into())
-}
-
 /// One of some words.
 pub(super) fn choice<T: Copy + PartialEq + 'static>(words: &'static [(&'static str, T)]) -> Type<T> {
     let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
@@ -223,14 +215,23 @@ pub(super) fn choice<T: Copy + PartialEq + 'static>(words: &'static [(&'static s
 
 /// `0.0.0.0:8080`, `[::1]:8080`: an address to listen on. Port 0 takes any free port.
 pub(super) fn address() -> Type<SocketAddr> {
-    Type::text("address and port", "0.0.0.0:8080", |text| {
-        text.parse().or_else(|_| {
-            let remedy = match text.trim_start_matches(':').parse::<u16>() {
-                Ok(port) => format!("write 0.0.0.0:{port} or 127.0.0.1:{port}"),
-                Err(_) => "write ADDRESS:PORT with a numeric address, as 0.0.0.0:8080 or [::1]:8080".into(),
-            };
-            wrong("not an address with a port", remedy)
-        })
+    let mut address = Type::text("address and port", "0.0.0.0:8080", listen);
+    let read = address.read;
+    // A port alone is a number to YAML, which no text is.
+    address.read = Box::new(move |node| match &node.value {
+        Value::Number(number) => listen(&number.to_string()).map_err(|wrong| vec![(None, wrong)]),
+        _ => read(node),
+    });
+    address
+}
+
+fn listen(text: &str) -> Result<SocketAddr, Wrong> {
+    text.parse().or_else(|_| {
+        let remedy = match text.trim_start_matches(':').parse::<u16>() {
+            Ok(port) => format!("write 0.0.0.0:{port} or 127.0.0.1:{port}"),
+            Err(_) => "write ADDRESS:PORT with a numeric address, as 0.0.0.0:8080 or [::1]:8080".into(),
+        };
+        wrong("not an address with a port", remedy)
     })
 }
 

@@ -276,6 +276,9 @@ fn log(before: &Source, after: &Source, now: SystemTime) {
                 "flag source is out of reach; its last flags stay"
             );
         }
+        State::Missing { .. } if revision.is_none() && after.is_file() => {
+            tracing::warn!(source, state, "flag file is not there; its flags come into force once it is");
+        }
         State::Missing { why } if revision.is_none() => {
             tracing::info!(source, state, reason = why, "flag source has no flags yet");
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -39,7 +39,7 @@ pub(super) struct Resync {
 }
 
 /// Why a snapshot is read.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(super) enum Reason {
     /// The connection is new.
     Connected,
@@ -57,6 +57,40 @@ pub(super) enum Reason {
     Invalid,
     /// The reconcile found another revision.
     Reconcile,
+}
+
+impl Reason {
+    #[cfg(test)]
+    const ALL: [Self; 8] = [
+        Self::Connected,
+        Self::Gap,
+        Self::Incarnation,
+        Self::Behind,
+        Self::Untold,
+        Self::Malformed,
+        Self::Invalid,
+        Self::Reconcile,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Gap => "gap",
+            Self::Incarnation => "incarnation",
+            Self::Behind => "behind",
+            Self::Untold => "untold",
+            Self::Malformed => "malformed",
+            Self::Invalid => "invalid",
+            Self::Reconcile => "reconcile",
+        }
+    }
+}
+
+/// In lower case, as every other label's values; the derived one writes the variant's name.
+impl EncodeLabelValue for Reason {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        self.as_str().encode(encoder)
+    }
 }
 
 impl Metrics {
@@ -112,4 +146,29 @@ pub fn register(registry: &mut Registry) -> Metrics {
         metrics.disk_failures.clone(),
     );
     metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::{registry, render};
+
+    #[test]
+    fn every_reason_is_exported_in_lower_case_and_documented() {
+        let mut registry = registry();
+        let metrics = register(&mut registry);
+        let documented = include_str!("../../docs/METRICS.md")
+            .lines()
+            .find(|line| line.contains("`tidegate_flags_resyncs_total`"))
+            .expect("it has a row");
+        for reason in Reason::ALL {
+            metrics.resyncs.get_or_create(&Resync { source: "redis:orders".into(), reason }).inc();
+            let name = format!("{reason:?}").to_lowercase();
+            let sample = format!("tidegate_flags_resyncs_total{{source=\"redis:orders\",reason=\"{name}\"}} 1\n");
+            let text = render(&registry);
+            assert!(text.contains(&sample), "{text}");
+        }
+        let names = Reason::ALL.map(Reason::as_str).join(", ");
+        assert!(documented.contains(&format!("`reason`: {names} |")), "{documented} does not list {names}");
+    }
 }

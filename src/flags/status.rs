@@ -93,6 +93,11 @@ impl State {
 }
 
 impl Source {
+    /// Whether it is a file: an operator names one that is there, where a scope may not be written yet.
+    pub(super) fn is_file(&self) -> bool {
+        self.name.starts_with("file:")
+    }
+
     /// How long ago the source confirmed what is served.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         // A clock that was set back makes things young, not unknown.

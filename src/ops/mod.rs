@@ -11,6 +11,8 @@
 
 pub mod readyz;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use settings::Settings;
 
@@ -73,16 +75,16 @@ impl Api {
         let path = request.uri().path();
         let drains = path == "/drain";
         match *request.method() {
-            Method::GET | Method::HEAD => {}
+            Method::GET => {}
+            Method::HEAD if !drains => {}
             Method::POST if drains => {}
-            _ => return not_allowed(if drains { "GET, HEAD, POST" } else { "GET, HEAD" }),
+            _ => return not_allowed(if drains { "GET, POST" } else { "GET, HEAD" }),
         }
         match path {
             "/healthz" => self.healthz(),
             "/startupz" => self.startupz(),
             "/lb-healthz" => self.lb_healthz(),
             "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&self.0.registry)),
-            "/drain" if request.method() == Method::HEAD => not_allowed("GET, POST"),
             "/drain" => self.drain(peer, request.headers()).await,
             _ if path == "/readyz" || path.starts_with("/readyz/") => {
                 let now = tokio::time::Instant::now();

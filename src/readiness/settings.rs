@@ -20,8 +20,6 @@ pub struct Check {
     pub kind: Kind,
     /// What a failure means.
     pub class: Class,
-    /// Whether every instance of the workload asks the same dependency. Default: true for `postgres`, `redis`.
-    pub shared: bool,
     /// Between the starts of two attempts; each is jittered by up to 10 %. 5 s.
     pub interval: Duration,
     /// An attempt that takes longer has failed. 1 s.
@@ -40,7 +38,6 @@ impl Check {
         let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(1));
         Self {
             name: name.into(),
-            shared: matches!(kind, Kind::Postgres { .. } | Kind::Redis { .. }),
             kind,
             class: Class::default(),
             interval,

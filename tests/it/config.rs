@@ -121,14 +121,13 @@ fn the_example_of_the_design_resolves_to_what_it_says() {
     let redis = settings.flags.redis.unwrap();
     assert_eq!((redis.prefix.as_str(), redis.scopes), ("tidegate", vec!["orders".to_owned(), "shared".to_owned()]));
     let [app, db, redis] = settings.checks.checks.as_slice() else { panic!("three checks") };
-    assert_eq!((app.class, app.shared, app.fall), (Class::Info, false, 3));
+    assert_eq!((app.class, app.fall), (Class::Info, 3));
     assert!(matches!(&app.kind, Kind::Http { url, host: None, status: (200, 399) } if url.ends_with("/healthz")));
-    assert_eq!((db.class, db.shared, db.interval), (Class::Critical, true, Duration::from_secs(5)));
+    assert_eq!((db.class, db.interval), (Class::Critical, Duration::from_secs(5)));
     assert_eq!(db.max_staleness, Duration::from_secs(16));
     assert!(
         matches!(&db.kind, Kind::Postgres { query, url } if query == "SELECT 1" && url.expose().contains("pgpassw0rd"))
     );
-    assert!(redis.shared);
     assert!(matches!(&redis.kind, Kind::Redis { url } if url.expose() == "redis://127.0.0.1:6379"));
 }
 
@@ -158,7 +157,7 @@ fn every_key_has_a_variable_and_the_main_ones_an_argument() {
             ("TIDEGATE_OPS__LISTEN", "127.0.0.1:1, 127.0.0.1:2"),
             ("TIDEGATE_CHECKS__MY_DB__FALL", "7"),
             ("TIDEGATE_CHECKS__WEB__HTTP__URL", "http://web/"),
-            ("TIDEGATE_CHECKS__WEB__SHARED", "true"),
+            ("TIDEGATE_CHECKS__WEB__RISE", "2"),
             ("TIDEGATE_FLAGS__CONTEXT__REGION", "eu"),
             ("TIDEGATE_LIMITS__RESPONSE_TIMEOUT", "none"),
             ("TIDEGATE_LIMITS__BODY_BYTES", "1MiB"),
@@ -178,7 +177,7 @@ fn every_key_has_a_variable_and_the_main_ones_an_argument() {
     assert_eq!(routes, ["0.0.0.0:8080 http://a:1", "127.0.0.1:9000 unix:/app.sock"]);
     assert_eq!(settings.ops.listen.len(), 2);
     let [db, web] = settings.checks.checks.as_slice() else { panic!("two checks") };
-    assert_eq!((db.name.as_str(), db.fall, web.name.as_str(), web.shared), ("my-db", 7, "web", true));
+    assert_eq!((db.name.as_str(), db.fall, web.name.as_str(), web.rise), ("my-db", 7, "web", 2));
     assert_eq!(settings.flags.context["region"], "eu");
     assert_eq!(settings.proxy.limits.response_timeout, None);
     assert_eq!(settings.proxy.limits.body_bytes, Some(1 << 20));
@@ -326,6 +325,14 @@ fn values_that_do_not_fit_are_refused() {
             "proxy[0].listen: \"localhost:1\": not an address with a port; write ADDRESS:PORT with a numeric address, as 0.0.0.0:8080 or [::1]:8080 (line 1)",
         ),
         (
+            "proxy: [{listen: 8081}]",
+            "proxy[0].listen: \"8081\": not an address with a port; write 0.0.0.0:8081 or 127.0.0.1:8081 (line 1)",
+        ),
+        (
+            "ops: {listen: [8014.5]}",
+            "ops.listen[0]: \"8014.5\": not an address with a port; write ADDRESS:PORT with a numeric address, as 0.0.0.0:8080 or [::1]:8080 (line 1)",
+        ),
+        (
             "proxy: [{upstream: 'https://a:1'}]",
             "proxy[0].upstream: \"https://a:1\": not supported in this version; write http://HOST:PORT or unix:/path/to/socket (line 1)",
         ),
@@ -352,6 +359,10 @@ fn values_that_do_not_fit_are_refused() {
         (
             "checks: {db: {mysql: {url: x}}}",
             "checks.db.mysql: not supported in this version; use postgres, redis, http or tcp (line 1)",
+        ),
+        (
+            "checks: {db: {tcp: {address: 'a:1'}, shared: true}}",
+            "checks.db.shared: not supported in this version; remove it (line 1)",
         ),
         (
             "checks: {db: {postgre: {url: x}, tcp: {address: 'a:1'}}}",
@@ -467,6 +478,11 @@ fn what_does_not_go_together_is_refused() {
         refused(text, expected);
     }
     assert!(load("a: &x [*x]").is_err());
+    // A wrong part of a sum does not hide that the other alone is too long.
+    let problems = load("drain: {delay: 50s, quiet: x}").err().unwrap();
+    let alone = "drain.deadline: \"45s\": not longer than delay (50s); write more than 50s, or shorten drain.delay";
+    assert_eq!((problems.len(), problems.last().unwrap().as_str()), (2, alone), "{problems:#?}");
+    assert_eq!(load("drain: {delay: 40s, quiet: x}").err().unwrap().len(), 1);
     // A wrong value is not compared with others: one mistake is one problem.
     refused("drain: {delay: 50, deadline: 1s}", "drain.delay: \"50\": not a duration; write 50s (line 1)");
     refused(
@@ -595,7 +611,7 @@ local: {listen: '127.0.0.1:5', socket: ''}
 drain: {delay: 0s, quiet: 250ms, deadline: 1m, readiness: fail}
 redis: {url: 'redis://r:1/2', prefix: 'a:b'}
 checks:
-  h: {http: {url: 'http://a/b?c=d', host: x.y, status: '204'}, class: degraded, shared: true, rise: 2}
+  h: {http: {url: 'http://a/b?c=d', host: x.y, status: '204'}, class: degraded, rise: 2}
   p: {postgres: {url: 'postgres://db/orders', query: 'SELECT $$1 -- \"x\"'}}
   r: {redis: }
   t: {tcp: {address: '[::1]:9'}, timeout: 10ms, max_staleness: 1m}

@@ -8,7 +8,9 @@ use std::time::Duration;
 use tidegate::flags::settings::{OnMissing, Settings};
 use tidegate::flags::sources::Pace;
 
-use crate::support::flags::{Flags, number, quick};
+use crate::support::eventually;
+use crate::support::flags::{Flags, PATIENCE, number, quick};
+use crate::support::sidecar::Sidecar;
 
 fn settings(files: &[&Path]) -> Settings {
     Settings { files: files.iter().map(|file| (*file).to_owned()).collect(), ..Settings::default() }
@@ -31,6 +33,28 @@ async fn followed(pace: Pace) -> (tempfile::TempDir, Flags) {
     let flags = Flags::start(settings(&[&file]), pace);
     flags.until("the file is in force", |flags| flags.status().ready && flags.value("a") == Some(1)).await;
     (directory, flags)
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_legal_and_warned_of_until_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("later.json");
+    let sidecar = Sidecar::start_with(&format!(
+        "proxy: [{{ listen: '127.0.0.1:0', upstream: 'http://127.0.0.1:9' }}]\nflags: {{ files: ['{}'] }}",
+        file.display()
+    ));
+    let (code, said, error) = sidecar.cli(&["config", "check"]);
+    assert_eq!(code, 0, "{said}{error}");
+    let about = || sidecar.log().into_iter().filter(|line| line["source"] == format!("file:{}", file.display()));
+    eventually(PATIENCE, "it is warned of", async || about().count() > 0).await;
+    let line = about().next().unwrap();
+    let message = "flag file is not there; its flags come into force once it is";
+    assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some("WARN"), Some(message)), "{line}");
+    sidecar.ready().await;
+    fs::write(&file, document(1)).unwrap();
+    eventually(PATIENCE, "it is in force", async || about().any(|line| line["message"] == "flag source is fresh"))
+        .await;
+    assert_eq!(about().count(), 2, "{:#?}", about().collect::<Vec<_>>());
 }
 
 #[tokio::test]

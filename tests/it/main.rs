@@ -18,3 +18,4 @@ mod ofrep;
 mod proxy;
 mod readiness;
 mod readme;
+mod secrets;

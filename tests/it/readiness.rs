@@ -3,6 +3,7 @@
 mod http;
 mod postgres;
 mod redis;
+mod sidecar;
 
 use std::cell::RefCell;
 use std::sync::Once;

@@ -6,7 +6,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::Value;
 
-use super::Output;
+use crate::cli::output::Output;
 use crate::cli::{EXIT_FAILED, EXIT_TRY_AGAIN, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::net::redis::Error;
 
@@ -49,11 +49,7 @@ impl Failure {
 
 /// `value` as asked for; `table` makes the form for people.
 pub(super) fn say(value: &Value, output: Output, table: impl FnOnce() -> String) -> Result<String, Failure> {
-    match output {
-        Output::Table => Ok(table()),
-        Output::Json => Ok(format!("{value:#}\n")),
-        Output::Yaml => serde_saphyr::to_string(value).map_err(|e| Failure::failed(format!("not YAML: {e}"))),
-    }
+    output.render(value, table).map_err(|error| Failure::failed(error.to_string()))
 }
 
 /// Rows under a header.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::key;
 use super::super::reader::Section;
 use super::super::urls::{self, NOT_YET};
-use super::super::values::{Type, Wrong, boolean, choice, duration, integer, show_duration, wrong};
+use super::super::values::{Type, Wrong, choice, duration, integer, show_duration, wrong};
 use super::Redis;
 use crate::readiness::settings::{Check, Class, Kind, Settings};
 
@@ -40,13 +40,13 @@ pub(super) fn settings(root: &mut Section<'_>, redis: &Redis) -> Settings {
     Settings { checks: checks.into_iter().flatten().collect() }
 }
 
-/// One check; `None` when it has no usable kind, which is a problem then.
 /// What readiness depends on beside the checks, by these names in `/readyz`.
 const CONDITIONS: [&str; 2] = ["lifecycle", "flags"];
 
+/// One check; `None` when it has no usable kind, which is a problem then.
 fn check(section: &mut Section<'_>, name: &str, redis: &Redis) -> Option<Check> {
     section.refuse(&LATER, NOT_YET, "use postgres, redis, http or tcp");
-    section.refuse(&["panic_threshold"], NOT_YET, "remove it");
+    section.refuse(&["panic_threshold", "shared"], NOT_YET, "remove it");
     section.refuse(
         &["liveness"],
         "liveness never depends on a check: a restart does not repair a dependency",
@@ -58,13 +58,6 @@ fn check(section: &mut Section<'_>, name: &str, redis: &Redis) -> Option<Check> 
         &choice(&[("critical", Class::Critical), ("degraded", Class::Degraded), ("info", Class::Info)]),
         Class::default(),
         "What a failure means: not ready; ready, and said in the body; ready, for people to read.",
-    );
-    let everywhere = matches!(kind, Some(Kind::Postgres { .. } | Kind::Redis { .. }));
-    let shared = section.or_computed(
-        "shared",
-        &boolean(),
-        (everywhere, "`true` for `postgres` and `redis`, else `false`"),
-        "Whether every instance of the workload asks the same dependency.",
     );
     let interval = section.or(
         "interval",
@@ -104,7 +97,7 @@ fn check(section: &mut Section<'_>, name: &str, redis: &Redis) -> Option<Check> 
             format!("write at least {}", show_duration(least)),
         );
     }
-    kind.map(|kind| Check { name: name.to_owned(), kind, class, shared, interval, timeout, rise, fall, max_staleness })
+    kind.map(|kind| Check { name: name.to_owned(), kind, class, interval, timeout, rise, fall, max_staleness })
 }
 
 /// Exactly one of the four.

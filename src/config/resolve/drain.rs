@@ -35,13 +35,16 @@ pub(super) fn settings(section: &mut Section<'_>) -> Settings {
         default.readiness,
         "What `/readyz` says during the delay: the verdict as ever, or 503 at once.",
     );
-    // The ranges above keep the sum far from overflow.
-    let least = delay + quiet;
-    if section.sound(&["delay", "quiet", "deadline"]) && deadline <= least {
+    // The ranges above keep the sum far from overflow. A wrong `quiet` does not hide that the delay alone is too long.
+    let (least, of) = match section.sound(&["quiet"]) {
+        true => (delay + quiet, "delay and quiet together"),
+        false => (delay, "delay"),
+    };
+    if section.sound(&["delay", "deadline"]) && deadline <= least {
         section.problem(
             "deadline",
             Some(show_duration(deadline)),
-            format!("not longer than delay and quiet together ({})", show_duration(least)),
+            format!("not longer than {of} ({})", show_duration(least)),
             format!("write more than {}, or shorten drain.delay", show_duration(least)),
         );
     }

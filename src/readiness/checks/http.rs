@@ -109,7 +109,8 @@ impl Http {
         if (lowest..=highest).contains(&answer.status) {
             return Ok(());
         }
-        Err(Failure::new(Cause::Answer, &format!("status {}, not {lowest} to {highest}", answer.status)))
+        let expected = if lowest == highest { lowest.to_string() } else { format!("{lowest} to {highest}") };
+        Err(Failure::new(Cause::Answer, &format!("status {}, expected {expected}", answer.status)))
     }
 }
 

@@ -58,7 +58,7 @@ fn failure(error: &Error) -> Failure {
 
 /// The texts of the server (its error codes) and of the system, as an operator would say them.
 fn describe(text: &str) -> Failure {
-    const KNOWN: [(&str, Cause, &str); 9] = [
+    const KNOWN: [(&str, Cause, &str); 11] = [
         ("NOAUTH", Cause::Credentials, "authentication required"),
         ("WRONGPASS", Cause::Credentials, "authentication failed"),
         ("AuthenticationFailed", Cause::Credentials, "authentication failed"),
@@ -68,6 +68,10 @@ fn describe(text: &str) -> Failure {
         ("refused (os error", Cause::Refused, "connection refused"),
         ("reset by peer", Cause::Lost, "connection reset"),
         ("failed to lookup address", Cause::Name, "host name not found"),
+        ("parse error", Cause::Configuration, "not a Redis server: its answer is not in Redis's protocol"),
+        // The library's words for a connection that ends before the answer: what other servers, and those that want
+        // TLS, make of a Redis command. One that is proxied to a Redis that is gone looks the same.
+        ("broken pipe", Cause::Lost, "connection closed in place of an answer; is it a Redis server, without TLS?"),
     ];
     let lower = text.to_lowercase();
     let known = KNOWN.iter().find(|(sign, ..)| lower.contains(&sign.to_lowercase()));

@@ -122,10 +122,21 @@ async fn statuses_outside_the_range_fail_and_redirects_pass() {
             eventually(PATIENCE, "not ready", async || watched.readyz().0 == 503).await;
             continue;
         }
-        watched.says((503, &failed(&format!("status {}, not 200 to 399", &status[..3])))).await;
+        watched.says((503, &failed(&format!("status {}, expected 200 to 399", &status[..3])))).await;
         server.answers("HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n", Then::Keep);
         watched.says(READY).await;
     }
+}
+
+#[tokio::test]
+async fn a_single_status_that_is_expected_is_said_alone() {
+    let server = Server::start().await;
+    let mut created = server.check();
+    if let Kind::Http { status, .. } = &mut created.kind {
+        *status = (201, 201);
+    }
+    let watched = watch([created]);
+    watched.says((503, &failed("status 204, expected 201"))).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidegate::cli::check::{self as command, Output};
+use tidegate::cli::Output;
+use tidegate::cli::check as command;
 use tidegate::readiness::Settings;
 use tidegate::readiness::settings::{Check, Class, Kind};
 use tidegate::secret::Secret;
@@ -152,7 +153,12 @@ async fn a_wrong_password_is_said_to_be_wrong_and_never_said() {
         let watched = watch([db(url.clone())]);
         fails(&watched, r#"password authentication failed for user "app""#).await;
         let report = command::run(&Settings { checks: vec![db(url)] }).await;
-        for text in [logged.text(), watched.readyz().1, report.render(Output::Table), report.render(Output::Json)] {
+        for text in [
+            logged.text(),
+            watched.readyz().1,
+            report.render(Output::Table).unwrap(),
+            report.render(Output::Json).unwrap(),
+        ] {
             assert!(text.contains("authentication failed"), "{text}");
             assert!(!text.contains(WRONG), "{text}");
         }
@@ -229,7 +235,7 @@ async fn the_check_command_asks_everything_once_and_fails_for_what_is_critical()
 
     let report = command::run(&Settings { checks: vec![cache.clone(), db(postgres.url())] }).await;
     assert_eq!(report.exit_code(), 0);
-    let table = report.render(Output::Table);
+    let table = report.render(Output::Table).unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0][..4], ["CHECK", "KIND", "CLASS", "STATE"]);
     assert_eq!(rows[1][..4], ["cache", "tcp", "info", "failed"]);
@@ -237,7 +243,7 @@ async fn the_check_command_asks_everything_once_and_fails_for_what_is_critical()
 
     let report = command::run(&Settings { checks: vec![cache, db(postgres.url()), hanging] }).await;
     assert_eq!(report.exit_code(), 1);
-    assert!(report.render(Output::Json).contains(r#""error": "timeout after 300ms""#));
+    assert!(report.render(Output::Json).unwrap().contains(r#""error": "timeout after 300ms""#));
     let (client, _tasks) = postgres.client().await;
     eventually(PATIENCE, "the command leaves nothing behind", async || sessions(&client).await == 0).await;
 }
