@@ -176,7 +176,7 @@ async fn a_second_signal_ends_at_once() {
     reaches(&sidecar, "lame_duck").await;
     sidecar.signal("INT");
     assert_eq!(sidecar.ended(LONG).await.code(), Some(1));
-    assert!(sidecar.has_logged("second signal: ending at once"));
+    sidecar.logs("second signal: ending at once").await;
 }
 
 #[tokio::test]
@@ -189,10 +189,11 @@ async fn hooks_that_come_twice_share_one_drain() {
     assert_eq!(raw::get(sidecar.ops, "/drain").await.unwrap().json()["took_ms"], 0, "a third finds it done");
     let (code, said, _) = sidecar.cli(&["drain", "--wait"]);
     assert_eq!((code, said.as_str()), (0, "drained: clean\n"));
-    let changes = sidecar.log().iter().filter(|line| line["to"] == "lame_duck").count();
-    assert_eq!(changes, 1);
     sidecar.signal("TERM");
     assert!(sidecar.ended(LONG).await.success());
+    sidecar.logs("stopped").await;
+    let changes = sidecar.log().iter().filter(|line| line["to"] == "lame_duck").count();
+    assert_eq!(changes, 1);
     assert!(!sidecar.directory().join("tidegate.sock").exists(), "nothing is left that looks like a sidecar");
     let (code, _, said) = sidecar.cli(&["drain"]);
     assert_eq!(code, 69);
@@ -244,8 +245,7 @@ async fn an_app_that_restarts_is_served_again() {
     assert_eq!(raw::get(sidecar.ops, "/readyz").await.unwrap().status, 503);
     drop(app);
     assert_eq!(raw::get(sidecar.proxy(), "/").await.unwrap().status, 503);
-    let noticed = "the app is gone; watching whether it comes back";
-    eventually(LONG, noticed, async || sidecar.has_logged(noticed)).await;
+    sidecar.logs("the app is gone; watching whether it comes back").await;
     let _app = App::on(port.address()).await;
     reaches(&sidecar, "serving").await;
     sidecar.ready().await;

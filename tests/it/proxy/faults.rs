@@ -25,8 +25,7 @@ async fn an_app_that_refuses_is_502_said_once_and_served_again_when_it_is_back()
         assert_eq!(answer.header("proxy-status"), Some("tidegate; error=connection_refused"));
         assert!(!answer.closes(), "the client's connection is not at fault");
     }
-    let said = sidecar.log().iter().filter(|line| line["message"] == "a request got no answer from the app").count();
-    assert_eq!(said, 1, "once, not once a request");
+    assert_eq!(sidecar.logs("a request got no answer from the app").await, 1, "once, not once a request");
     assert_eq!(sidecar.metric("tidegate_proxy_failures_total", "app_refuses").await, 3.0);
 
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
@@ -37,7 +36,8 @@ async fn an_app_that_refuses_is_502_said_once_and_served_again_when_it_is_back()
     });
     assert_eq!(client.get("/").await.unwrap().text(), "back");
     answered.await.unwrap();
-    assert!(sidecar.has_logged("the app answers again"));
+    sidecar.logs("the app answers again").await;
+    assert_eq!(sidecar.logs("a request got no answer from the app").await, 1);
 }
 
 #[tokio::test]

@@ -133,9 +133,12 @@ impl Sidecar {
         self.log.lock().unwrap().clone()
     }
 
-    /// Whether it has logged a line with this message.
-    pub(crate) fn has_logged(&self, message: &str) -> bool {
-        self.log().iter().any(|line| line["message"] == message)
+    /// Waits until it has logged a line with this message; returns how many there are then. Lines leave it a moment
+    /// after what they tell of.
+    pub(crate) async fn logs(&self, message: &str) -> usize {
+        let count = || self.log().iter().filter(|line| line["message"] == message).count();
+        super::eventually(Duration::from_secs(20), message, async || count() > 0).await;
+        count()
     }
 
     /// Waits until `/readyz` is 200.
