@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
+use redis::{ErrorKind, ServerError};
 
 use super::{Output, block_on, complain, say};
 use crate::config::Settings;
@@ -145,16 +146,35 @@ impl Scope {
     }
 
     fn failed(&self, error: &redis::RedisError) -> Failure {
-        let said = self.endpoint.error(error, LIMIT);
-        match (said, error.code()) {
+        // Of commands sent together, the first that failed says why.
+        let answers = error.clone().into_server_errors();
+        let first = answers.as_deref().and_then(|answers| answers.first()).map(|(_, answer)| answer);
+        let code = first.map(ServerError::code);
+        match (self.endpoint.error(error, LIMIT), code) {
             (Error::Refused(text), Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN")) => {
                 Failure::try_again(format!("redis is not ready: {text}; try again"))
             }
             (said @ Error::Refused(_), Some("NOAUTH" | "WRONGPASS")) => Failure::redis(&said),
+            (Error::Refused(_), Some(code @ "WRONGTYPE")) => {
+                self.no_scope(&format!("{code} {}", first.and_then(ServerError::details).unwrap_or_default()))
+            }
             // Any other answer is Redis at work, and refusing.
             (Error::Refused(text), Some(_)) => Failure::failed(text),
+            (Error::Refused(text), None)
+                if matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) =>
+            {
+                self.no_scope(&text)
+            }
             (said, _) => Failure::redis(&said),
         }
+    }
+
+    /// Redis answered, and what it holds was not written by a writer of flags.
+    fn no_scope(&self, text: &str) -> Failure {
+        let Keys { scope, meta, .. } = &self.keys;
+        Failure::failed(format!(
+            "scope {scope} in redis ({meta} and beside it) is not what writers of flags make: {text}"
+        ))
     }
 }
 

@@ -208,12 +208,18 @@ impl Problems {
 
     /// A name that means nothing here, and the one that may be meant.
     fn unknown(&mut self, path: &str, name: &str, known: &[&str]) {
-        let alike = known.iter().map(|known| (strsim::jaro_winkler(name, known), known));
-        let best = alike.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(alike, _)| *alike > 0.8);
         let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-        match best {
-            Some((_, known)) => self.add(&path, format_args!("is unknown here; `{known}` may be meant")),
+        match nearest(name, known) {
+            Some(known) => self.add(&path, format_args!("is unknown here; `{known}` may be meant")),
             None => self.add(&path, "is unknown here"),
+        }
+    }
+
+    /// An operator that does not exist: the one that may be meant, or all there are.
+    fn no_operator(&mut self, path: &str, name: &str, known: &[&str]) {
+        match nearest(name, known) {
+            Some(known) => self.add(path, format_args!("there is no operator {name:?}; `{known}` may be meant")),
+            None => self.add(path, format_args!("there is no operator {name:?}; there are: {}", known.join(" "))),
         }
     }
 
@@ -227,6 +233,13 @@ impl Problems {
             _ => Err(Invalid(self.found)),
         }
     }
+}
+
+/// The name that is written like this one, if any is.
+fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let alike = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
+    let best = alike.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(alike, _)| *alike > 0.8);
+    best.map(|(_, known)| known)
 }
 
 #[cfg(test)]

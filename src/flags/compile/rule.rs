@@ -262,8 +262,7 @@ impl<'c, 'r> Compiler<'c, 'r> {
             "starts_with" => Rule::Affix(Affix::Start, rules.into()),
             "ends_with" => Rule::Affix(Affix::End, rules.into()),
             unknown => {
-                let parent = path.strip_suffix(unknown).and_then(|path| path.strip_suffix('.')).unwrap_or(path);
-                self.problems.unknown(parent, unknown, &OPERATORS);
+                self.problems.no_operator(path, unknown, &OPERATORS);
                 Rule::Undefined
             }
         }

@@ -83,6 +83,14 @@ flags:
 }
 
 #[test]
+fn an_operator_that_is_like_none_is_told_all_there_are() {
+    let text = r#"{"flags":{"a":{"state":"ENABLED","variants":{"on":true},"targeting":{"xyzzy":[{"var":"k"}]}}}}"#;
+    let said = document(text, Format::Json).expect_err("it has a problem").to_string();
+    let expected = "flags.a.targeting.xyzzy: there is no operator \"xyzzy\"; there are: var missing ";
+    assert!(said.starts_with(expected) && said.ends_with(" starts_with ends_with $ref"), "{said}");
+}
+
+#[test]
 fn every_problem_is_named_with_its_path() {
     let text = r#"{
         "flag": {}, "metadata": {"list": []},
@@ -99,7 +107,7 @@ fn every_problem_is_named_with_its_path() {
     let expected = [
         "flag: is unknown here; `flags` may be meant",
         "metadata.list: must be a boolean, a string or a number, and is an array",
-        "$evaluators.a.nope: is unknown here; `none` may be meant",
+        "$evaluators.a.nope: there is no operator \"nope\"; `none` may be meant",
         "flags.: its key must have 1 to 512 bytes and no control characters",
         "flags.bad.targetting: is unknown here; `targeting` may be meant",
         "flags.bad.state: must be \"ENABLED\" or \"DISABLED\", and is \"on\"",
@@ -109,7 +117,7 @@ fn every_problem_is_named_with_its_path() {
         "flags.mixed.variants.b: is a string, but variant \"a\" is of type integer",
         "flags.mixed.variants.c: must be a boolean, string, number or object, and is null",
         "flags.mixed.defaultVariant: \"d\" is none of the variants \"a\", \"b\"",
-        "flags.rule.targeting.if.0.iff: is unknown here; `if` may be meant",
+        "flags.rule.targeting.if.0.iff: there is no operator \"iff\"; `if` may be meant",
         "flags.rule.targeting.if.1: must hold one operator, and holds 2",
         "flags.rule.targeting.if.2.$ref: refers to evaluator \"gone\", which does not exist",
         "flags.list: must be an object, and is an array",

@@ -176,6 +176,44 @@ async fn flags_are_listed_with_their_state_and_author_and_what_is_wrong_with_the
 }
 
 #[tokio::test]
+async fn what_is_no_scope_is_said_to_be_that_and_not_that_redis_is_away() {
+    let redis = Redis::start();
+    let shell = Shell::to(&redis);
+    let mut client = redis.client().await;
+    shell.ok(&["set", "search", SEARCH]).await;
+    let _: () = client.hset("tidegate:{orders}:meta", "rev", "seven").await.unwrap();
+    for (line, expected) in [
+        (
+            &["get", "search"][..],
+            "scope orders in redis (tidegate:{orders}:meta and beside it) is not what writers of flags make: Incompatible type",
+        ),
+        (&["ls"], "the scope cannot be read: rev \"seven\" is not a whole number"),
+        (&["on", "search"], "scope orders in redis (tidegate:{orders}:meta and beside it) is not"),
+        (&["set", "search", SEARCH], "scope orders in redis (tidegate:{orders}:meta and beside it) is not"),
+        (&["rm", "search"], "the scope's rev is not a whole number"),
+    ] {
+        let (code, text) = shell.fails(line).await;
+        assert!(code == 1 && text.starts_with(expected), "{line:?}: {code} {text}");
+    }
+
+    let wrong_type = "make: WRONGTYPE Operation against a key holding the wrong kind of value";
+    for (key, lines) in [
+        ("flags", &[&["get", "search"][..], &["ls"], &["on", "search"]][..]),
+        ("meta", &[&["get", "search"], &["ls"], &["on", "search"]]),
+        ("revs", &[&["get", "search"], &["ls"], &["on", "search"]]),
+        ("log", &[&["on", "search"], &["log"]]),
+    ] {
+        let _: () = redis::cmd("FLUSHALL").query_async(&mut client).await.unwrap();
+        shell.ok(&["set", "search", SEARCH]).await;
+        let _: () = client.set(format!("tidegate:{{orders}}:{key}"), "a text").await.unwrap();
+        for line in lines {
+            let (code, text) = shell.fails(line).await;
+            assert!(code == 1 && text.contains(wrong_type), "{key} {line:?}: {code} {text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn exit_codes_tell_a_wrong_command_from_a_redis_that_is_away() {
     let mut redis = Redis::start_with(&["--requirepass", "s3cret"]);
     let mut shell = Shell::to(&redis);
