@@ -11,7 +11,8 @@ use tidegate::flags::context::{Context, Value};
 use tidegate::flags::evaluate::evaluate_entry;
 use tidegate::flags::store::{Layer, Snapshot};
 
-const CONTEXT: &str = r#"{"targetingKey":"u","list":[1,"2",[3],{"a":4}],"text":"é\u0001","n":-1.5,"o":{"a":{"b":null}}}"#;
+const CONTEXT: &str =
+    r#"{"targetingKey":"u","list":[1,"2",[3],{"a":4}],"text":"é\u0001","n":-1.5,"o":{"a":{"b":null}}}"#;
 
 fuzz_target!(|input: &str| {
     let (text, context) = input.split_once('\0').unwrap_or((input, CONTEXT));
