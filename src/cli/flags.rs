@@ -106,7 +106,7 @@ struct Write {
     /// Why, for the log
     #[arg(long, default_value = "", hide_default_value = true)]
     note: String,
-    /// Who, for the log [default: $USER@host]
+    /// Who, for the log (default: $USER@host)
     #[arg(long)]
     actor: Option<String>,
     /// Only if the flag is at this revision; 0: only if there is none
