@@ -101,19 +101,21 @@ pub(super) enum AnswerBody {
 pub(super) struct Delivery {
     body: AnswerBody,
     flight: Option<Flight>,
+    /// An error to be told with the next turn, when what came before it is on its way to the client.
+    broken: Option<Broken>,
 }
 
 impl Delivery {
     /// Delivers `body` and then ends `flight`.
     pub(super) fn new(body: AnswerBody, flight: Flight) -> Self {
-        let mut delivery = Self { body, flight: Some(flight) };
+        let mut delivery = Self { body, flight: Some(flight), broken: None };
         delivery.settle();
         delivery
     }
 
     /// The empty body of an answer that is followed by a tunnel.
     pub(super) fn nothing() -> Self {
-        Self { body: AnswerBody::Text(None), flight: None }
+        Self { body: AnswerBody::Text(None), flight: None, broken: None }
     }
 
     /// Frees the connection to the app as soon as the answer has come to its end.
@@ -137,12 +139,22 @@ impl Body for Delivery {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
+        if let Some(broken) = this.broken.take() {
+            return Poll::Ready(Some(Err(broken)));
+        }
         let frame = match &mut this.body {
             AnswerBody::App(download) => ready!(download.poll_frame(cx)),
             AnswerBody::Text(text) => text.take().map(|text| Ok(Frame::data(text))),
         };
-        if let (Some(Err(error)), Some(flight)) = (&frame, &mut this.flight) {
-            flight.answer_broke(error);
+        if let Some(Err(error)) = frame {
+            if let Some(flight) = &mut this.flight {
+                flight.answer_broke(&error);
+            }
+            // At an error hyper throws away what it has not written yet: head and first part, if they came together
+            // with it. A client that gets not a byte takes its connection for a stale one, and sends a POST again.
+            this.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         this.settle();
         Poll::Ready(frame)

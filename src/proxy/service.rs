@@ -72,6 +72,8 @@ pub(super) struct Flight {
     /// When the answer's last byte was there.
     ended: Option<Instant>,
     status: Option<StatusCode>,
+    /// Whether the request has a body, of which something may be left when the answer is ours.
+    has_body: bool,
 }
 
 impl Service {
@@ -95,12 +97,16 @@ impl Service {
             Ok(Answer::Tunnel(response, client, app)) => {
                 flight.status = Some(response.status());
                 self.tasks.spawn_connection(tunnel::join(client, app, flight.into_tunnel()));
-                return Ok(response);
+                return Ok(response.map(|()| Delivery::nothing()));
             }
             Ok(Answer::Plain(response)) => response.map(AnswerBody::App),
             Err(failure) => {
                 self.failed(&failure);
-                failure.answer(phase.rank() >= 4)
+                let mut answer = failure.answer(phase.rank() >= 4);
+                if flight.has_body {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                answer
             }
         };
         if phase.is_shedding() {
@@ -123,6 +129,7 @@ impl Service {
             began,
             ended: None,
             status: None,
+            has_body: false,
         }
     }
 
@@ -136,21 +143,26 @@ impl Service {
         match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade, client) {
             (true, Upgrade::Asked, Some(client)) => {
                 let line = exchange.into_tunnel()?;
-                Ok(Answer::Tunnel(Response::from_parts(head, Delivery::nothing()), client, line))
+                Ok(Answer::Tunnel(Response::from_parts(head, ()), client, line))
             }
             (true, _, _) => Err(Failure::Unasked),
             (false, _, _) => {
                 headers::prepare_answer(&mut head);
                 head.version = Version::HTTP_11;
+                if !exchange.is_sent() {
+                    // What is left of the request stands between this answer and the next request: say that none follows.
+                    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok(Answer::Plain(Response::from_parts(head, exchange.into_download(framing, keeps, &self.tasks))))
             }
         }
     }
 
-    fn body(&self, flight: &Flight, head: &request::Parts, body: Incoming) -> Result<RequestBody, Failure> {
+    fn body(&self, flight: &mut Flight, head: &request::Parts, body: Incoming) -> Result<RequestBody, Failure> {
         if body.is_end_stream() {
             return Ok(RequestBody::Empty);
         }
+        flight.has_body = true;
         if let Some(limit) = self.limits.body_bytes
             && let Some(length) = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok())
             && length.parse::<u64>().is_ok_and(|length| length > limit)
@@ -236,7 +248,7 @@ impl Service {
 
 enum Answer {
     Plain(Response<Download>),
-    Tunnel(Response<Delivery>, OnUpgrade, Line),
+    Tunnel(Response<()>, OnUpgrade, Line),
 }
 
 fn is_idempotent(method: &Method) -> bool {

@@ -111,6 +111,11 @@ impl Exchange {
         if self.reused && !self.heard && (unseen || repeats) { self.upload.rewound() } else { None }
     }
 
+    /// Whether all of the request was sent.
+    pub(in crate::proxy) fn is_sent(&self) -> bool {
+        self.upload.is_done()
+    }
+
     /// The answer's body, after its head. What is left of the request goes on in a task of its own: the client may
     /// take the answer only when it has sent everything.
     pub(in crate::proxy) fn into_download(self, framing: Framing, keeps: bool, tasks: &Tasks) -> Download {

@@ -180,7 +180,7 @@ async fn what_is_no_scope_is_said_to_be_that_and_not_that_redis_is_away() {
     let redis = Redis::start();
     let shell = Shell::to(&redis);
     let mut client = redis.client().await;
-    shell.ok(&["set", "search", SEARCH]).await;
+    shell.ok(&["set", "--create", "search", SEARCH]).await;
     let _: () = client.hset("tidegate:{orders}:meta", "rev", "seven").await.unwrap();
     for (line, expected) in [
         (
@@ -204,7 +204,7 @@ async fn what_is_no_scope_is_said_to_be_that_and_not_that_redis_is_away() {
         ("log", &[&["on", "search"], &["log"]]),
     ] {
         let _: () = redis::cmd("FLUSHALL").query_async(&mut client).await.unwrap();
-        shell.ok(&["set", "search", SEARCH]).await;
+        shell.ok(&["set", "--create", "search", SEARCH]).await;
         let _: () = client.set(format!("tidegate:{{orders}}:{key}"), "a text").await.unwrap();
         for line in lines {
             let (code, text) = shell.fails(line).await;

@@ -103,6 +103,32 @@ async fn an_answer_broken_off_is_never_taken_for_a_whole_one() {
 }
 
 #[tokio::test]
+async fn what_came_before_a_break_reaches_the_client() {
+    for broken in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    ] {
+        let app = App::serve(move |stream| async move {
+            let mut script = Script::new(stream);
+            script.request().await;
+            script.send(broken).await;
+        })
+        .await;
+        let sidecar = Sidecar::start(app.address, "");
+        for _ in 0..20 {
+            let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+            client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\nx").await.unwrap();
+            let head = client.head().await.expect("a client that gets nothing would send its POST again");
+            assert_eq!(head.status, 200);
+            let rest = String::from_utf8(client.rest().await.unwrap()).unwrap();
+            assert!(rest.contains("hello") == broken.contains("hello") && !rest.contains("nonsense"), "{rest:?}");
+            assert!(!rest.ends_with("0\r\n\r\n"), "not taken for a whole one");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_app_that_closes_or_talks_nonsense_is_502() {
     for (said, error) in [
         ("", "connection_terminated"),
@@ -213,6 +239,8 @@ async fn an_early_answer_reaches_a_client_that_is_still_sending() {
     client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\nstart").await.unwrap();
     let answer = client.answer().await.unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (403, "no"));
+    assert!(answer.closes(), "the rest of the request is not read");
+    assert_eq!(client.rest().await.unwrap(), b"");
 }
 
 #[tokio::test]
