@@ -72,6 +72,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
+    flags::metrics::register_ages(&mut registry, flags.status.clone());
 
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));

@@ -7,6 +7,7 @@ mod native;
 mod ofrep;
 mod percent;
 pub mod settings;
+pub mod streams;
 
 use std::sync::Arc;
 use std::time::SystemTime;
