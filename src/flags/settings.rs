@@ -14,6 +14,8 @@ pub struct Settings {
     pub files: Vec<PathBuf>,
     /// `flags.context`: joins every evaluation; the request's own values win.
     pub context: serde_json::Map<String, serde_json::Value>,
+    /// `flags.bucketing`
+    pub bucketing: Bucketing,
     /// `flags.max_stale`: a snapshot not confirmed by its source for longer makes the instance not ready.
     pub max_stale: Option<Duration>,
     /// `flags.on_missing`.
