@@ -11,11 +11,14 @@ mod support;
 
 mod config;
 mod drain;
+mod events;
 mod flags_file;
 mod flags_redis;
 mod http2;
 mod metrics;
+mod native;
 mod ofrep;
+mod overrides;
 mod proxy;
 mod readiness;
 mod readme;
