@@ -310,6 +310,42 @@ async fn an_evaluation_is_explained_as_data_or_in_words() {
     assert_eq!(send("POST", path, "{").await.status, 400);
 }
 
+/// The first parts of an event stream, as they come.
+async fn heard(flags: &str, path: &str, parts: usize) -> Vec<String> {
+    let set = document(flags, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+    let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+    let store = Arc::new(Store::new());
+    store.publish(Snapshot::merge(vec![Arc::new(layer)], Arc::default(), 5, false));
+    let request = Request::get(path).body(Empty::<Bytes>::new()).expect("sound");
+    let mut body = handle(&Api::new(store), &Arc::new(Activity::new()), request).await.into_body();
+    let mut heard = Vec::new();
+    while heard.len() < parts {
+        let frame = body.frame().await.expect("it goes on").unwrap_or_else(|broken| panic!("{broken}"));
+        heard.push(String::from_utf8(frame.into_data().expect("data").to_vec()).expect("text"));
+    }
+    heard
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_news_says_that_it_lives() {
+    let flag = r#"{"flags":{"f":{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v"}}}"#;
+    let began = tokio::time::Instant::now();
+    let ofrep = heard(flag, "/ofrep/v1/events", 4).await;
+    assert!(ofrep[1].contains("refetchEvaluation") && ofrep[2..] == [": keep-alive\n\n"; 2], "{ofrep:?}");
+    assert_eq!(began.elapsed().as_secs(), 40);
+    let native = heard(flag, "/v1/flags/events", 3).await;
+    assert_eq!(native[2], "event: keep_alive\ndata: {\"revision\":5}\n\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_reads_the_time_makes_clients_look_again() {
+    let flag = r#"{"flags":{"f":{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v",
+        "targeting":{"if":[{"<":[{"var":"$flagd.timestamp"},9]},"v"]}}}}"#;
+    let ofrep = heard(flag, "/ofrep/v1/events", 4).await;
+    assert_eq!(ofrep[1..], [ofrep[1].as_str(); 3], "the same event again");
+    assert!(ofrep[1].contains("refetchEvaluation"));
+}
+
 #[tokio::test]
 async fn streams_beyond_the_last_place_are_refused_for_a_while() {
     let (_phase, phases) = watch::channel(Phase::Serving);
