@@ -258,3 +258,6 @@ impl Body for Feed {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
