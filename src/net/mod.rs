@@ -10,6 +10,7 @@ pub mod inbound;
 pub mod listen;
 pub mod redis;
 pub mod resolve;
+pub mod rpc;
 pub mod server;
 pub mod socket;
 pub mod sweep;
