@@ -25,7 +25,7 @@ use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::lifecycle::threads::{self, Pulse};
 use crate::lifecycle::{self, drain};
 use crate::local::control::{self, Control};
-use crate::local::{self, settings::Socket};
+use crate::local::{self, flagd, settings::Socket};
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
 use crate::net::outbound::Outbound;
@@ -72,6 +72,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
+    let streams = flagd::streams::register(&mut registry);
 
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
@@ -110,7 +111,13 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         flags: flags.status.clone(),
         began,
     });
-    let api = LocalApi { flags: local::Api::new(store), control };
+    let flagd = flagd::Api::new(flagd::Parts {
+        store: store.clone(),
+        flags: flags.status.clone(),
+        phase: lifecycle.watch(),
+        metrics: streams,
+    });
+    let api = LocalApi { flags: local::Api::new(store), flagd, control };
     let locals = local.run(api, &lifecycle, pulse.clone())?;
 
     tasks.spawn("pulse", OnEnd::MustLive, pulse.clone().beat("control".to_owned()));
@@ -274,6 +281,7 @@ struct Local {
 #[derive(Clone)]
 struct LocalApi {
     flags: local::Api,
+    flagd: flagd::Api,
     control: Control,
 }
 
@@ -325,6 +333,9 @@ impl LocalApi {
     async fn handle(self, peer: Peer, request: Request<Inbound>) -> Response<Outbound> {
         if local::serves(request.uri().path()) {
             return local::handle(&self.flags, request).await;
+        }
+        if flagd::serves(request.uri().path(), request.headers()) {
+            return flagd::handle(&self.flagd, request).await;
         }
         self.control.handle(peer, &request).await.map(Outbound::Whole)
     }

@@ -55,6 +55,11 @@ impl<'a> Object<'a> {
         }
         self.fields.iter().rev().find(|(field, _)| field == name).map(|(_, value)| value)
     }
+
+    /// Names and values; a name given twice may come twice, the one that counts last.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+        self.fields.iter().map(|(name, value)| (&**name, value))
+    }
 }
 
 /// The attributes one evaluation is asked for, `targetingKey` among them.
@@ -85,6 +90,11 @@ impl Base {
     /// The configured attributes as values that evaluation reads.
     pub fn new(attributes: &serde_json::Map<String, serde_json::Value>) -> Self {
         Self { attributes: object(attributes) }
+    }
+
+    /// All of it.
+    pub fn attributes(&self) -> &Object<'static> {
+        &self.attributes
     }
 
     /// The value of an attribute.

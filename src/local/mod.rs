@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 pub mod control;
+pub mod flagd;
 mod native;
 mod ofrep;
 mod percent;

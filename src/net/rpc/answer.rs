@@ -101,10 +101,16 @@ impl Format {
     }
 }
 
+/// The answer to a request that is no call: this status alone.
+pub fn refusal(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::whole(Bytes::new(), None));
+    *response.status_mut() = status;
+    response
+}
+
 /// The answer to a request whose content type is of no protocol here.
 pub fn unsupported() -> Response<Body> {
-    let mut response = Response::new(Body::whole(Bytes::new(), None));
-    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let mut response = refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     response.headers_mut().insert("accept-post", ACCEPT_POST);
     response
 }

@@ -13,7 +13,7 @@ mod status;
 mod timeout;
 pub mod wire;
 
-pub use answer::{Body, Stream, unsupported};
+pub use answer::{Body, Stream, refusal, unsupported};
 pub use format::{Codec, Format, Protocol, Shape, is_grpc};
 pub use request::{Interrupted, LIMIT, Messages};
 pub use status::{Code, Status};
