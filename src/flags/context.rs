@@ -48,7 +48,7 @@ impl<'a> Object<'a> {
     }
 
     /// Each name with its value.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
         let superseded = |at: usize, name: &str| {
             !self.sorted && self.fields[at + 1..].iter().any(|(later, _)| later.as_ref() == name)
         };
@@ -63,11 +63,6 @@ impl<'a> Object<'a> {
             return self.fields.get(at).map(|(_, value)| value);
         }
         self.fields.iter().rev().find(|(field, _)| field == name).map(|(_, value)| value)
-    }
-
-    /// Names and values; a name given twice may come twice, the one that counts last.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
-        self.fields.iter().map(|(name, value)| (&**name, value))
     }
 }
 
