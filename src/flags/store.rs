@@ -135,6 +135,20 @@ impl Snapshot {
         self.bucketing
     }
 
+    /// Only the flags that `keep` wants, of each layer, covered by a higher one or not; otherwise the same snapshot.
+    pub fn select(&self, keep: impl Fn(&Layer, &Flag) -> bool) -> Self {
+        let layers = self.layers.iter().map(|layer| {
+            let flags = layer.set.flags.iter().filter(|(_, flag)| keep(layer, flag));
+            let flags = flags.map(|(key, flag)| (key.clone(), flag.clone())).collect();
+            let FlagSet { metadata, evaluators, .. } = &*layer.set;
+            let set = FlagSet { flags, metadata: metadata.clone(), evaluators: evaluators.clone() };
+            Arc::new(Layer { set: Arc::new(set), ..Layer::clone(layer) })
+        });
+        Self::merge(layers.collect(), self.context.clone(), self.generation, false)
+            .stale_from(self.stale_from, self.stale_since)
+            .with_bucketing(self.bucketing)
+    }
+
     /// The snapshot's revision, `Tidegate-Revision`.
     pub fn generation(&self) -> u64 {
         self.generation

@@ -12,6 +12,7 @@ mod support;
 mod config;
 mod drain;
 mod events;
+mod flagd;
 mod flags_file;
 mod flags_redis;
 mod http2;
