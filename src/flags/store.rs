@@ -117,7 +117,8 @@ impl Snapshot {
             let set = FlagSet { flags, metadata: metadata.clone(), evaluators: evaluators.clone() };
             Arc::new(Layer { set: Arc::new(set), ..Layer::clone(layer) })
         });
-        Self::merge(layers.collect(), self.context.clone(), self.generation, self.stale)
+        let selected = Self::merge(layers.collect(), self.context.clone(), self.generation, self.stale);
+        selected.with_bucketing(self.bucketing)
     }
 
     /// The snapshot's revision, `Tidegate-Revision`.
