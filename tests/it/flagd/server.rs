@@ -1,8 +1,16 @@
 //! What gRPC clients ask of any server, and what a server bears of any client.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use http::{Request, Version};
+use http_body::Frame;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -173,15 +181,15 @@ async fn a_client_that_takes_nothing_is_cut_and_counted() {
     .concat();
     stuck.write_all(&frame(1, 4, 1, &head)).await.unwrap();
     stuck.write_all(&frame(0, 1, 1, &[0; 5])).await.unwrap();
-    until_metric(&sidecar, "tidegate_flagd_streams", r#"kind="sync""#, 1.0).await;
+    until_metric(&sidecar, "tidegate_flag_streams", "flagd_sync", 1.0).await;
     let rpc = Rpc::connect(sidecar.local).await;
     let mut other = rpc.stream(&format!("{SYNC}/SyncFlags"), json!({})).await.unwrap();
     other.one().await;
     // The first answer waits in a buffer; only with the second there is one that finds no room.
     write(&sidecar, &FLAGS.replace(r#""defaultVariant":"half""#, r#""defaultVariant":"one""#));
     other.one().await;
-    until_metric(&sidecar, "tidegate_flagd_streams_ended_total", r#"kind="sync",reason="slow""#, 1.0).await;
-    assert_eq!(sidecar.metric("tidegate_flagd_streams", r#"kind="sync""#).await, 1.0, "the other goes on");
+    until_metric(&sidecar, "tidegate_flag_streams_cut_total", "flagd_sync", 1.0).await;
+    assert_eq!(sidecar.metric("tidegate_flag_streams", "flagd_sync").await, 1.0, "the other goes on");
     let mut read = Vec::new();
     let mut chunk = [0; 4096];
     while !read.windows(9).any(|head: &[u8]| head[..4] == [0, 0, 4, 3] && head[8] == 1) {
@@ -189,6 +197,32 @@ async fn a_client_that_takes_nothing_is_cut_and_counted() {
         assert!(len > 0, "the stream is reset before the connection ends: {read:?}");
         read.extend_from_slice(&chunk[..len]);
     }
+}
+
+#[tokio::test]
+async fn a_request_that_stalls_ends_alone() {
+    let (_app, sidecar) = sidecar().await;
+    let stream = TcpStream::connect(sidecar.local).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let path = format!("{V2}/ResolveBoolean");
+    let mut ask = |body: BoxBody<Bytes, Infallible>| {
+        let request = Request::post(format!("http://{}/{path}", sidecar.local))
+            .version(Version::HTTP_2)
+            .header("content-type", "application/grpc");
+        sender.send_request(request.body(body).unwrap())
+    };
+    let part = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"\0\0\0\0\x09"))) });
+    let stalled = ask(BoxBody::new(StreamBody::new(part.chain(futures_util::stream::pending()))));
+    let whole = ask(BoxBody::new(Full::from(&b"\0\0\0\0\x04\x0a\x02on"[..])));
+    let whole = whole.await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(whole.trailers().unwrap()["grpc-status"], "0", "another request of the connection is answered");
+    let stalled = tokio::time::timeout(Duration::from_secs(30), stalled).await.expect("a stall has an end").unwrap();
+    assert_eq!(stalled.headers()["grpc-status"], "4");
+    assert_eq!(stalled.headers()["grpc-message"], "the request stopped coming");
+    let again = ask(BoxBody::new(Full::from(&b"\0\0\0\0\x04\x0a\x02on"[..]))).await.unwrap();
+    assert_eq!(again.status(), 200, "and the connection lives");
 }
 
 #[tokio::test]
@@ -209,9 +243,9 @@ async fn beyond_the_limit_streams_are_refused_and_a_place_left_is_given_again() 
     let rpc = Rpc::connect(sidecar.local).await;
     let refused = rpc.stream(&path, json!({})).await.map(drop);
     assert_eq!(refused.map_err(|status| status.code()), Err(tonic::Code::ResourceExhausted));
-    assert_eq!(sidecar.metric("tidegate_flagd_streams_refused_total", "").await, 1.0);
+    assert_eq!(sidecar.metric("tidegate_flag_streams_refused_total", "flagd_events").await, 1.0);
     open.truncate(1000);
-    until_metric(&sidecar, "tidegate_flagd_streams", r#"kind="events""#, 1000.0).await;
+    until_metric(&sidecar, "tidegate_flag_streams", "flagd_events", 1000.0).await;
     assert_eq!(rpc.stream(&path, json!({})).await.unwrap().one().await["type"], "provider_ready");
     // All of them are told of a change.
     write(&sidecar, &FLAGS.replace(r#""defaultVariant":"half""#, r#""defaultVariant":"one""#));
