@@ -9,6 +9,7 @@ mod hash;
 mod layers;
 pub mod metrics;
 pub mod model;
+pub mod rebucket;
 pub mod settings;
 pub mod sources;
 pub mod status;
