@@ -14,6 +14,7 @@ mod conformance;
 mod drain;
 mod flags_file;
 mod flags_redis;
+mod http2;
 mod metrics;
 mod ofrep;
 mod proxy;
