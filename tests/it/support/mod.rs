@@ -10,6 +10,7 @@ pub(crate) mod port;
 pub(crate) mod postgres;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod sdk;
 pub(crate) mod sidecar;
 
 use std::time::Duration;
