@@ -1,6 +1,8 @@
 //! The official OpenFeature SDKs, with their flagd and OFREP providers, against a running sidecar.
 
+mod browser;
 mod evaluation;
+mod events;
 
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod app;
 pub(crate) mod balancer;
+pub(crate) mod browser;
 pub(crate) mod chaos;
 pub(crate) mod flags;
 pub(crate) mod load;
