@@ -111,7 +111,7 @@ fn main() {
         let path = format!("/ofrep/v1/evaluate/flags/{key}");
         let nanoseconds = best(|| {
             let request = Request::post(&path).body(Full::new(body.clone())).expect("the request is sound");
-            black_box(runtime.block_on(handle(&api, request)));
+            black_box(runtime.block_on(handle(&api, &activity, request)));
         });
         report(&format!("OFREP request to answer, {key}"), "without HTTP; builds its request", nanoseconds);
     }

@@ -130,7 +130,7 @@ pub fn evaluate_entry<'s>(
     if !flag.enabled {
         return Ok(Resolution { entry, variant: None, reason: Reason::Disabled });
     }
-    let fresh = |reason| if snapshot.stale() { Reason::Stale } else { reason };
+    let fresh = |reason| if snapshot.is_stale(entry) { Reason::Stale } else { reason };
     let Some(rule) = &flag.targeting else {
         return Ok(Resolution { entry, variant: flag.default_variant(), reason: fresh(Reason::Static) });
     };

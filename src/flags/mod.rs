@@ -1,5 +1,6 @@
 //! Feature flags: model, compilation, evaluation, layers and the sources that feed them.
 
+pub mod changes;
 pub mod compile;
 pub mod context;
 pub mod contract;
@@ -8,6 +9,7 @@ mod hash;
 mod layers;
 pub mod metrics;
 pub mod model;
+pub mod overrides;
 pub mod settings;
 pub mod sources;
 pub mod status;
