@@ -25,6 +25,7 @@ use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::lifecycle::threads::{self, Pulse};
 use crate::lifecycle::{self, drain};
 use crate::local::control::{self, Control};
+use crate::local::cors::{Asked, Cors};
 use crate::local::{self, settings::Socket};
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
@@ -72,6 +73,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
+    flags::metrics::register_ages(&mut registry, flags.status.clone());
 
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
@@ -110,7 +112,14 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         flags: flags.status.clone(),
         began,
     });
-    let api = LocalApi { flags: local::Api::new(store), control };
+    let streams = local::streams::Streams::default();
+    streams.register(&mut registry, &["ofrep", "native"]);
+    let api = LocalApi {
+        flags: local::Api::new(store).streaming(streams, lifecycle.watch(), settings.local.public_url.as_deref()),
+        overrides: local::overrides::Api::new(settings.flags.overrides, flags.overrides, flags.status.clone()),
+        control,
+        cors: Cors::new(&settings.local.cors_origins),
+    };
     let locals = local.run(api, &lifecycle, pulse.clone())?;
 
     tasks.spawn("pulse", OnEnd::MustLive, pulse.clone().beat("control".to_owned()));
@@ -274,7 +283,9 @@ struct Local {
 #[derive(Clone)]
 struct LocalApi {
     flags: local::Api,
+    overrides: local::overrides::Api,
     control: Control,
+    cors: Cors,
 }
 
 impl Local {
@@ -323,8 +334,26 @@ impl Local {
 
 impl LocalApi {
     async fn handle(self, peer: Peer, request: Request<Inbound>) -> Response<Outbound> {
-        if local::serves(request.uri().path()) {
-            return local::handle(&self.flags, request).await;
+        let mark = match self.cors.judge(request.method(), request.uri().path(), request.headers()) {
+            Asked::Plainly => None,
+            Asked::FromPage(mark) => Some(mark),
+            Asked::Beforehand(answer) => return answer.map(Outbound::Whole),
+        };
+        let mut response = self.answer(peer, request).await;
+        if let Some(mark) = mark {
+            mark.set(response.headers_mut());
+        }
+        response
+    }
+
+    async fn answer(&self, peer: Peer, request: Request<Inbound>) -> Response<Outbound> {
+        let path = request.uri().path();
+        if local::serves(path) {
+            let activity = request.body().activity().clone();
+            return local::handle(&self.flags, &activity, request).await;
+        }
+        if local::overrides::serves(path) {
+            return self.overrides.handle(peer, request).await.map(Outbound::Whole);
         }
         self.control.handle(peer, &request).await.map(Outbound::Whole)
     }

@@ -143,7 +143,7 @@ pub(super) fn decide<'s>(
     if !flag.enabled {
         return Ok(Resolution { entry, variant: None, reason: Reason::Disabled });
     }
-    let fresh = |reason| if snapshot.stale() { Reason::Stale } else { reason };
+    let fresh = |reason| if snapshot.is_stale(entry) { Reason::Stale } else { reason };
     let Some(rule) = &flag.targeting else {
         let variant = flag.default_variant();
         // What the application falls back to is no value of the flag's own, and so not static.

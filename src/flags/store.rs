@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
@@ -63,7 +64,10 @@ pub struct Snapshot {
     /// By key, in order.
     entries: Vec<Entry>,
     index: HashMap<Arc<str>, usize>,
-    stale: bool,
+    /// Flags of this layer and of those beneath it may be out of date.
+    stale_from: usize,
+    /// Since when.
+    stale_since: Option<SystemTime>,
     context: Arc<Base>,
     bucketing: Bucketing,
     metadata_json: Box<str>,
@@ -71,7 +75,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Merges `layers`, the first of the highest priority. `generation` is the snapshot's revision, which must never
-    /// fall; `stale` says that a source has not confirmed what it last gave.
+    /// fall; `stale` says that no layer is confirmed by its source, see [`Snapshot::stale_from`].
     pub fn merge(layers: Vec<Arc<Layer>>, context: Arc<Base>, generation: u64, stale: bool) -> Self {
         let mut merged: BTreeMap<&Arc<str>, (&Arc<Flag>, usize)> = BTreeMap::new();
         for (at, layer) in layers.iter().enumerate() {
@@ -93,7 +97,17 @@ impl Snapshot {
             metadata.values.extend(layer.set.metadata.values.clone());
         }
         let metadata_json = metadata.json().into();
-        Self { generation, layers, entries, index, stale, context, bucketing: Bucketing::default(), metadata_json }
+        let stale_from = if stale { 0 } else { usize::MAX };
+        let bucketing = Bucketing::default();
+        Self { generation, layers, entries, index, stale_from, stale_since: None, context, bucketing, metadata_json }
+    }
+
+    /// Says that a source has not confirmed what it last gave since `since`, and that `layer` is the first layer of
+    /// its priority or beneath it. What the source may hold by now would hide the flags of that layer and of those
+    /// beneath, and leaves those above it as they are.
+    #[must_use]
+    pub fn stale_from(self, layer: usize, since: Option<SystemTime>) -> Self {
+        Self { stale_from: layer, stale_since: since, ..self }
     }
 
     /// The same, but that `fractional` spreads keys by `bucketing`; else it does by the default version.
@@ -120,7 +134,19 @@ impl Snapshot {
 
     /// Whether a source has not confirmed what it last gave.
     pub fn stale(&self) -> bool {
-        self.stale
+        self.stale_from != usize::MAX
+    }
+
+    /// Whether this flag of the snapshot may be out of date: its own source, or one of higher priority that may hide
+    /// it by now, has not confirmed what it last gave.
+    pub fn is_stale(&self, entry: &Entry) -> bool {
+        entry.layer >= self.stale_from
+    }
+
+    /// For how long something has not been confirmed; `None` when all is, or never was.
+    pub fn stale_age(&self, now: SystemTime) -> Option<Duration> {
+        // A clock that was set back makes things young, not unknown.
+        self.stale_since.filter(|_| self.stale()).map(|since| now.duration_since(since).unwrap_or_default())
     }
 
     /// The flag of this key.
@@ -177,7 +203,7 @@ impl Shared {
 }
 
 /// The set's metadata with the layer's name and id beneath it: what the author of a definition says wins.
-fn base_metadata(layer: &Layer) -> Metadata {
+pub(super) fn base_metadata(layer: &Layer) -> Metadata {
     let mut metadata = Metadata::default();
     metadata.set_string("source", &layer.name);
     if let Some(id) = &layer.flag_set_id {
@@ -264,6 +290,22 @@ mod tests {
         assert_eq!(metadata("both"), Some(r#"{"flagSetId":"a","n":1.0,"source":"mine","team":"own"}"#));
         assert_eq!(metadata("alone"), Some(r#"{"area":"z","source":"file:b","team":"y"}"#));
         assert_eq!(snapshot.metadata_json(), r#"{"area":"z","source":"mine","team":"x"}"#);
+    }
+
+    #[test]
+    fn a_flag_is_stale_when_its_source_or_one_above_it_is_not_heard_of() {
+        let layers = vec![layer("redis:a", Some("a"), ABOVE), layer("file:b", None, BENEATH)];
+        let stale = |from| {
+            let since = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+            let snapshot = Snapshot::merge(layers.clone(), Arc::default(), 1, false).stale_from(from, Some(since));
+            let of = |key: &str| snapshot.get(key).map(|entry| snapshot.is_stale(entry));
+            let age = snapshot.stale_age(SystemTime::UNIX_EPOCH + Duration::from_secs(160));
+            (of("both"), of("alone"), snapshot.stale(), age.map(|age| age.as_secs()))
+        };
+        assert_eq!(stale(0), (Some(true), Some(true), true, Some(60)));
+        assert_eq!(stale(1), (Some(false), Some(true), true, Some(60)), "the one beneath does not touch the one above");
+        assert_eq!(stale(2), (Some(false), Some(false), true, Some(60)), "beneath all that is in force");
+        assert_eq!(stale(usize::MAX), (Some(false), Some(false), false, None));
     }
 
     #[test]

@@ -20,4 +20,5 @@ mod ofrep;
 mod proxy;
 mod readiness;
 mod readme;
+mod sdk;
 mod secrets;
