@@ -106,9 +106,9 @@ fn main() {
     let store = Arc::new(Store::new());
     store.publish(snapshot);
     let api = Api::new(store);
+    let activity = Arc::new(Activity::new());
     let body = Bytes::from(format!(r#"{{"context":{CONTEXT}}}"#));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    let activity = Arc::new(Activity::new());
     for key in ["static", "typical"] {
         let path = format!("/ofrep/v1/evaluate/flags/{key}");
         let nanoseconds = best(|| {

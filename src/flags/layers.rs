@@ -290,8 +290,9 @@ impl Outputs {
         let total: usize = layers.iter().map(|layer| layer.set.flags.len()).sum();
         let bucketing = self.bucketing;
         let merge = move || {
-            let merged = Snapshot::merge(layers, context, generation, false);
-            merged.with_bucketing(bucketing).stale_from(stale_from, stale_since)
+            Snapshot::merge(layers, context, generation, false)
+                .stale_from(stale_from, stale_since)
+                .with_bucketing(bucketing)
         };
         let snapshot = if total <= INLINE {
             merge()

@@ -283,6 +283,52 @@ async fn the_native_evaluation_takes_a_query_or_a_body() {
 }
 
 #[tokio::test]
+async fn an_evaluation_is_explained_as_data_or_in_words() {
+    let path = "/v1/flags/vip/explain";
+    let asked = send("POST", path, r#"{"context":{"targetingKey":"u1"}}"#).await;
+    let json: serde_json::Value = serde_json::from_str(&asked.body).expect("sound");
+    assert_eq!(
+        (&json["flag"], &json["reason"], &json["variant"]),
+        (&"vip".into(), &"TARGETING_MATCH".into(), &"on".into())
+    );
+    assert_eq!(send("GET", &format!("{path}?targetingKey=u1"), "").await.body, asked.body);
+    for (accept, words) in [
+        ("text/plain", true),
+        ("text/plain;q=0.9, */*;q=0.1", true),
+        ("text/html, text/*", true),
+        ("application/json, text/plain, */*", false),
+        ("*/*", false),
+        ("image/png", false),
+    ] {
+        let request = Request::get(path).header("accept", accept).body(Empty::<Bytes>::new());
+        let answer = ask(request.expect("sound")).await;
+        let kind = if words { "text/plain; charset=utf-8" } else { "application/json" };
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)), "{accept}");
+        assert!(answer.body.contains("vip"), "{}", answer.body);
+    }
+    assert_eq!(send("GET", "/v1/flags/none/explain", "").await.status, 404);
+    assert_eq!(send("POST", path, "{").await.status, 400);
+}
+
+#[tokio::test]
+async fn streams_beyond_the_last_place_are_refused_for_a_while() {
+    let (_phase, phases) = watch::channel(Phase::Serving);
+    let streams = Streams::default();
+    let api = api().streaming(streams.clone(), phases, None);
+    let open = async || {
+        let request = Request::get("/v1/flags/events").body(Empty::<Bytes>::new()).expect("sound");
+        handle(&api, &Arc::new(Activity::new()), request).await
+    };
+    let opened: Vec<_> = (1..streams::MOST).map(|_| streams.open("ofrep", Arc::default()).expect("room")).collect();
+    let last = open().await;
+    assert_eq!(last.status(), 200);
+    let refused = open().await;
+    assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (503, true));
+    drop((last, opened));
+    assert_eq!(open().await.status(), 200, "a reader that leaves gives its place back");
+}
+
+#[tokio::test]
 async fn other_paths_are_not_found_and_other_methods_named() {
     for path in [
         "/",
