@@ -17,6 +17,7 @@ pub mod sources;
 pub mod status;
 pub mod store;
 mod targeting;
+pub mod usage;
 
 pub use settings::Settings;
 pub use status::Status;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::context::Base;
 use super::model::{Flag, FlagSet, Metadata};
 use super::settings::Bucketing;
+use super::usage::{Tally, Totals};
 
 /// What one source last gave, kept whole: when a layer above drops a flag, the one beneath shows again.
 #[derive(Debug, Clone)]
@@ -32,6 +33,7 @@ pub struct Entry {
     layer: usize,
     metadata: Arc<Metadata>,
     metadata_json: Arc<str>,
+    pub(super) tally: Arc<Tally>,
 }
 
 impl Entry {
@@ -71,6 +73,7 @@ pub struct Snapshot {
     context: Arc<Base>,
     bucketing: Bucketing,
     metadata_json: Box<str>,
+    pub(super) totals: Arc<Totals>,
 }
 
 impl Snapshot {
@@ -88,7 +91,8 @@ impl Snapshot {
             .into_values()
             .map(|(flag, layer)| {
                 let Shared { metadata, json } = bases[layer].with(flag.metadata());
-                Entry { flag: flag.clone(), layer, metadata, metadata_json: json }
+                let tally = Arc::new(Tally::new(flag));
+                Entry { flag: flag.clone(), layer, metadata, metadata_json: json, tally }
             })
             .collect();
         let index = entries.iter().enumerate().map(|(at, entry)| (entry.flag.key.clone(), at)).collect();
@@ -99,7 +103,30 @@ impl Snapshot {
         let metadata_json = metadata.json().into();
         let stale_from = if stale { 0 } else { usize::MAX };
         let bucketing = Bucketing::default();
-        Self { generation, layers, entries, index, stale_from, stale_since: None, context, bucketing, metadata_json }
+        Self {
+            generation,
+            layers,
+            entries,
+            index,
+            stale_from,
+            stale_since: None,
+            context,
+            bucketing,
+            metadata_json,
+            totals: Arc::default(),
+        }
+    }
+
+    /// Goes on counting where `before` is. Both are in the order of their keys: two walks, and no search.
+    fn inherit(&mut self, before: &Self) {
+        self.totals = before.totals.clone();
+        let mut old = before.entries.iter().peekable();
+        for entry in &mut self.entries {
+            while old.next_if(|old| old.flag.key < entry.flag.key).is_some() {}
+            if let Some(old) = old.next_if(|old| old.flag.key == entry.flag.key) {
+                entry.tally = Tally::succeeding(&old.tally, &old.flag, &entry.flag);
+            }
+        }
     }
 
     /// Says that a source has not confirmed what it last gave since `since`, and that `layer` is the first layer of
@@ -239,7 +266,8 @@ impl Store {
     }
 
     /// Puts `snapshot` in force, then tells subscribers. Only one task may publish.
-    pub fn publish(&self, snapshot: Snapshot) {
+    pub fn publish(&self, mut snapshot: Snapshot) {
+        snapshot.inherit(&self.current.load());
         let generation = snapshot.generation;
         self.current.store(Arc::new(snapshot));
         self.generation.send_replace(generation);
