@@ -13,8 +13,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{answer, percent};
 use crate::flags::context::{Context, Name, Value};
-use crate::flags::evaluate::{ErrorCode, Failure, evaluate, evaluate_entry};
+use crate::flags::evaluate::{ErrorCode, Failure, evaluate_entry};
 use crate::flags::store::Snapshot;
+use crate::flags::usage::{self, Fetch};
 
 /// `POST /ofrep/v1/evaluate/flags/{key}`
 pub(super) fn single(snapshot: &Snapshot, key: &str, body: &[u8], now: SystemTime) -> Response<Full<Bytes>> {
@@ -26,7 +27,7 @@ pub(super) fn single(snapshot: &Snapshot, key: &str, body: &[u8], now: SystemTim
             return answer::failure(key, &failure, revision);
         }
     };
-    let resolution = context(body).and_then(|context| evaluate(snapshot, &key, &context, now));
+    let resolution = context(body).and_then(|context| usage::evaluate(snapshot, &key, &context, now));
     match resolution {
         Ok(resolution) => {
             let mut body = Vec::new();
@@ -55,6 +56,7 @@ pub(super) fn bulk(
         Ok(context) => context,
         Err(failure) => return answer::bulk_failure(&failure, revision),
     };
+    usage::fetched(snapshot, Fetch::Bulk, now);
     let mut body = Vec::with_capacity(64 + snapshot.len() * 128);
     body.extend_from_slice(b"{\"flags\":[");
     for (at, entry) in snapshot.iter().enumerate() {
