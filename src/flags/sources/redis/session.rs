@@ -63,7 +63,7 @@ impl Session {
                 overflowed.store(true, Ordering::Relaxed);
             }
         };
-        let connection = endpoint.connect_with_push(limit, push).await.map_err(|e| e.to_string())?;
+        let connection = endpoint.connect_with_push(&scopes[0].meta, limit, push).await.map_err(|e| e.to_string())?;
         let mut session = Self { connection, messages, arrived, overflow, endpoint: endpoint.clone(), limit };
         for keys in scopes {
             let subscribed = session.connection.subscribe(&keys.events).await;
