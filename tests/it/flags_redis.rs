@@ -1,5 +1,6 @@
 //! Flags in Redis: what writers and readers agree on, and what happens when Redis does not keep its side.
 
+mod acl;
 mod cli;
 mod contract;
 mod faults;

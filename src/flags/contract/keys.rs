@@ -47,6 +47,14 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// String, for ten minutes: that the write called `id` was made, and as which revision.
+    pub fn written(&self, id: &str) -> String {
+        let base = self.meta.strip_suffix("meta").unwrap_or(&self.meta);
+        format!("{base}written:{id}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +64,7 @@ mod tests {
         let keys = Keys::new("tidegate", "orders").expect("legal");
         assert_eq!(keys.flags, "tidegate:{orders}:flags");
         assert_eq!(keys.events, "tidegate:{orders}:events");
+        assert_eq!(keys.written("1f"), "tidegate:{orders}:written:1f");
     }
 
     #[test]

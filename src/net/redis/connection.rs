@@ -60,6 +60,25 @@ pub enum Confirmed {
     Replicas(u64),
     /// No replica said in time that it has it.
     Nobody,
+    /// It was not to be asked, or we may not (`+role`, `+wait`).
+    Unasked,
+}
+
+impl Confirmed {
+    /// Whether a failover would keep the write; `None` when there is nothing to fail over to, or nobody asked.
+    pub fn known(self) -> Option<bool> {
+        match self {
+            Self::Alone | Self::Unasked => None,
+            Self::Replicas(_) => Some(true),
+            Self::Nobody => Some(false),
+        }
+    }
+
+    /// What whoever wrote should know.
+    pub fn warning(self) -> Option<&'static str> {
+        let warning = "no replica of redis has confirmed it yet: a failover right now would lose it";
+        (self == Self::Nobody).then_some(warning)
+    }
 }
 
 /// What a server's error asks for.
@@ -140,9 +159,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until a replica has what was last written over this connection, at most `limit`: Redis replicates after
+    /// Waits until a replica (`wait_replicas` of the URL, or as many as there are) has what was last written over this
+    /// connection, at most `limit`: Redis replicates after
     /// it has answered, so that a failover may lose what was acknowledged (<https://redis.io/docs/latest/commands/wait/>).
-    pub async fn confirm(&mut self, replicas: u64, limit: Duration) -> RedisResult<Confirmed> {
+    pub async fn confirm(&mut self, limit: Duration) -> RedisResult<Confirmed> {
+        let replicas = self.endpoint.0.target.wait_replicas;
+        if replicas == 0 {
+            return Ok(Confirmed::Unasked);
+        }
         let commands = match (&mut self.asked, self.last) {
             (Some(asked), Last::Asked) => &mut asked.commands,
             _ => &mut self.link.commands,

@@ -20,6 +20,8 @@ pub(super) struct Target {
     pub(super) sentinel_login: RedisConnectionInfo,
     /// `None` without TLS.
     pub(super) trust: Option<Trust>,
+    /// How many replicas should have a write before it counts as kept; fewer if there are not as many.
+    pub(super) wait_replicas: u64,
 }
 
 /// How the servers hang together.
@@ -89,7 +91,13 @@ pub(super) fn parse(url: &Secret) -> Result<Target, Error> {
         _ => return Err(Error::Url("cert_file and key_file belong together".to_owned())),
     };
     let trust = Trust { ca_file: options.ca_file, identity: trust, server_name: options.server_name };
-    Ok(Target { kind, login, sentinel_login, trust: tls.then_some(trust) })
+    Ok(Target {
+        kind,
+        login,
+        sentinel_login,
+        trust: tls.then_some(trust),
+        wait_replicas: options.wait_replicas.unwrap_or(1),
+    })
 }
 
 /// `HOST:PORT,HOST:PORT/MASTER[/DB]` of Sentinels, `HOST:PORT,HOST:PORT` of a cluster.
@@ -145,7 +153,8 @@ fn single(url: &Secret, text: &str) -> Result<(Node, RedisConnectionInfo), Error
         ConnectionAddr::Unix(path) => Node::Unix(path.clone()),
         _ => return Err(Error::Url("unknown kind of address".to_owned())),
     };
-    Ok((node, info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2)))
+    // Who the client is by its library would need a permission more, and says nothing here.
+    Ok((node, info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name()))
 }
 
 /// What stands behind `?`.
@@ -157,6 +166,7 @@ struct Options {
     server_name: Option<String>,
     sentinel_user: Option<String>,
     sentinel_password: Option<String>,
+    wait_replicas: Option<u64>,
     /// Whether there is one that is about TLS.
     trust: bool,
     /// What the driver's parser knows, as it was written.
@@ -175,13 +185,19 @@ fn options(text: &str) -> Result<(String, Options), Error> {
             "server_name" => options.server_name = Some(decode(value)?),
             "sentinel_user" => options.sentinel_user = Some(decode(value)?),
             "sentinel_password" => options.sentinel_password = Some(decode(value)?),
+            "wait_replicas" => {
+                let count = value.parse().ok().filter(|count| *count <= 100);
+                options.wait_replicas =
+                    Some(count.ok_or_else(|| Error::Url("wait_replicas is a number up to 100".to_owned()))?);
+            }
             "protocol" | "db" | "user" | "pass" => {
                 options.passed.push(if options.passed.is_empty() { '?' } else { '&' });
                 options.passed.push_str(pair);
             }
             // A misspelt `ca_file` would silently trust somebody else.
             _ => {
-                let known = "ca_file, cert_file, key_file, server_name, sentinel_user, sentinel_password";
+                let known =
+                    "ca_file, cert_file, key_file, server_name, sentinel_user, sentinel_password, wait_replicas";
                 return Err(Error::Url(format!("unknown option; known are {known}")));
             }
         }
@@ -279,6 +295,7 @@ mod tests {
             "rediss://h?ca_file=%2",
             "rediss://h?ca_file=%ff",
             "rediss://h/#insecure",
+            "redis://h?wait_replicas=-1",
         ] {
             assert!(told(url).starts_with("redis URL: "), "{url}: {}", told(url));
         }

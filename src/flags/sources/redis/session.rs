@@ -112,6 +112,10 @@ impl Session {
 
 /// Whether the fault lies with what is stored, so that another connection would meet it too and other scopes do not.
 fn of_the_scope(error: &RedisError) -> bool {
+    // Everybody else would be refused too, but what is stored is not at fault.
+    if error.detail().is_some_and(|text| text.contains("can't run this command")) {
+        return false;
+    }
     // A script that meets a key of the wrong type answers with that error's code or, in older servers, with ERR.
     matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ResponseError))
         || error.code().is_some_and(|code| matches!(code, "WRONGTYPE" | "ERR"))
