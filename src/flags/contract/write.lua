@@ -1,20 +1,21 @@
 -- Writes flags (or a scope's evaluators and metadata) by compare-and-set: all of the operations or none.
 --
--- KEYS  1 flags  2 meta  3 revs  4 log  5 where this write leaves word of itself (may be left out)
+-- KEYS  1 flags  2 meta  3 revs  4 log  5 written (may be left out, with ARGV 3)
 -- ARGV  1 channel of the events
 --       2 {"expect":REV?, "create":BOOL?, "incarnation":CANDIDATE, "actor":TEXT, "note":TEXT, "ops":[OP…]}
 --         OP: {"in":"flags"|"meta", "key":KEY, "set":JSON TEXT?, "expect":REV?}; without "set" it deletes
+--       3 a name of this write, random
 -- With "create":false a scope that is not there is not made.
 -- Returns {"ok", rev, prev, at} | {"uncreated"} | {"lost", key, rev, actor, at} | {"absent", key} | {"bad", text}
 --         | {"denied", command}
 --
--- A write that is sent again with the same KEYS[5], because its answer was lost, is made once and answered twice.
+-- A write that is sent again under the same ARGV[3], because its answer was lost, is made once and answered twice.
 --
 -- A lost race names the revision in place and who wrote it when; rev 0 is "not there". Definitions are passed on as
 -- the text they came as, never encoded anew: cjson would turn 1.0 into 1 and {} into [].
 
 local MAX_EVENT, LOG_LENGTH, SEARCHED = 65536, '10000', 1000
-local REMEMBERED = '600' -- seconds
+local REMEMBERED = 512 -- names of writes
 local HASH = { flags = KEYS[1], meta = KEYS[2] }
 
 local request = cjson.decode(ARGV[2])
@@ -22,12 +23,12 @@ local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 
 if KEYS[5] then
-  local made = redis.call('GET', KEYS[5])
-  if made then
-    -- Written anew, so that a WAIT after this answer waits for this write.
-    redis.call('SET', KEYS[5], made, 'EX', REMEMBERED)
-    local rev, prev, at = made:match('^(%d+) (%d+) (%d+)$')
-    return { 'ok', rev, prev, at }
+  local made = redis.call('ZSCORE', KEYS[5], ARGV[3])
+  local there = redis.call('HGET', KEYS[2], 'rev')
+  if made and there then
+    -- Written as it is, so that a WAIT after this answer waits for all that was written before it.
+    redis.call('HSET', KEYS[2], 'rev', there)
+    return { 'ok', made, string.format('%.0f', tonumber(made) - 1), now }
   end
 end
 
@@ -45,7 +46,8 @@ if redis.acl_check_cmd then
     { publish, ARGV[1], '' },
   }
   if KEYS[5] then
-    needed[#needed + 1] = { 'SET', KEYS[5], '' }
+    needed[#needed + 1] = { 'ZADD', KEYS[5], '1', '' }
+    needed[#needed + 1] = { 'ZREMRANGEBYRANK', KEYS[5], '0', '0' }
   end
   for _, command in ipairs(needed) do
     if not redis.acl_check_cmd(unpack(command)) then
@@ -53,6 +55,11 @@ if redis.acl_check_cmd then
     end
   end
 end
+
+-- Keys of a wrong type would do the same.
+redis.call('HEXISTS', KEYS[1], '')
+redis.call('HEXISTS', KEYS[3], '')
+redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)
 
 local text = redis.call('HGET', KEYS[2], 'rev')
 local prev = tonumber(text or '0')
@@ -150,6 +157,7 @@ if not told or #head + #body > MAX_EVENT then
 end
 redis.call(publish, ARGV[1], head .. body)
 if KEYS[5] then
-  redis.call('SET', KEYS[5], rev .. ' ' .. string.format('%.0f', prev) .. ' ' .. now, 'EX', REMEMBERED)
+  redis.call('ZADD', KEYS[5], rev, ARGV[3])
+  redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -REMEMBERED - 1)
 end
 return { 'ok', rev, string.format('%.0f', prev), now }

@@ -133,12 +133,12 @@ pub async fn write(connection: &mut Connection, keys: &Keys, change: &Change) ->
     let random = || format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let request = serde_json::to_string(&Request { incarnation: random(), change })
         .map_err(|e| WriteError::Refused(format!("the change is not JSON: {e}")))?;
-    let mark = keys.written(&random());
+    let name = random();
     let until = Instant::now() + PATIENCE;
     let mut wait = FIRST_WAIT;
     let mut doubt = false;
     loop {
-        let error = match once(connection, keys, &mark, &request).await {
+        let error = match once(connection, keys, &name, &request).await {
             Err(WriteError::Redis(error)) if lost(&error) || (doubt && passing(&error)) => error,
             answer => return answer,
         };
@@ -167,9 +167,9 @@ fn passing(error: &RedisError) -> bool {
     matches!(error.code(), Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK"))
 }
 
-async fn once(connection: &mut Connection, keys: &Keys, mark: &str, request: &str) -> Result<Written, WriteError> {
-    let names = [&keys.flags, &keys.meta, &keys.revs, &keys.log, mark];
-    let reply = WRITE.call(connection, &names, &[&keys.events, request]).await?;
+async fn once(connection: &mut Connection, keys: &Keys, name: &str, request: &str) -> Result<Written, WriteError> {
+    let keys_of = [&keys.flags, &keys.meta, &keys.revs, &keys.log, &keys.written].map(String::as_str);
+    let reply = WRITE.call(connection, &keys_of, &[&keys.events, request, name]).await?;
     let reply: Vec<String> = reply
         .into_iter()
         .map(redis::from_redis_value)

@@ -4,6 +4,7 @@
 pub(crate) mod app;
 pub(crate) mod balancer;
 pub(crate) mod chaos;
+pub(crate) mod deployment;
 pub(crate) mod flags;
 pub(crate) mod load;
 pub(crate) mod port;
