@@ -177,7 +177,9 @@ impl Connection {
             _ => 0,
         };
         if there == 0 {
-            return Ok(Confirmed::Alone);
+            // Behind Sentinels there are replicas: they are away.
+            let watched = matches!(self.endpoint.0.target.kind, Kind::Sentinel { .. });
+            return Ok(if watched { Confirmed::Nobody } else { Confirmed::Alone });
         }
         // The answer must come before the command counts as unanswered.
         let limit = limit.min(self.limit / 2).as_millis();

@@ -9,6 +9,7 @@ mod url;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::secret::Secret;
 /// Servers of a cluster that are remembered beside those of the URL.
 const REMEMBERED: usize = 256;
 
+/// How often a deployment of several servers is asked for the right one within a limit.
+const ATTEMPTS: u32 = 3;
+
 /// A Redis deployment, not yet connected to. Clones share what was learned about it.
 #[derive(Clone)]
 pub struct Endpoint(Arc<Inner>);
@@ -33,6 +37,8 @@ struct Inner {
     target: Target,
     /// The nodes of a cluster, those that answered last in front.
     known: Mutex<Vec<Node>>,
+    /// The highest configuration epoch that Sentinels told.
+    epoch: AtomicU64,
 }
 
 /// Where one server listens.
@@ -73,7 +79,7 @@ impl Endpoint {
             Kind::Cluster { seeds } => seeds.clone(),
             _ => Vec::new(),
         };
-        Ok(Self(Arc::new(Inner { url: url.clone(), target, known: Mutex::new(known) })))
+        Ok(Self(Arc::new(Inner { url: url.clone(), target, known: Mutex::new(known), epoch: AtomicU64::new(0) })))
     }
 
     /// Whether keys live on several servers, so that [`Endpoint::connect_for`] leads to different ones.
@@ -87,12 +93,12 @@ impl Endpoint {
     /// # Cancellation
     /// Dropping the future closes what was opened.
     pub async fn connect(&self, limit: Duration) -> Result<Connection, Error> {
-        within(limit, self.reach(None, limit)).await
+        self.reach(None, limit).await
     }
 
     /// As [`Endpoint::connect`], to the server that has `key`.
     pub async fn connect_for(&self, key: &str, limit: Duration) -> Result<Connection, Error> {
-        within(limit, self.reach(Some(key), limit)).await
+        self.reach(Some(key), limit).await
     }
 
     /// A connection to the server that has `key` and that also takes subscriptions: messages and the library's own
@@ -142,8 +148,23 @@ impl Endpoint {
         }
     }
 
+    /// Where several servers may be the right one, the one that is said to be may hang, while the others are just about
+    /// to find that out: the limit is for several attempts then.
     async fn reach(&self, key: Option<&str>, limit: Duration) -> Result<Connection, Error> {
-        let node = self.locate(key, limit).await?;
+        let attempts = if matches!(self.0.target.kind, Kind::Single(_)) { 1 } else { ATTEMPTS };
+        let each = limit / attempts;
+        for _ in 1..attempts {
+            match within(each, self.attempt(key, each, limit)).await {
+                Err(Error::Timeout(_)) => {}
+                outcome => return outcome,
+            }
+        }
+        let last = within(each, self.attempt(key, each, limit)).await;
+        last.map_err(|error| if matches!(error, Error::Timeout(_)) { Error::Timeout(limit) } else { error })
+    }
+
+    async fn attempt(&self, key: Option<&str>, each: Duration, limit: Duration) -> Result<Connection, Error> {
+        let node = self.locate(key, each).await?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(limit));
         let link = self.open_master(&node, ProtocolVersion::RESP2, config).await?;
         Ok(Connection::new(self.clone(), link, limit, Moves::Followed))

@@ -1,6 +1,7 @@
 //! Who the master is: asked of every Sentinel at once, for one of them may have missed a failover.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, ProtocolVersion};
@@ -10,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{Endpoint, Error, Node, dial, within};
 
 /// The master called `name`, by the highest configuration epoch among the Sentinels that answered: the epoch rises with
-/// every failover. A majority of answers ends the asking early.
+/// every failover. A majority of answers ends the asking early; fewer count only if they know of no failover less than we
+/// do. (A majority may: whoever sets up Sentinels anew begins at epoch 0.)
 pub(super) async fn master(
     endpoint: &Endpoint,
     sentinels: &[Node],
@@ -34,8 +36,17 @@ pub(super) async fn master(
             Ok(None) | Err(_) => break,
         }
     }
+    let most = answers.len() * 2 > sentinels.len();
     match answers.into_iter().max_by_key(|(epoch, _)| *epoch) {
-        Some((_, node)) => Ok(node),
+        Some((epoch, node)) => {
+            let seen = &endpoint.0.epoch;
+            if !most && epoch < seen.load(Ordering::Relaxed) {
+                let why = format!("the sentinels that answer missed a failover of {name:?}; no majority of them does");
+                return Err(Error::Refused(why));
+            }
+            seen.store(epoch, Ordering::Relaxed);
+            Ok(node)
+        }
         None => Err(match failure {
             Error::Refused(text) => Error::Refused(format!("no sentinel knows the master {name:?}: {text}")),
             other => other,
@@ -48,17 +59,15 @@ async fn ask(endpoint: &Endpoint, sentinel: &Node, name: &str) -> Result<(u64, N
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let login = &endpoint.0.target.sentinel_login;
     let mut link = dial::open(endpoint, sentinel, login, ProtocolVersion::RESP2, config).await?;
-    let fields: HashMap<String, String> = redis::cmd("SENTINEL")
-        .arg("MASTER")
-        .arg(name)
-        .query_async(&mut link.commands)
-        .await
-        .map_err(|e| Error::Refused(format!("{sentinel}: {}", endpoint.scrub(&e))))?;
-    let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
-    let unusable = || Error::Refused(format!("{sentinel} tells no address of the master {name:?}"));
-    let (host, port) = (field("ip"), field("port").parse().map_err(|_| unusable())?);
-    if host.is_empty() {
-        return Err(unusable());
-    }
-    Ok((field("config-epoch").parse().unwrap_or(0), Node::Tcp(host.to_owned(), port)))
+    let refused = |e: redis::RedisError| Error::Refused(format!("{sentinel}: {}", endpoint.scrub(&e)));
+    let command = |subcommand: &str| redis::cmd("SENTINEL").arg(subcommand).arg(name).to_owned();
+    let fields: HashMap<String, String> = command("MASTER").query_async(&mut link.commands).await.map_err(refused)?;
+    let epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+    // Not `ip` and `port` from above: whoever leads a failover goes on showing the old ones there until it is over.
+    let address: Option<(String, u16)> =
+        command("GET-MASTER-ADDR-BY-NAME").query_async(&mut link.commands).await.map_err(refused)?;
+    let Some((host, port)) = address else {
+        return Err(Error::Refused(format!("{sentinel} tells no address of the master {name:?}")));
+    };
+    Ok((epoch, Node::Tcp(host, port)))
 }
