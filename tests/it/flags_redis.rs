@@ -9,6 +9,7 @@ mod following;
 mod kept;
 mod sentinel;
 mod sidecar;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -48,7 +48,7 @@ pub(super) async fn master(
             Ok(node)
         }
         None => Err(match failure {
-            Error::Refused(text) => Error::Refused(format!("no sentinel knows the master {name:?}: {text}")),
+            Error::Refused(text) => Error::Refused(format!("no sentinel tells where the master {name:?} is: {text}")),
             other => other,
         }),
     }

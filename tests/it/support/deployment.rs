@@ -20,19 +20,26 @@ pub(crate) struct Server {
     directory: TempDir,
     port: Port,
     arguments: Vec<String>,
+    /// `--port`, or `--tls-port`.
+    speaks: &'static str,
     process: Option<Child>,
 }
 
 impl Server {
-    /// Starts it; its port joins `arguments`.
-    fn start(arguments: &[&str]) -> Self {
-        Self::on(Port::reserve(), arguments)
+    /// Starts it; its port joins `arguments`, the first of which may be a configuration file.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::speaking("--port", arguments)
     }
 
-    fn on(port: Port, arguments: &[&str]) -> Self {
+    /// As [`Self::start`], with TLS.
+    pub(crate) fn start_tls(arguments: &[&str]) -> Self {
+        Self::speaking("--tls-port", arguments)
+    }
+
+    fn speaking(speaks: &'static str, arguments: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("redis").tempdir().unwrap();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut server = Self { directory, port, arguments, process: None };
+        let mut server = Self { directory, port: Port::reserve(), arguments, speaks, process: None };
         server.resume();
         server
     }
@@ -47,9 +54,12 @@ impl Server {
         }
         let rest = self.arguments.iter().skip_while(|argument| !argument.starts_with("--"));
         let process = command
-            .args(["--port", &self.port().to_string(), "--bind", "127.0.0.1"])
+            .args(if self.speaks == "--port" { &[][..] } else { &["--port", "0"][..] })
+            .args([self.speaks, &self.port().to_string(), "--bind", "127.0.0.1"])
             .arg("--dir")
             .arg(self.directory.path())
+            .arg("--unixsocket")
+            .arg(self.directory.path().join("socket"))
             .args(rest)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -97,6 +107,13 @@ impl Server {
         let mut client = client.get_multiplexed_async_connection().await.unwrap();
         client.set_response_timeout(PATIENCE);
         client
+    }
+
+    /// The same over a unix socket, whatever the port speaks.
+    pub(crate) async fn socket_client(&self) -> MultiplexedConnection {
+        let client =
+            redis::Client::open(format!("redis+unix://{}", self.directory.path().join("socket").display())).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
     }
 
     /// What it answers to a command; nothing when it is away or refuses.
