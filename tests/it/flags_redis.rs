@@ -6,12 +6,14 @@ mod cluster;
 mod contract;
 mod faults;
 mod following;
+mod hardships;
 mod kept;
 mod sentinel;
 mod sidecar;
 mod tls;
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -23,6 +25,32 @@ use tokio::task::JoinSet;
 use crate::support::deployment::PATIENCE;
 use crate::support::eventually;
 use crate::support::flags::{Writer, number};
+use crate::support::sidecar::TIDEGATE;
+
+/// The command line and the readiness check against a deployment: what they say to people.
+fn everything_works_from_the_command_line(url: &Secret) {
+    let tidegate = |arguments: &[&str]| {
+        let output = Command::new(TIDEGATE)
+            .args(arguments)
+            .env_clear()
+            .env("TIDEGATE_REDIS__URL", url.expose())
+            .env("TIDEGATE_FLAGS__SCOPES", "cli")
+            .env("TIDEGATE_CHECKS__STORE__REDIS__URL", url.expose())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    };
+    let definition = r#"{"state":"ENABLED","variants":{"yes":true,"no":false},"defaultVariant":"no"}"#;
+    assert!(tidegate(&["flags", "set", "--create", "search", definition]).contains("revision 1"));
+    assert!(tidegate(&["flags", "on", "search"]).contains("revision 2"));
+    assert!(tidegate(&["flags", "ls"]).contains("search"));
+    assert!(tidegate(&["flags", "get", "search"]).contains("\"yes\""));
+    assert_eq!(tidegate(&["flags", "log"]).lines().count(), 3);
+    assert!(tidegate(&["flags", "rm", "search"]).contains("revision 3"));
+    assert!(tidegate(&["check"]).contains("ok"));
+}
 
 /// Writers that do not stop for a failover.
 struct Load {
