@@ -1,5 +1,6 @@
 //! The measures, in the order in which they run.
 
+mod large;
 mod memory;
 mod ofrep;
 mod propagation;
@@ -46,7 +47,8 @@ pub(crate) const ALL: &[Measure] = &[
         on_request: false,
         run: proxy::throughput,
     },
-    Measure { name: "ofrep", about: "single flag evaluations over OFREP", on_request: false, run: ofrep::run },
+    Measure { name: "ofrep", about: "single flag evaluations over OFREP", on_request: false, run: ofrep::single },
+    Measure { name: "bulk", about: "all flags at once over OFREP", on_request: false, run: ofrep::bulk },
     Measure { name: "readyz", about: "CPU of a readiness probe", on_request: false, run: readyz::run },
     Measure { name: "memory", about: "resident memory, idle and per connection", on_request: false, run: memory::run },
     Measure { name: "start", about: "from the start of the process to ready", on_request: false, run: start::run },
@@ -55,6 +57,12 @@ pub(crate) const ALL: &[Measure] = &[
         about: "from a write to Redis to the value served",
         on_request: false,
         run: propagation::run,
+    },
+    Measure {
+        name: "large-set",
+        about: "10 000 flags: start, memory, and a change of all of them under load",
+        on_request: false,
+        run: large::run,
     },
     Measure {
         name: "tuning",

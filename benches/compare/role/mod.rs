@@ -7,6 +7,7 @@ mod parse;
 mod proxy;
 mod relay;
 mod serve;
+mod subscribers;
 mod tuning;
 mod upstream;
 
@@ -25,11 +26,13 @@ enum Role {
     /// The least that an HTTP service on hyper can do: answer a constant.
     Hello(serve::ServeArgs),
     /// As `hello`, but the request body is read and parsed as JSON first.
-    Parse(serve::ServeArgs),
+    Parse(parse::ParseArgs),
     /// The least that an HTTP proxy on hyper can do: the floor.
     Proxy(proxy::ProxyArgs),
     /// Bytes passed on unread: the floor of that floor.
     Relay(relay::RelayArgs),
+    /// Connections that subscribe to events in Redis.
+    Subscribers(subscribers::SubscribersArgs),
     /// A closed loop of keep-alive connections; reports as JSON on stdout.
     Load(load::LoadArgs),
 }
@@ -46,6 +49,7 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
         Role::Parse(args) => parse::run(&args),
         Role::Proxy(args) => proxy::run(&args),
         Role::Relay(args) => relay::run(&args),
+        Role::Subscribers(args) => subscribers::run(&args),
         Role::Load(args) => load::run(&args),
     };
     match end {
