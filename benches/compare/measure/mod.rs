@@ -7,6 +7,7 @@ mod propagation;
 mod proxy;
 mod readyz;
 mod start;
+mod streams;
 mod tuning;
 
 use crate::lab::Lab;
@@ -58,6 +59,7 @@ pub(crate) const ALL: &[Measure] = &[
         on_request: false,
         run: propagation::run,
     },
+    Measure { name: "streams", about: "a thousand readers of the event streams", on_request: false, run: streams::run },
     Measure {
         name: "large-set",
         about: "10 000 flags: start, memory, and a change of all of them under load",

@@ -1,5 +1,6 @@
 //! The processes that this binary starts of itself: the app, the bare baselines and the load.
 
+mod broadcast;
 mod hello;
 mod load;
 mod origin;
@@ -31,6 +32,8 @@ enum Role {
     Proxy(proxy::ProxyArgs),
     /// Bytes passed on unread: the floor of that floor.
     Relay(relay::RelayArgs),
+    /// An event stream on hyper of what Redis publishes.
+    Broadcast(broadcast::BroadcastArgs),
     /// Connections that subscribe to events in Redis.
     Subscribers(subscribers::SubscribersArgs),
     /// A closed loop of keep-alive connections; reports as JSON on stdout.
@@ -49,6 +52,7 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
         Role::Parse(args) => parse::run(&args),
         Role::Proxy(args) => proxy::run(&args),
         Role::Relay(args) => relay::run(&args),
+        Role::Broadcast(args) => broadcast::run(&args),
         Role::Subscribers(args) => subscribers::run(&args),
         Role::Load(args) => load::run(&args),
     };
