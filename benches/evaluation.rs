@@ -13,6 +13,7 @@ use http_body_util::Full;
 use tidegate::flags::compile::{Format, document};
 use tidegate::flags::context::{Context, Value};
 use tidegate::flags::evaluate::evaluate;
+use tidegate::flags::settings::Bucketing;
 use tidegate::flags::store::{Layer, Snapshot, Store};
 use tidegate::local::{Api, handle};
 
@@ -83,6 +84,13 @@ fn main() {
             black_box(evaluate(black_box(&snapshot), black_box(key), black_box(&context), now)).ok();
         });
         report(&format!("evaluate {key}"), target, nanoseconds);
+    }
+    for (version, name) in [(Bucketing::V1, "v1"), (Bucketing::V3, "v3")] {
+        let snapshot = Snapshot::merge(vec![layer.clone()], Arc::default(), 1, false).with_bucketing(version);
+        let nanoseconds = best(|| {
+            black_box(evaluate(black_box(&snapshot), black_box("fractional"), black_box(&context), now)).ok();
+        });
+        report(&format!("evaluate fractional, bucketing {name}"), "", nanoseconds);
     }
     let parse = best(|| {
         black_box(serde_json::from_str::<Value<'_>>(black_box(CONTEXT))).ok();

@@ -117,6 +117,19 @@ impl<'a> Load<'a> {
     }
 }
 
+/// gRPC calls to make, as fast as it goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Calls<'a> {
+    pub(crate) connections: usize,
+    /// Under way on each connection.
+    pub(crate) streams: usize,
+    pub(crate) requests: u64,
+    pub(crate) method: &'a str,
+    pub(crate) key: &'a str,
+    /// Of an OFREP request, whose context is asked with.
+    pub(crate) body: &'a str,
+}
+
 impl Lab {
     /// # Errors
     /// When there is no room for a scratch directory.
@@ -199,9 +212,7 @@ impl Lab {
         if let Some(tag) = load.ask.if_none_match {
             command.args(["--if-none-match", tag]);
         }
-        let mut command = load.cores.bind(&command)?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(LoadUnderWay(command.spawn()?))
+        LoadUnderWay::begin(load.cores.bind(&command)?)
     }
 
     /// As [`Lab::load`], with the CPU that `server` used meanwhile.
@@ -209,18 +220,46 @@ impl Lab {
     /// # Errors
     /// When the load could not be run, or the server ended under it.
     pub(crate) fn measure(&self, server: &Running, address: SocketAddr, load: Load<'_>) -> anyhow::Result<Measured> {
-        let pids = server.pids()?;
-        let before = Clock::read(&pids)?;
-        let report = self.load(address, load)?;
-        let used = Clock::read(&pids)?.since(&before);
-        Ok(Measured { cpu: used.as_secs_f64() * 1e6 / report.requests as f64, report })
+        cpu_of(server, || self.load(address, load))
+    }
+
+    /// As [`Lab::measure`], of gRPC calls.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn measure_calls(
+        &self,
+        server: &Running,
+        address: SocketAddr,
+        calls: Calls<'_>,
+    ) -> anyhow::Result<Measured> {
+        let mut command = self.role("calls");
+        command.args(["--address", &address.to_string(), "--method", calls.method]);
+        command.args(["--connections", &calls.connections.to_string(), "--streams", &calls.streams.to_string()]);
+        command.args(["--requests", &calls.requests.to_string(), "--key", calls.key, "--body", calls.body]);
+        let command = Cores::One.bind(&command)?;
+        cpu_of(server, || LoadUnderWay::begin(command)?.report())
     }
 }
 
 /// A load that was begun; it ends by itself, within its limit at the latest.
 pub(crate) struct LoadUnderWay(Child);
 
+/// `load`, and the CPU that `server` used while it lasted.
+fn cpu_of(server: &Running, load: impl FnOnce() -> anyhow::Result<LoadReport>) -> anyhow::Result<Measured> {
+    let pids = server.pids()?;
+    let before = Clock::read(&pids)?;
+    let report = load()?;
+    let used = Clock::read(&pids)?.since(&before);
+    Ok(Measured { cpu: used.as_secs_f64() * 1e6 / report.requests as f64, report })
+}
+
 impl LoadUnderWay {
+    fn begin(mut command: Command) -> anyhow::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(LoadUnderWay(command.spawn()?))
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

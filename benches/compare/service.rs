@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::child::Running;
-use crate::lab::{Ask, Cores, Lab, Load};
+use crate::lab::{Ask, Cores, Lab, Load, Measured};
 use crate::series::Series;
 
 /// A service and the request to measure it with.
@@ -31,6 +31,15 @@ pub(crate) struct Answered {
     pub(crate) rate: Series,
 }
 
+impl Answered {
+    /// One round's.
+    pub(crate) fn push(&mut self, measured: &Measured) {
+        self.cpu.push(measured.cpu);
+        self.per_cpu.push(1e6 / measured.cpu);
+        self.rate.push(measured.report.requests as f64 / measured.report.seconds);
+    }
+}
+
 /// Asks each in turn over 32 connections, `requests` times a round, round after round; also the number of failed requests.
 ///
 /// # Errors
@@ -46,9 +55,7 @@ pub(crate) fn compare(lab: &Lab, services: &[Asked<'_>], requests: u64) -> anyho
             let at = (round + turn) % services.len();
             let service = &services[at];
             let measured = lab.measure(service.running, service.address, service.load(requests))?;
-            answered[at].cpu.push(measured.cpu);
-            answered[at].per_cpu.push(1e6 / measured.cpu);
-            answered[at].rate.push(measured.report.requests as f64 / measured.report.seconds);
+            answered[at].push(&measured);
             failed += measured.report.failed;
         }
     }

@@ -1,5 +1,6 @@
 //! The measures, in the order in which they run.
 
+mod grpc;
 mod large;
 mod memory;
 mod ofrep;
@@ -50,6 +51,7 @@ pub(crate) const ALL: &[Measure] = &[
     },
     Measure { name: "ofrep", about: "single flag evaluations over OFREP", on_request: false, run: ofrep::single },
     Measure { name: "bulk", about: "all flags at once over OFREP", on_request: false, run: ofrep::bulk },
+    Measure { name: "grpc", about: "flags resolved over gRPC and Connect", on_request: false, run: grpc::run },
     Measure { name: "readyz", about: "CPU of a readiness probe", on_request: false, run: readyz::run },
     Measure { name: "memory", about: "resident memory, idle and per connection", on_request: false, run: memory::run },
     Measure { name: "start", about: "from the start of the process to ready", on_request: false, run: start::run },

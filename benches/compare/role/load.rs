@@ -60,6 +60,27 @@ pub(crate) struct LoadReport {
     pub(crate) longest: f64,
 }
 
+impl LoadReport {
+    /// `latencies` in nanoseconds.
+    pub(super) fn new(requests: u64, failed: u64, took: Duration, latencies: &Histogram<u64>) -> Self {
+        let quantile = |share| latencies.value_at_quantile(share) as f64 / 1e3;
+        LoadReport {
+            requests,
+            failed,
+            seconds: took.as_secs_f64(),
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            longest: latencies.max() as f64 / 1e3,
+        }
+    }
+}
+
+/// None yet; in nanoseconds, up to a minute.
+pub(super) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are legal")
+}
+
 /// Loops on one thread, all of whose connections draw from the same budget of requests.
 pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -71,7 +92,7 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
 async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
     let request = wire::request(args.address, &args.path, args.body.as_deref(), args.if_none_match.as_deref());
     let budget = Cell::new(args.requests);
-    let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
+    let mut latencies = latencies();
     let mut connected = Vec::with_capacity(args.connections);
     for _ in 0..args.connections {
         connected.push(connect(args.address).await?);
@@ -81,7 +102,7 @@ async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
     let loops = connected.into_iter().map(|stream| {
         let (request, budget) = (&request, &budget);
         async move {
-            let mut seen = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are legal");
+            let mut seen = self::latencies();
             let mut failed = 0;
             let ended =
                 tokio::time::timeout_at(deadline, one_loop(args, stream, request, budget, &mut seen, &mut failed));
@@ -94,15 +115,7 @@ async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
         latencies.add(seen)?;
         failed += failures;
     }
-    Ok(LoadReport {
-        requests: args.requests,
-        failed: failed + budget.get(),
-        seconds: begun.elapsed().as_secs_f64(),
-        p50: latencies.value_at_quantile(0.5) as f64 / 1e3,
-        p99: latencies.value_at_quantile(0.99) as f64 / 1e3,
-        p999: latencies.value_at_quantile(0.999) as f64 / 1e3,
-        longest: latencies.max() as f64 / 1e3,
-    })
+    Ok(LoadReport::new(args.requests, failed + budget.get(), begun.elapsed(), &latencies))
 }
 
 /// One connection's share; a broken connection is a failed request and is opened anew.

@@ -1,6 +1,9 @@
 //! The processes that this binary starts of itself: the app, the bare baselines and the load.
 
 mod broadcast;
+mod calls;
+mod frames;
+mod grpc;
 mod hello;
 mod load;
 mod origin;
@@ -34,16 +37,22 @@ enum Role {
     Relay(relay::RelayArgs),
     /// An event stream on hyper of what Redis publishes.
     Broadcast(broadcast::BroadcastArgs),
+    /// A service on tonic that decodes its request and answers a constant.
+    Grpc(grpc::GrpcArgs),
+    /// The least that a gRPC service on hyper can do: answer a constant.
+    Frames(frames::FramesArgs),
     /// Connections that subscribe to events in Redis.
     Subscribers(subscribers::SubscribersArgs),
     /// A closed loop of keep-alive connections; reports as JSON on stdout.
     Load(load::LoadArgs),
+    /// A closed loop of gRPC calls; reports as JSON on stdout.
+    Calls(calls::CallsArgs),
 }
 
 /// Runs as the role named by `args`, whose first item stands for the program's name.
 pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
     let role = Role::parse_from(args);
-    if !matches!(role, Role::Load(_)) {
+    if !matches!(role, Role::Load(_) | Role::Calls(_)) {
         exit_with_parent();
     }
     let end = match role {
@@ -53,8 +62,11 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
         Role::Proxy(args) => proxy::run(&args),
         Role::Relay(args) => relay::run(&args),
         Role::Broadcast(args) => broadcast::run(&args),
+        Role::Grpc(args) => grpc::run(&args),
+        Role::Frames(args) => frames::run(&args),
         Role::Subscribers(args) => subscribers::run(&args),
         Role::Load(args) => load::run(&args),
+        Role::Calls(args) => calls::run(&args),
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,
