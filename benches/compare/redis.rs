@@ -106,6 +106,14 @@ impl Redis {
         Ok(())
     }
 
+    /// Reads all flags as a client would that makes nothing of them.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub(crate) fn read_all(&mut self) -> anyhow::Result<Vec<(String, String)>> {
+        Ok(redis::cmd("HGETALL").arg(FLAGS).query(&mut self.connection)?)
+    }
+
     /// A connection for a subscriber of the events.
     ///
     /// # Errors
