@@ -3,6 +3,10 @@
 //! leaves some of them alone.
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[expect(dead_code, reason = "shared with the other bench, which needs more of it")]
+#[path = "compare/flags.rs"]
+mod flags;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -10,7 +14,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use tidegate::flags::compile::{Format, document};
+use tidegate::flags::compile::{self, Format, document};
 use tidegate::flags::context::{Context, Value};
 use tidegate::flags::evaluate::evaluate;
 use tidegate::flags::settings::Bucketing;
@@ -109,6 +113,25 @@ fn main() {
         black_box(document(black_box(&definitions), Format::Json)).ok();
     });
     report("compile the flags", "on each load", compile);
+
+    let large: Vec<(String, String)> =
+        flags::large(10_000, 500, 0).into_iter().map(|(key, flag)| (key, flag.to_string())).collect();
+    let none = tidegate::flags::model::Evaluators::default();
+    let compile = best_of(10, 1, || {
+        for (key, definition) in &large {
+            black_box(compile::flag(key, black_box(definition), &none)).ok();
+        }
+    });
+    report("compile a flag of 500 bytes, from Redis", "", compile / large.len() as f64);
+    let text = format!(
+        "{{\"flags\":{{{}}}}}",
+        large.iter().map(|(key, flag)| format!("\"{key}\":{flag}")).collect::<Vec<_>>().join(",")
+    );
+    let layer = self::layer(&text);
+    let merge = best_of(10, 1, || {
+        black_box(Snapshot::merge(vec![layer.clone()], Arc::default(), 1, false));
+    });
+    report("merge 10 000 flags into a snapshot", "on each change", merge);
 
     let store = Arc::new(Store::new());
     store.publish(snapshot);

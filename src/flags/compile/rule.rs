@@ -192,9 +192,9 @@ impl<'c, 'r> Compiler<'c, 'r> {
         match node {
             Node::Array(items) => {
                 let rules = self.rules(items, path);
-                match constants(&rules) {
-                    Some(values) => Rule::Constant(Value::Array(values)),
-                    None => Rule::Array(rules.into()),
+                match constants(rules) {
+                    Ok(values) => Rule::Constant(Value::Array(values)),
+                    Err(rules) => Rule::Array(rules.into()),
                 }
             }
             Node::Object(fields) => match fields.as_slice() {
@@ -318,26 +318,21 @@ fn single(rules: Vec<Rule>) -> Box<Rule> {
 }
 
 fn within(rules: Vec<Rule>) -> Rule {
-    let pair: Box<[Rule; 2]> = fixed(rules);
-    let texts = match &pair[1] {
-        Rule::Constant(Value::Array(items)) => items
-            .iter()
-            .map(|item| if let Value::String(text) = item { Some(Box::from(&**text)) } else { None })
-            .collect(),
-        _ => None,
+    let [needle, list] = *fixed(rules);
+    let items = match list {
+        Rule::Constant(Value::Array(items)) if items.iter().all(|item| matches!(item, Value::String(_))) => items,
+        list => return Rule::In(Box::new([needle, list])),
     };
-    match texts {
-        Some(texts) => {
-            let mut texts: Vec<Box<str>> = texts;
-            if texts.len() > SCANNED {
-                texts.sort_unstable();
-                texts.dedup();
-            }
-            let [needle, _] = *pair;
-            Rule::InStrings(Box::new(needle), texts.into())
-        }
-        None => Rule::In(pair),
+    let texts = items.into_iter().filter_map(|item| match item {
+        Value::String(text) => Some(text.into_owned().into_boxed_str()),
+        _ => None,
+    });
+    let mut texts: Vec<Box<str>> = texts.collect();
+    if texts.len() > SCANNED {
+        texts.sort_unstable();
+        texts.dedup();
     }
+    Rule::InStrings(Box::new(needle), texts.into())
 }
 
 fn fractional(mut rules: Vec<Rule>) -> Buckets {
@@ -367,9 +362,12 @@ fn shares(rules: &[Rule]) -> Option<Shares> {
     (1..=MAX_TOTAL).contains(&total).then(|| Shares::Fixed { total: total.unsigned_abs(), ends: ends.into() })
 }
 
-/// The values, if all are constant.
-fn constants(rules: &[Rule]) -> Option<Vec<Value<'static>>> {
-    rules.iter().map(|rule| if let Rule::Constant(value) = rule { Some(value.clone()) } else { None }).collect()
+/// The values, if all are constant; else the rules as they were.
+fn constants(rules: Vec<Rule>) -> Result<Vec<Value<'static>>, Vec<Rule>> {
+    if !rules.iter().all(|rule| matches!(rule, Rule::Constant(_))) {
+        return Err(rules);
+    }
+    Ok(rules.into_iter().filter_map(|rule| if let Rule::Constant(value) = rule { Some(value) } else { None }).collect())
 }
 
 fn scalar_value(node: &Node) -> Value<'static> {
