@@ -1,15 +1,16 @@
 //! A large set in Redis: how soon it is ready, what it holds, and what a change of all of it does to those who ask meanwhile.
 
 use std::net::SocketAddr;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 
 use super::memory;
 use crate::contender::{self, Server};
 use crate::flags;
 use crate::lab::{Ask, Cores, Lab, Load};
+use crate::readers::{Readers, Stream};
 use crate::redis::Redis;
 use crate::report::{Row, Target};
 use crate::role::LoadReport;
@@ -48,6 +49,8 @@ struct Seen {
     single: Series,
     calm: Latencies,
     busy: Latencies,
+    /// While event streams are open, whose readers are told of every flag that changed.
+    streamed: Latencies,
     /// Of a service that knows no flags, asked while the change goes on: what the machine does by itself.
     bystander: Latencies,
     failed: u64,
@@ -79,15 +82,26 @@ pub(super) fn run(lab: &Lab) -> anyhow::Result<Vec<Row>> {
         seen.ready.push(sidecar.ready_after.as_secs_f64() * 1e3);
         sleep(memory::SETTLE);
         seen.memory.push(memory::resident(&sidecar.running)?);
-        let edition = round + 1;
+        let edition = 2 * round + 1;
         calm(lab, &sidecar, &mut seen)?;
         single(&mut redis, &sidecar, edition, &mut seen)?;
         let begun = Instant::now();
         ensure!(redis.read_all()?.len() == FLAGS, "not all flags are in Redis");
         seen.read.push(begun.elapsed().as_secs_f64() * 1e3);
-        change(lab, &mut redis, &sidecar, &parse, edition, &mut seen)?;
+        let place = Place { lab, sidecar: &sidecar, parse: &parse };
+        let changed = place.change(&mut redis, edition, &mut [])?;
         sleep(memory::SETTLE);
         seen.changed_memory.push(memory::resident(&sidecar.running)?);
+        seen.written.push(changed.written);
+        seen.applied.push(changed.applied);
+        seen.busy.take(&changed.asked);
+        seen.bystander.take(&changed.beside);
+        seen.failed += changed.asked.failed + changed.beside.failed;
+
+        let mut streams = streams(&sidecar)?;
+        let changed = place.change(&mut redis, edition + 1, &mut streams)?;
+        seen.streamed.take(&changed.asked);
+        seen.failed += changed.asked.failed + changed.beside.failed;
     }
     Ok(seen.rows())
 }
@@ -103,7 +117,6 @@ impl Seen {
             target,
             failed,
         };
-        let beside = |at_rest, parse| vec![("at rest", at_rest), ("parse meanwhile", parse)];
         vec![
             row("start to ready", "ms", self.ready, vec![], Target::Context),
             row("memory", "MiB resident", self.memory, vec![], Target::Context),
@@ -121,14 +134,22 @@ impl Seen {
                 "longest evaluation meanwhile",
                 "ms",
                 self.busy.longest,
-                beside(self.calm.longest, self.bystander.longest),
+                vec![
+                    ("at rest", self.calm.longest),
+                    ("with streams open", self.streamed.longest),
+                    ("parse meanwhile", self.bystander.longest),
+                ],
                 Target::Below(1.0),
             ),
             row(
                 "p99.9 of evaluations meanwhile",
                 "ms",
                 self.busy.p999,
-                beside(self.calm.p999, self.bystander.p999),
+                vec![
+                    ("at rest", self.calm.p999),
+                    ("with streams open", self.streamed.p999),
+                    ("parse meanwhile", self.bystander.p999),
+                ],
                 Target::Beside("at rest"),
             ),
         ]
@@ -168,37 +189,74 @@ fn single(redis: &mut Redis, sidecar: &Sidecar, edition: usize, seen: &mut Seen)
     Ok(())
 }
 
-/// Everything changes while the sidecar, and beside it a service without flags, is asked.
-fn change(
-    lab: &Lab,
-    redis: &mut Redis,
-    sidecar: &Sidecar,
-    parse: &Server,
-    edition: usize,
-    seen: &mut Seen,
-) -> anyhow::Result<()> {
-    let all = flags::large(FLAGS, BYTES, edition);
-    let path = path();
-    let mut watch = redis.watch()?;
-    let begun = Instant::now();
-    let asked = lab.begin_load(sidecar.local, load(&path, REQUESTS))?;
-    let beside = lab.begin_load(parse.address, load(&path, REQUESTS))?;
-    sleep(Duration::from_millis(100));
+/// One of each stream, past its greeting, and what its reader waits for once everything changes.
+fn streams(sidecar: &Sidecar) -> anyhow::Result<Vec<(Readers, &'static str)>> {
+    let open = |stream, greeting, mark| {
+        let mut readers = Readers::connect(1, sidecar.local, stream)?;
+        readers.wait_for(greeting)?;
+        anyhow::Ok((readers, mark))
+    };
+    // Of the flags' names one that is no other's beginning.
+    Ok(vec![
+        open(Stream::Http("/v1/flags/events"), "event: ready", "flag-9999")?,
+        open(Stream::Http("/ofrep/v1/events"), "refetchEvaluation", "refetchEvaluation")?,
+        open(Stream::Grpc("/flagd.evaluation.v2.Service/EventStream"), "provider_ready", "flag-9999")?,
+    ])
+}
 
-    let written = Instant::now();
-    redis.rewrite(&all)?;
-    let served = served(sidecar.local, !edition.is_multiple_of(2))?;
-    seen.written.push(written.elapsed().as_secs_f64() * 1e3);
-    let changed = begun.elapsed().as_secs_f64();
+/// Who is asked while everything changes.
+struct Place<'p> {
+    lab: &'p Lab,
+    sidecar: &'p Sidecar,
+    parse: &'p Server,
+}
 
-    let (asked, beside) = (asked.report()?, beside.report()?);
-    ensure!(asked.seconds > changed, "the load of {} s ended before the change, {changed} s", asked.seconds);
-    let read = watch.read_after_event()?;
-    seen.applied.push(served.duration_since(read)?.as_secs_f64() * 1e3);
-    seen.busy.take(&asked);
-    seen.bystander.take(&beside);
-    seen.failed += asked.failed + beside.failed;
-    Ok(())
+/// What a change of everything came to; times in milliseconds.
+struct Changed {
+    written: f64,
+    applied: f64,
+    asked: LoadReport,
+    beside: LoadReport,
+}
+
+impl Place<'_> {
+    /// Everything changes while the sidecar, and beside it a service without flags, is asked.
+    fn change(
+        &self,
+        redis: &mut Redis,
+        edition: usize,
+        streams: &mut [(Readers, &'static str)],
+    ) -> anyhow::Result<Changed> {
+        let all = flags::large(FLAGS, BYTES, edition);
+        let path = path();
+        let mut watch = redis.watch()?;
+        let begun = Instant::now();
+        let asked = self.lab.begin_load(self.sidecar.local, load(&path, REQUESTS))?;
+        let beside = self.lab.begin_load(self.parse.address, load(&path, REQUESTS))?;
+        sleep(Duration::from_millis(100));
+
+        let (written, served) = thread::scope(|scope| {
+            let readers = scope.spawn(|| {
+                streams.iter_mut().try_for_each(|(readers, mark)| {
+                    // One after the other: what is told to the later ones waits in their sockets.
+                    readers.wait_for(mark)
+                })
+            });
+            let written = Instant::now();
+            redis.rewrite(&all)?;
+            let served = served(self.sidecar.local, !edition.is_multiple_of(2))?;
+            let written = written.elapsed();
+            readers.join().map_err(|_| anyhow!("a reader panicked"))??;
+            anyhow::Ok((written, served))
+        })?;
+        let changed = begun.elapsed().as_secs_f64();
+
+        let (asked, beside) = (asked.report()?, beside.report()?);
+        ensure!(asked.seconds > changed, "the load of {} s ended before the change, {changed} s", asked.seconds);
+        let read = watch.read_after_event()?;
+        let applied = served.duration_since(read)?.as_secs_f64() * 1e3;
+        Ok(Changed { written: written.as_secs_f64() * 1e3, applied, asked, beside })
+    }
 }
 
 /// When the first flag is first answered with `wanted`.
