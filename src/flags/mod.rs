@@ -8,6 +8,7 @@ mod hash;
 mod layers;
 pub mod metrics;
 pub mod model;
+pub mod schedule;
 pub mod settings;
 pub mod sources;
 pub mod status;
