@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::flags;
+use crate::flags::executor::Executor;
 use crate::flags::sources::Sources;
 use crate::flags::store::Store;
 use crate::lifecycle::descriptors;
@@ -73,6 +74,8 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
+    let executor = sources.executor(&settings.workload);
+    let schedules = executor.as_ref().map(Executor::standing);
 
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
@@ -109,6 +112,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         leases,
         board: board.clone(),
         flags: flags.status.clone(),
+        schedules,
         began,
     });
     let api = LocalApi { flags: local::Api::new(store), control };
@@ -119,6 +123,9 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         tasks.spawn("check", OnEnd::MustLive, prober.run());
     }
     tasks.spawn("flag sources", OnEnd::MustLive, sources.run());
+    if let Some(executor) = executor {
+        tasks.spawn("schedules", OnEnd::MustLive, executor.run());
+    }
     tasks.spawn("start", OnEnd::MayEnd, start(lifecycle.clone(), board.clone(), flags.status, complete));
     if let Some(route) = settings.proxy.routes.first() {
         tasks.spawn("watch for the app's return", OnEnd::MustLive, resume(lifecycle.clone(), route.upstream.clone()));

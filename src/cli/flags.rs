@@ -1,7 +1,8 @@
-//! `tidegate flags ls | get | set | on | off | enable | disable | rm | log`: operates the flags in Redis.
+//! `tidegate flags ls | get | set | on | off | enable | disable | rm | log | rollout | at | schedule`: operates the flags in Redis.
 
 mod answer;
 mod change;
+mod schedule;
 mod show;
 
 use std::process::ExitCode;
@@ -90,6 +91,19 @@ enum Command {
         #[command(flatten)]
         write: Write,
     },
+    /// Brings a variant to a share of all keys, at once or step by step
+    #[command(subcommand)]
+    Rollout(schedule::RolloutCommand),
+    /// Changes a flag at a time
+    At {
+        /// +2h, 18:30Z, 18:30+01:00, 2026-11-23T18:30:00Z
+        time: String,
+        #[command(subcommand)]
+        change: schedule::AtCommand,
+    },
+    /// Shows, stops and executes what is planned
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Shows who changed what, newest first
     Log {
         /// Of this flag only
@@ -199,7 +213,9 @@ pub fn main(args: &Args, settings: &Settings) -> ExitCode {
 /// The text for standard error, and the exit code.
 pub async fn run(args: &Args, redis: Option<&Redis>) -> Result<String, Failure> {
     let definition = match &args.command {
-        Command::Set { definition, .. } => Some(change::read(definition)?),
+        Command::Set { definition, .. } | Command::At { change: schedule::AtCommand::Set { definition, .. }, .. } => {
+            Some(change::read(definition)?)
+        }
         _ => None,
     };
     let mut scope = Scope::open(redis, args.scope.as_deref()).await?;
@@ -214,6 +230,9 @@ pub async fn run(args: &Args, redis: Option<&Redis>) -> Result<String, Failure> 
         Command::Off { key, write } => change::turn(&mut scope, key, false, write, args.output).await,
         Command::Enable { key, write } => change::state(&mut scope, key, "ENABLED", write, args.output).await,
         Command::Disable { key, write } => change::state(&mut scope, key, "DISABLED", write, args.output).await,
+        Command::Rollout(command) => schedule::rollout(&mut scope, command, args.output).await,
+        Command::At { time, change } => schedule::at(&mut scope, time, change, definition, args.output).await,
+        Command::Schedule(command) => schedule::schedule(&mut scope, command, args.output).await,
         Command::Rm { key, write } => change::remove(&mut scope, key, write, args.output).await,
     }
 }

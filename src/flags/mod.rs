@@ -4,6 +4,7 @@ pub mod compile;
 pub mod context;
 pub mod contract;
 pub mod evaluate;
+pub mod executor;
 mod hash;
 mod layers;
 pub mod metrics;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::flags;
+use crate::flags::executor::Standing;
 use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::leases::Leases;
 use crate::lifecycle::ledger::Ledger;
@@ -39,6 +40,8 @@ pub struct Parts {
     pub board: Board,
     /// The flags' sources.
     pub flags: watch::Receiver<flags::Status>,
+    /// What the executor of schedules is doing, if there is one.
+    pub schedules: Option<watch::Receiver<Standing>>,
     /// When the process began.
     pub began: Instant,
 }
@@ -108,6 +111,7 @@ impl Control {
             },
             "checks": checks,
             "flags": *parts.flags.borrow(),
+            "schedules": parts.schedules.as_ref().map_or("off", |standing| standing.borrow().name()),
         })
     }
 

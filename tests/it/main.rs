@@ -13,6 +13,7 @@ mod config;
 mod drain;
 mod flags_file;
 mod flags_redis;
+mod flags_schedule;
 mod metrics;
 mod ofrep;
 mod proxy;

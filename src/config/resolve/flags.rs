@@ -10,7 +10,7 @@ use super::super::urls::NOT_YET;
 use super::super::values::{Type, choice, duration, name, path, wrong};
 use super::Redis;
 use crate::flags::Settings;
-use crate::flags::settings::{self, OnMissing};
+use crate::flags::settings::{self, Duty, OnMissing};
 
 /// A month.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -70,8 +70,21 @@ pub(super) fn settings(
         OnMissing::default(),
         "A start without any flags: `wait` for a source, or start with none.",
     );
+    let duty = || choice(&[("auto", Duty::Auto), ("off", Duty::Off)]);
+    let schedules = section.or(
+        "schedules",
+        &duty(),
+        Duty::default(),
+        "Executes scheduled changes of flags, where the user of Redis may write.",
+    );
+    let report = section.or(
+        "report",
+        &duty(),
+        Duty::default(),
+        "Reports once an hour which flags were evaluated, where the user of Redis may write.",
+    );
     let redis = redis.url.clone().map(|url| settings::Redis { url, prefix: redis.prefix.clone(), scopes });
-    Settings { redis, files, context, max_stale, on_missing, state_dir }
+    Settings { redis, files, context, max_stale, on_missing, schedules, report, state_dir }
 }
 
 /// Other ways of spreading are designed; this version knows one.

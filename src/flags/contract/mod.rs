@@ -5,6 +5,7 @@ mod edit;
 mod event;
 mod keys;
 mod log;
+pub mod schedules;
 mod snapshot;
 mod writer;
 

@@ -250,6 +250,7 @@ impl Schedule {
     /// What it does, for people.
     pub fn describe(&self) -> String {
         match &self.plan {
+            Plan::Rollout(Rollout { variant, to, steps: 1, .. }) => format!("{variant} at {to}"),
             Plan::Rollout(Rollout { variant, from, to, steps, .. }) => {
                 format!("{variant} {from} → {to} in {steps} steps")
             }

@@ -15,8 +15,10 @@ pub use self::pace::Pace;
 use super::compile::Invalid;
 use super::context::Base;
 use super::contract::{IllegalName, Keys};
+use super::executor::Executor;
 use super::layers::{self, Outputs};
 use super::metrics::Metrics;
+use super::settings::Duty;
 use super::status::Status;
 use super::store::Store;
 use super::{Settings, settings};
@@ -75,6 +77,13 @@ impl Sources {
         let outputs = Outputs { store, status, metrics: metrics.clone() };
         let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs };
         Ok((sources, Handle { status: handle }))
+    }
+
+    /// Who executes the schedules of the scopes, if anybody is to do that here; `name` tells others who it is.
+    pub fn executor(&self, name: &str) -> Option<Executor> {
+        let endpoint =
+            self.endpoint.clone().filter(|_| self.settings.schedules == Duty::Auto && !self.scopes.is_empty())?;
+        Some(Executor::new(endpoint, &self.scopes, name, self.metrics.clone()))
     }
 
     /// Other times than the default ones.

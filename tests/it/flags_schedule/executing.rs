@@ -1,0 +1,1 @@
+//! Steps are done once, whoever does them.

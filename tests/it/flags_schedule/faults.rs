@@ -1,0 +1,1 @@
+//! What is in Redis may be anything, and may change at any moment.
