@@ -5,6 +5,7 @@ pub mod context;
 pub mod contract;
 pub mod evaluate;
 pub mod executor;
+pub mod explain;
 mod hash;
 mod layers;
 pub mod metrics;

@@ -14,6 +14,7 @@ mod drain;
 mod flags_file;
 mod flags_redis;
 mod flags_schedule;
+mod http2;
 mod metrics;
 mod ofrep;
 mod proxy;

@@ -5,9 +5,18 @@
 --       2 {"id":ID, "expect":TEXT?, "entry":TEXT?, "due":MS|"inf"?, "base":TEXT?, "key":KEY?, "alone":BOOL?, "most":N}
 -- Without "expect" it must not be there, without "entry" it is removed. With "base" the flag "key" must be in that
 -- state. With "alone" no other rollout of the flag may be on its way.
--- Returns {"ok"} | {"moved"} | {"changed"} | {"other", id} | {"full", count}
+-- Returns {"denied", command} | {"ok"} | {"moved"} | {"changed"} | {"other", id} | {"full", count}
 
 local request = cjson.decode(ARGV[2])
+local refused = denied({
+  { 'HSET', KEYS[1], '', '' }, { 'HDEL', KEYS[1], '' }, { 'ZADD', KEYS[2], '1', '' }, { 'ZREM', KEYS[2], '' },
+  { publish, ARGV[1], '' },
+})
+if refused then
+  return { 'denied', refused }
+end
+-- A key of a wrong type would stop it in the middle too.
+redis.call('ZSCORE', KEYS[2], '')
 local there = redis.call('HGET', KEYS[1], request.id)
 if (there or nil) ~= request.expect then
   return { 'moved' }
@@ -53,5 +62,5 @@ else
   redis.call('HDEL', KEYS[1], request.id)
 end
 plan(KEYS[2], request.id, request.due)
-redis.call('PUBLISH', ARGV[1], request.id)
+redis.call(publish, ARGV[1], request.id)
 return { 'ok' }

@@ -35,3 +35,22 @@ local function plan(due, id, at)
   end
 end
 
+-- A cluster of Redis 7 or later tells its shard; every other Redis tells everybody.
+local publish = 'PUBLISH'
+if (redis.REDIS_VERSION_NUM or 0) >= 0x070000 and type(redis.pcall('CLUSTER', 'KEYSLOT', KEYS[1])) == 'number' then
+  publish = 'SPUBLISH'
+end
+
+-- A command refused in the middle would leave half of what a script does: asked before, where the server can tell.
+-- The name of the first that the user may not use.
+local function denied(commands)
+  if redis.acl_check_cmd then
+    for _, command in ipairs(commands) do
+      if not redis.acl_check_cmd(unpack(command)) then
+        return string.lower(command[1])
+      end
+    end
+  end
+  return nil
+end
+

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use redis::aio::ConnectionLike;
-use redis::{RedisResult, Script, Value};
+use redis::{ErrorKind, RedisError, RedisResult, Script, Value};
 use serde::Serialize;
 
 use super::Keys;
@@ -72,15 +72,19 @@ pub async fn glance(
     holder: &str,
     lease: u64,
 ) -> RedisResult<Glance> {
-    let (now, id, due, holder, left): (u64, String, String, String, u64) =
-        GLANCE.key(&places.due).key(&places.lease).arg(holder).arg(lease).invoke_async(connection).await?;
+    let reply = GLANCE.key(&places.due).key(&places.lease).arg(holder).arg(lease).invoke_async(connection).await?;
+    let reply = texts(reply)?;
+    let odd = || RedisError::from((ErrorKind::UnexpectedReturnType, "the script answered", format!("{reply:?}")));
+    let [now, id, due, holder, left] = reply.as_slice() else { return Err(odd()) };
+    let number = |text: &String| text.parse::<u64>().map_err(|_| odd());
+    let (now, left) = (number(now)?, number(left)?);
     // Scores are floating-point numbers; whatever is none of ours counts as due, and is looked at.
     let due = match due.as_str() {
         "inf" => None,
         text => Some(text.parse::<f64>().map_or(0, |at| at.max(0.0) as u64)),
     };
-    let first = if id.is_empty() { None } else { Some((id, due)) };
-    Ok(Glance { now, first, holder, left })
+    let first = if id.is_empty() { None } else { Some((id.clone(), due)) };
+    Ok(Glance { now, first, holder: holder.clone(), left })
 }
 
 /// All that a step is made of, at one moment.
@@ -331,6 +335,16 @@ fn text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(number)
 }
 
+/// A script's answer; that of one which the user may not run is an error, as Redis itself would tell it.
 fn texts(reply: Vec<Value>) -> RedisResult<Vec<String>> {
-    Ok(reply.into_iter().map(redis::from_redis_value).collect::<Result<_, _>>()?)
+    let reply: Vec<String> = reply.into_iter().map(redis::from_redis_value).collect::<Result<_, _>>()?;
+    match reply.as_slice() {
+        [first, command] if first == "denied" => Err(redis::make_extension_error(
+            "NOPERM".to_owned(),
+            Some(format!(
+                "this user has no permissions to run the '{command}' command, or not for these keys or channels"
+            )),
+        )),
+        _ => Ok(reply),
+    }
 }

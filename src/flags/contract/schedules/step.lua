@@ -8,11 +8,23 @@
 -- "expect" and "entry" are the schedule before and after, "at" is when the step is due, "due" when the next one is,
 -- "base" what the schedule was made for, "token" what "set" was made of.
 -- Returns {"ok", rev, prev, at} | {"early", now} | {"moved"} | {"changed"} | {"raced"} | {"uncreated"} | {"bad", text}
+--         | {"denied", command}
 
 local MAX_EVENT, LOG_LENGTH = 65536, '10000'
 
 local request = cjson.decode(ARGV[2])
 local now, key = clock(), request.key
+local refused = denied({
+  { 'HSET', KEYS[1], '', '' }, { 'HSET', KEYS[3], '', '' }, { 'HINCRBY', KEYS[2], '', '1' },
+  { 'HSETNX', KEYS[2], '', '' }, { 'XADD', KEYS[4], '*', '', '' }, { 'HSET', KEYS[5], '', '' },
+  { 'ZADD', KEYS[6], '1', '' }, { 'ZREM', KEYS[6], '' }, { 'HSET', KEYS[7], '', '' }, { publish, ARGV[1], '' },
+})
+if refused then
+  return { 'denied', refused }
+end
+-- A key of a wrong type would stop it in the middle too.
+redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)
+redis.call('ZSCORE', KEYS[6], '')
 if redis.call('HGET', KEYS[5], request.id) ~= request.expect then
   return { 'moved' }
 end
@@ -56,5 +68,5 @@ local body = ',"set":{' .. cjson.encode(key) .. ':' .. request.set .. '},"del":[
 if #head + #body > MAX_EVENT then
   body = ',"truncated":true}'
 end
-redis.call('PUBLISH', ARGV[1], head .. body)
+redis.call(publish, ARGV[1], head .. body)
 return { 'ok', rev, string.format('%.0f', prev), now }
