@@ -19,38 +19,7 @@ use crate::flags::schedule::{Action, Next, Plan, Schedule, State};
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum RolloutCommand {
     /// Brings a variant to a share of all keys, at once or step by step
-    #[command(after_help = "Examples:\n  tidegate flags rollout set search 1%..50% over 2h\n  tidegate flags rollout \
-                            set search 10% --variant new\n  tidegate flags rollout set search 0%→100% --over 1d \
-                            --every 1h --at 08:00Z")]
-    Set {
-        /// The flag's key
-        key: String,
-        /// FROM..TO, as 1%..50% or 1%→50%; or TO alone, from the share it has
-        shares: String,
-        /// `over DURATION`, which is --over
-        #[arg(num_args = 0..=2, value_names = ["over", "DURATION"])]
-        words: Vec<String>,
-        /// The variant whose share it is [default: the one whose value is true]
-        #[arg(long)]
-        variant: Option<String>,
-        /// From the first step to the last, as 2h
-        #[arg(long, value_name = "DURATION")]
-        over: Option<String>,
-        /// How many steps, first and last included [default: 25, at least a second apart]
-        #[arg(long, value_name = "N", conflicts_with = "every")]
-        steps: Option<u32>,
-        /// Time between two steps, as 5m
-        #[arg(long, value_name = "DURATION")]
-        every: Option<String>,
-        /// When it begins: +2h, 18:30Z, 18:30+01:00, 2026-11-23T18:30:00Z [default: now]
-        #[arg(long, value_name = "TIME")]
-        at: Option<String>,
-        /// Follows it to its end, and executes it when nobody else does
-        #[arg(long)]
-        wait: bool,
-        #[command(flatten)]
-        write: Write,
-    },
+    Set(Box<Begin>),
     /// Lists the rollouts
     Ls,
     /// Shows a flag's rollout; exits 1 if it has none
@@ -76,6 +45,41 @@ pub(super) enum RolloutCommand {
         /// The flag's key
         key: String,
     },
+}
+
+/// A rollout to be made.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(after_help = "Examples:\n  tidegate flags rollout set search 1%..50% over 2h\n  tidegate flags rollout \
+                        set search 10% --variant new\n  tidegate flags rollout set search 0%→100% --over 1d \
+                        --every 1h --at 08:00Z")]
+pub(super) struct Begin {
+    /// The flag's key
+    pub(super) key: String,
+    /// FROM..TO, as 1%..50% or 1%→50%; or TO alone, from the share it has
+    pub(super) shares: String,
+    /// `over DURATION`, which is --over
+    #[arg(num_args = 0..=2, value_names = ["over", "DURATION"])]
+    pub(super) words: Vec<String>,
+    /// The variant whose share it is [default: the one whose value is true]
+    #[arg(long)]
+    pub(super) variant: Option<String>,
+    /// From the first step to the last, as 2h
+    #[arg(long, value_name = "DURATION")]
+    pub(super) over: Option<String>,
+    /// How many steps, first and last included [default: 25, at least a second apart]
+    #[arg(long, value_name = "N", conflicts_with = "every")]
+    pub(super) steps: Option<u32>,
+    /// Time between two steps, as 5m
+    #[arg(long, value_name = "DURATION")]
+    pub(super) every: Option<String>,
+    /// When it begins: +2h, 18:30Z, 18:30+01:00, 2026-11-23T18:30:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(super) at: Option<String>,
+    /// Follows it to its end, and executes it when nobody else does
+    #[arg(long)]
+    pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) write: Write,
 }
 
 /// A change at a time.
@@ -159,9 +163,9 @@ enum Verb {
 
 pub(super) async fn rollout(scope: &mut Scope, command: &RolloutCommand, output: Output) -> Result<String, Failure> {
     match command {
-        RolloutCommand::Set { wait, .. } => {
-            let (id, made) = make::begin(scope, command).await?;
-            if *wait {
+        RolloutCommand::Set(begin) => {
+            let (id, made) = make::begin(scope, begin).await?;
+            if begin.wait {
                 return follow::to_the_end(scope, &id, output).await;
             }
             made.say(scope, output, &made.made())

@@ -200,7 +200,8 @@ fn read<'a>(definition: &'a str, variant: &str) -> Result<(Parts<'a>, Place<'a>)
         let names = parts.variants.keys().cloned().collect::<Vec<_>>().join(", ");
         return Err(Unfit::NoVariant { variant: variant.to_owned(), names });
     }
-    let targeting = parts.targeting.map(RawValue::get).filter(|text| text.trim_matches(['{', '}', ' ', '\n']) != "");
+    let targeting =
+        parts.targeting.map(RawValue::get).filter(|text| !text.trim_matches(['{', '}', ' ', '\n']).is_empty());
     let Some(targeting) = targeting else { return Ok((parts, Place::None)) };
     let mut found = Vec::new();
     fractionals(targeting, &mut found).map_err(|e| Unfit::Definition(e.to_string()))?;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::super::show::{evaluators, unknown};
 use super::super::{Failure, Scope, Write};
 use super::tell::Told;
-use super::{RolloutCommand, reread};
+use super::{Begin, reread};
 use crate::flags::compile;
 use crate::flags::contract::head;
 use crate::flags::contract::schedules::{Amended, Amendment, Prepared, amend, prepare};
@@ -20,10 +20,8 @@ const CLOSEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Makes the rollout that is asked for.
-pub(super) async fn begin(scope: &mut Scope, command: &RolloutCommand) -> Result<(String, Told), Failure> {
-    let RolloutCommand::Set { key, shares, words, variant, over, steps, every, at, write, .. } = command else {
-        return Err(Failure::usage("not a rollout to be made"));
-    };
+pub(super) async fn begin(scope: &mut Scope, wanted: &Begin) -> Result<(String, Told), Failure> {
+    let Begin { key, shares, words, variant, over, steps, every, at, write, .. } = wanted;
     let over = match words.as_slice() {
         [] => over.clone(),
         [word, duration] if word == "over" && over.is_none() => Some(duration.clone()),
