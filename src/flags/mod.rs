@@ -10,6 +10,7 @@ mod hash;
 mod layers;
 pub mod metrics;
 pub mod model;
+pub mod reporter;
 pub mod schedule;
 pub mod settings;
 pub mod sources;

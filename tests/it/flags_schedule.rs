@@ -4,3 +4,4 @@ mod commands;
 mod executing;
 mod faults;
 mod shell;
+mod unused;

@@ -6,6 +6,7 @@ mod event;
 mod keys;
 mod log;
 pub mod schedules;
+mod seen;
 mod snapshot;
 mod writer;
 
@@ -13,5 +14,6 @@ pub use edit::with_member;
 pub use event::{Event, Malformed, What};
 pub use keys::{IllegalName, Keys};
 pub use log::{Entry, entries};
+pub use seen::{Seen, report, seen};
 pub use snapshot::{Head, MAX_BYTES, MAX_FLAGS, One, Remote, Unreadable, head, one, read};
 pub use writer::{Change, Lost, Op, Place, WriteError, Written, last_writes, write};

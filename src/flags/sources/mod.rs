@@ -18,6 +18,7 @@ use super::contract::{IllegalName, Keys};
 use super::executor::Executor;
 use super::layers::{self, Outputs};
 use super::metrics::Metrics;
+use super::reporter::Reporter;
 use super::settings::Duty;
 use super::status::Status;
 use super::store::Store;
@@ -84,6 +85,12 @@ impl Sources {
         let endpoint =
             self.endpoint.clone().filter(|_| self.settings.schedules == Duty::Auto && !self.scopes.is_empty())?;
         Some(Executor::new(endpoint, &self.scopes, name, self.metrics.clone()))
+    }
+
+    /// Who reports which flags are evaluated here, if anybody is to do that.
+    pub fn reporter(&self) -> Option<Reporter> {
+        let wanted = self.settings.report == Duty::Auto && !self.scopes.is_empty();
+        Some(Reporter::new(self.endpoint.clone().filter(|_| wanted)?, &self.scopes))
     }
 
     /// Other times than the default ones.

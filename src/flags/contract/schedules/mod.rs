@@ -339,12 +339,14 @@ fn text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::E
 fn texts(reply: Vec<Value>) -> RedisResult<Vec<String>> {
     let reply: Vec<String> = reply.into_iter().map(redis::from_redis_value).collect::<Result<_, _>>()?;
     match reply.as_slice() {
-        [first, command] if first == "denied" => Err(redis::make_extension_error(
-            "NOPERM".to_owned(),
-            Some(format!(
-                "this user has no permissions to run the '{command}' command, or not for these keys or channels"
-            )),
-        )),
+        [first, command] if first == "denied" => Err(denied(command)),
         _ => Ok(reply),
     }
+}
+
+/// The error of a command that the user lacks, as Redis itself would say it.
+pub(super) fn denied(command: &str) -> RedisError {
+    let detail =
+        format!("this user has no permissions to run the '{command}' command, or not for these keys or channels");
+    redis::make_extension_error("NOPERM".to_owned(), Some(detail))
 }
