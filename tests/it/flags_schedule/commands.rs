@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::shell::{SEARCH, Shell, history};
+use crate::readme;
 use crate::support::redis::Redis;
+use crate::support::sidecar::TIDEGATE;
 
 #[tokio::test]
 async fn a_rollout_begins_at_once_and_goes_on_step_by_step() {
@@ -177,4 +179,15 @@ async fn a_share_may_be_set_at_once_and_without_steps() {
     let said = shell.ok(&["rollout", "set", "search", "100%..0%", "over", "300ms", "--steps", "3", "--wait"]).await;
     assert!(said.contains("done"), "{said}");
     assert_eq!(shell.flag().await["targeting"], json!({"fractional": [["off", 100]]}));
+}
+
+#[tokio::test]
+async fn every_command_of_the_document_answers_as_it_says() {
+    let redis = Redis::start();
+    let steps = readme::steps(include_str!("../../../docs/ROLLOUTS.md"));
+    assert!(steps.len() > 8, "the commands have been found");
+    let script = readme::script(&steps).replace("redis://127.0.0.1:6379", redis.url().expose());
+    let path = std::path::Path::new(TIDEGATE).parent().unwrap().display().to_string() + ":/usr/bin:/bin";
+    let session = std::process::Command::new("bash").arg("-c").arg(script).env("PATH", path).output().unwrap();
+    readme::check(&steps, &String::from_utf8(session.stdout).unwrap());
 }
