@@ -15,6 +15,7 @@ use tidegate::flags::context::{Context, Value};
 use tidegate::flags::evaluate::evaluate;
 use tidegate::flags::store::{Layer, Snapshot, Store};
 use tidegate::local::{Api, handle};
+use tidegate::net::activity::Activity;
 
 const CONTEXT: &str = r#"{"targetingKey":"user-48213","email":"ann.smith@example.com","country":"de","plan":"premium","appVersion":"4.12.3","age":34,"beta":true,"device":{"os":"android","model":"pixel 9","width":1080},"roles":["admin","editor"],"lang":"de-DE","x":1}"#;
 
@@ -105,13 +106,14 @@ fn main() {
     let store = Arc::new(Store::new());
     store.publish(snapshot);
     let api = Api::new(store);
+    let activity = Arc::new(Activity::new());
     let body = Bytes::from(format!(r#"{{"context":{CONTEXT}}}"#));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     for key in ["static", "typical"] {
         let path = format!("/ofrep/v1/evaluate/flags/{key}");
         let nanoseconds = best(|| {
             let request = Request::post(&path).body(Full::new(body.clone())).expect("the request is sound");
-            black_box(runtime.block_on(handle(&api, request)));
+            black_box(runtime.block_on(handle(&api, &activity, request)));
         });
         report(&format!("OFREP request to answer, {key}"), "without HTTP; builds its request", nanoseconds);
     }

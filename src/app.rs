@@ -26,6 +26,7 @@ use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::lifecycle::threads::{self, Pulse};
 use crate::lifecycle::{self, drain};
 use crate::local::control::{self, Control};
+use crate::local::cors::{Asked, Cors};
 use crate::local::{self, settings::Socket};
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
@@ -75,6 +76,8 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
     let executor = sources.executor(&settings.workload);
     let schedules = executor.as_ref().map(Executor::standing);
+    flags::metrics::register_ages(&mut registry, flags.status.clone());
+    flags::usage::exposure::register(&mut registry, store.clone());
 
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
@@ -114,7 +117,14 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         schedules,
         began,
     });
-    let api = LocalApi { flags: local::Api::new(store), control };
+    let streams = local::streams::Streams::default();
+    streams.register(&mut registry, &["ofrep", "native"]);
+    let api = LocalApi {
+        flags: local::Api::new(store).streaming(streams, lifecycle.watch(), settings.local.public_url.as_deref()),
+        overrides: local::overrides::Api::new(settings.flags.overrides, flags.overrides, flags.status.clone()),
+        control,
+        cors: Cors::new(&settings.local.cors_origins),
+    };
     let locals = local.run(api, &lifecycle, pulse.clone())?;
 
     tasks.spawn("pulse", OnEnd::MustLive, pulse.clone().beat("control".to_owned()));
@@ -281,7 +291,9 @@ struct Local {
 #[derive(Clone)]
 struct LocalApi {
     flags: local::Api,
+    overrides: local::overrides::Api,
     control: Control,
+    cors: Cors,
 }
 
 impl Local {
@@ -330,8 +342,26 @@ impl Local {
 
 impl LocalApi {
     async fn handle(self, peer: Peer, request: Request<Inbound>) -> Response<Outbound> {
-        if local::serves(request.uri().path()) {
-            return local::handle(&self.flags, request).await;
+        let mark = match self.cors.judge(request.method(), request.uri().path(), request.headers()) {
+            Asked::Plainly => None,
+            Asked::FromPage(mark) => Some(mark),
+            Asked::Beforehand(answer) => return answer.map(Outbound::Whole),
+        };
+        let mut response = self.answer(peer, request).await;
+        if let Some(mark) = mark {
+            mark.set(response.headers_mut());
+        }
+        response
+    }
+
+    async fn answer(&self, peer: Peer, request: Request<Inbound>) -> Response<Outbound> {
+        let path = request.uri().path();
+        if local::serves(path) {
+            let activity = request.body().activity().clone();
+            return local::handle(&self.flags, &activity, request).await;
+        }
+        if local::overrides::serves(path) {
+            return self.overrides.handle(peer, request).await.map(Outbound::Whole);
         }
         self.control.handle(peer, &request).await.map(Outbound::Whole)
     }

@@ -1,5 +1,6 @@
 //! Feature flags: model, compilation, evaluation, layers and the sources that feed them.
 
+pub mod changes;
 pub mod compile;
 pub mod context;
 pub mod contract;
@@ -10,6 +11,8 @@ mod hash;
 mod layers;
 pub mod metrics;
 pub mod model;
+pub mod overrides;
+pub mod rebucket;
 pub mod reporter;
 pub mod schedule;
 pub mod settings;
@@ -17,6 +20,7 @@ pub mod sources;
 pub mod status;
 pub mod store;
 mod targeting;
+pub mod usage;
 
 pub use settings::Settings;
 pub use status::Status;

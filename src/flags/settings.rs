@@ -24,6 +24,8 @@ pub struct Settings {
     pub schedules: Duty,
     /// `flags.report`: whether the flags evaluated here are reported to Redis.
     pub report: Duty,
+    /// `flags.overrides`.
+    pub overrides: Overrides,
     /// `state_dir`: where the last known good snapshot is kept; `None` keeps none.
     pub state_dir: Option<PathBuf>,
 }
@@ -84,4 +86,16 @@ pub enum Duty {
     Auto,
     /// Never done.
     Off,
+}
+
+/// Who may force flags in this process alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overrides {
+    /// Nobody.
+    #[default]
+    Off,
+    /// Whoever can open the local socket.
+    Socket,
+    /// And whoever asks from loopback with the header that says that it is meant.
+    Local,
 }

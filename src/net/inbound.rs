@@ -34,6 +34,11 @@ impl Inbound {
     pub fn new(body: Incoming, activity: Arc<Activity>) -> Self {
         Self { body, activity }
     }
+
+    /// What the request's connection is doing.
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
 }
 
 impl Body for Inbound {

@@ -27,8 +27,8 @@ use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 
 /// Connections of one server. Beyond, the one that has been idle for longest makes room: idle connections must not keep
-/// a probe waiting.
-const CONNECTIONS: usize = 1024;
+/// a probe waiting. Twice as many as there may be event streams, which are never idle.
+const CONNECTIONS: usize = 2048;
 /// Bounds on a request's head.
 const HEAD: Head = Head { bytes: 16 * 1024, fields: 100 };
 /// Heads, bodies and answers may stall this long.

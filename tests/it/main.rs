@@ -10,14 +10,19 @@
 mod support;
 
 mod config;
+mod conformance;
 mod drain;
+mod events;
 mod flags_file;
 mod flags_redis;
 mod flags_schedule;
 mod http2;
 mod metrics;
+mod native;
 mod ofrep;
+mod overrides;
 mod proxy;
 mod readiness;
 mod readme;
+mod sdk;
 mod secrets;

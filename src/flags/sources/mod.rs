@@ -18,6 +18,7 @@ use super::contract::{IllegalName, Keys};
 use super::executor::Executor;
 use super::layers::{self, Outputs};
 use super::metrics::Metrics;
+use super::overrides;
 use super::reporter::Reporter;
 use super::settings::Duty;
 use super::status::Status;
@@ -40,6 +41,7 @@ pub struct Sources {
     names: Vec<Arc<str>>,
     metrics: Metrics,
     outputs: Outputs,
+    commands: mpsc::Receiver<overrides::Command>,
 }
 
 /// How the rest of the process follows the sources.
@@ -47,6 +49,8 @@ pub struct Sources {
 pub struct Handle {
     /// The state of all sources, at every moment.
     pub status: watch::Receiver<Status>,
+    /// The way to change overrides.
+    pub overrides: overrides::Handle,
 }
 
 /// Settings that cannot be followed.
@@ -76,8 +80,9 @@ impl Sources {
             metrics.begin(name, at < scopes.len());
         }
         let outputs = Outputs { bucketing: settings.bucketing, store, status, metrics: metrics.clone() };
-        let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs };
-        Ok((sources, Handle { status: handle }))
+        let (overrides, commands) = overrides::Handle::new();
+        let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs, commands };
+        Ok((sources, Handle { status: handle, overrides }))
     }
 
     /// Who executes the schedules of the scopes, if anybody is to do that here; `name` tells others who it is.
@@ -126,7 +131,7 @@ impl Sources {
         }
         // `tell` lives on: without any source there is nothing to report, and no end to that.
         let context = Arc::new(Base::new(&self.settings.context));
-        let merge = layers::run(self.names, self.settings.on_missing, context, reports, self.outputs);
+        let merge = layers::run(self.names, self.settings.on_missing, context, reports, self.commands, self.outputs);
         tokio::select! {
             () = merge => {}
             ended = next(&mut tasks) => if let Err(ended) = ended && ended.is_panic() {

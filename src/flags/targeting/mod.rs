@@ -15,6 +15,7 @@ mod semver;
 #[cfg(test)]
 mod tests;
 mod val;
+mod walk;
 
 use std::sync::Arc;
 
