@@ -3,11 +3,15 @@
 pub mod compile;
 pub mod context;
 pub mod contract;
+pub mod diff;
+pub mod document;
 pub mod evaluate;
 mod hash;
+pub mod history;
 mod layers;
 pub mod metrics;
 pub mod model;
+pub mod plan;
 pub mod settings;
 pub mod sources;
 pub mod status;

@@ -11,6 +11,6 @@ mod writer;
 pub use edit::with_member;
 pub use event::{Event, Malformed, What};
 pub use keys::{IllegalName, Keys};
-pub use log::{Entry, entries};
+pub use log::{Entry, entries, following, walk};
 pub use snapshot::{Head, MAX_BYTES, MAX_FLAGS, One, Remote, Unreadable, head, one, read};
 pub use writer::{Change, Lost, Op, Place, WriteError, Written, last_writes, write};
