@@ -131,6 +131,39 @@ pub fn summary(changes: &[Change]) -> String {
     format!("{} to add, {} to change, {} to remove", count(Verb::Add), count(Verb::Change), count(Verb::Remove))
 }
 
+/// What a change of one definition comes to, in a few words: `default off → on`. Either text may be empty: not there.
+pub fn brief(before: &str, after: &str) -> String {
+    let members =
+        |text: &str| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default();
+    match (before.is_empty(), after.is_empty()) {
+        (_, true) => return "removed".to_owned(),
+        (true, _) => return "added".to_owned(),
+        _ => {}
+    }
+    let (before, after) = (members(before), members(after));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let told: Vec<String> = names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| {
+            let short = if name == "defaultVariant" { "default" } else { name };
+            let scalar = |value: Option<&serde_json::Value>| match value {
+                None => Some("none".to_owned()),
+                Some(serde_json::Value::String(text)) => Some(text.clone()),
+                Some(serde_json::Value::Array(_) | serde_json::Value::Object(_)) => None,
+                Some(value) => Some(value.to_string()),
+            };
+            match (scalar(before.get(name)), scalar(after.get(name))) {
+                (Some(before), Some(after)) => format!("{short} {before} → {after}"),
+                _ if !before.contains_key(name) => format!("{short} added"),
+                _ if !after.contains_key(name) => format!("{short} removed"),
+                _ => format!("{short} changed"),
+            }
+        })
+        .collect();
+    if told.is_empty() { "written again as it was".to_owned() } else { told.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +171,24 @@ mod tests {
     fn document(flags: &[(&str, &str)], evaluators: Option<&str>) -> Document {
         let flags = flags.iter().map(|(key, json)| ((*key).to_owned(), (*json).to_owned())).collect();
         Document { flags, evaluators: evaluators.map(str::to_owned), metadata: None }
+    }
+
+    #[test]
+    fn a_change_is_told_in_a_few_words() {
+        for (before, after, told) in [
+            ("", "{}", "added"),
+            ("{}", "", "removed"),
+            (r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1}"#, "written again as it was"),
+            (r#"{"state":"ENABLED"}"#, r#"{"state":"DISABLED"}"#, "state ENABLED → DISABLED"),
+            (
+                r#"{"defaultVariant":"off","variants":{"on":true},"targeting":{}}"#,
+                r#"{"defaultVariant":"on","variants":{"on":false}}"#,
+                "default off → on, targeting removed, variants changed",
+            ),
+            ("broken", r#"{"metadata":{}}"#, "metadata added"),
+        ] {
+            assert_eq!(brief(before, after), told, "{before} {after}");
+        }
     }
 
     #[test]

@@ -71,6 +71,14 @@ impl Document {
         if problems.is_empty() { Ok(document) } else { Err(Invalid(problems)) }
     }
 
+    /// The JSON of one definition alone, as its author wrote it.
+    ///
+    /// # Errors
+    /// [`Invalid`]: no JSON or YAML.
+    pub fn definition(text: &str, format: Format) -> Result<String, Invalid> {
+        compile::tree(text, format).map(|node| node.to_string())
+    }
+
     /// A scope as it is in Redis, sound or not.
     pub fn of(remote: &Remote) -> Self {
         Self {
