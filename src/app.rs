@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -30,6 +28,7 @@ use crate::local::control::{self, Control};
 use crate::local::{self, settings::Socket};
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
+use crate::net::outbound::Outbound;
 use crate::net::resolve::{self, Purpose};
 use crate::net::server::{Peer, Server};
 use crate::ops;
@@ -323,10 +322,10 @@ impl Local {
 }
 
 impl LocalApi {
-    async fn handle(self, peer: Peer, request: Request<Inbound>) -> Response<Full<Bytes>> {
+    async fn handle(self, peer: Peer, request: Request<Inbound>) -> Response<Outbound> {
         if local::serves(request.uri().path()) {
             return local::handle(&self.flags, request).await;
         }
-        self.control.handle(peer, &request).await
+        self.control.handle(peer, &request).await.map(Outbound::Whole)
     }
 }

@@ -20,6 +20,7 @@ pub use body::Error as BodyError;
 pub use settings::Settings;
 
 use crate::flags::store::Store;
+use crate::net::outbound::Outbound;
 
 /// The flag routes of the local API. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,7 +44,16 @@ pub fn serves(path: &str) -> bool {
 ///
 /// # Cancellation
 /// Dropped at any point it leaves nothing behind.
-pub async fn handle<B>(api: &Api, request: Request<B>) -> Response<Full<Bytes>>
+pub async fn handle<B>(api: &Api, request: Request<B>) -> Response<Outbound>
+where
+    B: Body + Unpin,
+    B::Error: Into<BodyError>,
+{
+    answer(api, request).await.map(Outbound::Whole)
+}
+
+/// The routes whose answers are whole.
+async fn answer<B>(api: &Api, request: Request<B>) -> Response<Full<Bytes>>
 where
     B: Body + Unpin,
     B::Error: Into<BodyError>,

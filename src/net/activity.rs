@@ -1,7 +1,7 @@
 //! What one connection is doing, as its socket, its service and the sweeper see it. All of them live on one thread;
 //! the atomics only make the type shareable.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -68,6 +68,10 @@ pub struct Activity {
     stage: AtomicU8,
     order: AtomicU8,
     expired: AtomicU8,
+    /// Requests begun and not ended: one at most, or any number over HTTP/2.
+    under_way: AtomicU32,
+    /// HTTP/2: what is read need not be a request, and one request's end says nothing of the others.
+    multiplexed: AtomicBool,
     /// Bytes were read that belong to no request begun so far.
     unclaimed: AtomicBool,
     /// Whether a request has ever come.
@@ -95,6 +99,8 @@ impl Activity {
             stage: AtomicU8::new(Stage::Idle as u8),
             order: AtomicU8::new(Order::None as u8),
             expired: AtomicU8::new(Expired::No as u8),
+            under_way: AtomicU32::new(0),
+            multiplexed: AtomicBool::new(false),
             unclaimed: AtomicBool::new(false),
             used: AtomicBool::new(false),
             head_since: AtomicU64::new(0),
@@ -108,8 +114,18 @@ impl Activity {
 
     // What the socket tells.
 
+    /// The connection speaks HTTP/2: no time runs for heads, which may not be what is read when something is (a client
+    /// that never completes one is idle).
+    pub fn multiplexed(&self) {
+        self.multiplexed.store(true, Relaxed);
+        self.head_since.store(0, Relaxed);
+    }
+
     /// Bytes were read.
     pub fn read(&self) {
+        if self.multiplexed.load(Relaxed) {
+            return;
+        }
         self.unclaimed.store(true, Relaxed);
         if self.stage() == Stage::Idle && self.head_since.load(Relaxed) == 0 {
             self.head_since.store(now_ms(), Relaxed);
@@ -137,6 +153,7 @@ impl Activity {
         self.used.store(true, Relaxed);
         self.head_since.store(0, Relaxed);
         self.waiting_since.store(now, Relaxed);
+        self.under_way.store(self.under_way.load(Relaxed) + 1, Relaxed);
         self.set(Stage::Waiting);
     }
 
@@ -169,6 +186,11 @@ impl Activity {
         let now = now_ms();
         self.body_since.store(0, Relaxed);
         self.expired.store(Expired::No as u8, Relaxed);
+        let others = self.under_way.load(Relaxed).saturating_sub(1);
+        self.under_way.store(others, Relaxed);
+        if others > 0 {
+            return;
+        }
         self.idle_since.store(now, Relaxed);
         // A pipelined head, or a part of one, has been read already: its time runs.
         let head = if self.unclaimed.load(Relaxed) { now } else { 0 };
@@ -304,6 +326,21 @@ mod tests {
         activity.body_moved();
         activity.end();
         assert_eq!(activity.head_since(), None);
+    }
+
+    #[test]
+    fn a_multiplexed_connection_is_idle_when_its_last_request_has_ended_and_pings_are_no_heads() {
+        let activity = Activity::new();
+        activity.read();
+        activity.multiplexed();
+        activity.read();
+        assert_eq!(activity.head_since(), None);
+        activity.begin();
+        activity.begin();
+        activity.end();
+        assert_ne!(activity.stage(), Stage::Idle);
+        activity.end();
+        assert_eq!(activity.stage(), Stage::Idle);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod activity;
 pub mod connection;
 pub mod inbound;
 pub mod listen;
+pub mod outbound;
 pub mod redis;
 pub mod resolve;
 pub mod server;

@@ -1,4 +1,5 @@
-//! The small server behind the ops and local listeners: the same connections as the proxy's, with whole answers.
+//! The small server behind the ops and local listeners: the same connections as the proxy's, and HTTP/2 beside
+//! HTTP/1.1, because gRPC needs it.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -10,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +21,7 @@ use super::activity::Activity;
 use super::connection::{self, Head};
 use super::inbound::Inbound;
 use super::listen::Acceptor;
+use super::outbound::Broken;
 use super::sweep::{Limits, Shed, Sweeper};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
@@ -81,10 +82,11 @@ impl Server {
     }
 
     /// Answers what comes to a TCP listener, for as long as the tasks live.
-    pub fn tcp<H, F>(&self, mut acceptor: Acceptor<TcpListener>, answer: H)
+    pub fn tcp<H, F, B>(&self, mut acceptor: Acceptor<TcpListener>, answer: H)
     where
         H: Fn(Peer, Request<Inbound>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<Full<Bytes>>> + Send,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
     {
         let server = self.clone();
         self.tasks.spawn("accept loop", OnEnd::MustLive, async move {
@@ -96,10 +98,11 @@ impl Server {
     }
 
     /// Answers what comes to a unix listener, for as long as the tasks live.
-    pub fn unix<H, F>(&self, mut acceptor: Acceptor<UnixListener>, answer: H)
+    pub fn unix<H, F, B>(&self, mut acceptor: Acceptor<UnixListener>, answer: H)
     where
         H: Fn(Peer, Request<Inbound>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<Full<Bytes>>> + Send,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
     {
         let server = self.clone();
         self.tasks.spawn("accept loop", OnEnd::MustLive, async move {
@@ -119,13 +122,15 @@ impl Server {
         self.permits.clone().acquire_owned().await.ok()
     }
 
-    fn serve<I, H, F>(&self, io: I, peer: Peer, permit: OwnedSemaphorePermit, answer: H)
+    fn serve<I, H, F, B>(&self, io: I, peer: Peer, permit: OwnedSemaphorePermit, answer: H)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         H: Fn(Peer, Request<Inbound>) -> F + Send + Sync + 'static,
-        F: Future<Output = Response<Full<Bytes>>> + Send,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
     {
         let swept = self.sweeper.open();
+        let streams = self.tasks.clone();
         self.tasks.spawn_connection(async move {
             let activity = swept.activity().clone();
             let service = service_fn(|request: Request<Incoming>| {
@@ -142,7 +147,7 @@ impl Server {
                     Ok::<_, Infallible>(response.map(|body| Delivery { body, _under_way: under_way }))
                 }
             });
-            if let Err(error) = connection::serve(io, activity.clone(), HEAD, service).await {
+            if let Err(error) = connection::serve_any(io, activity.clone(), HEAD, streams, service).await {
                 tracing::debug!(?peer, %error, "connection ended");
             }
             drop((swept, permit));
@@ -167,14 +172,14 @@ impl Drop for UnderWay {
 }
 
 /// An answer's body, with the request that it ends.
-struct Delivery {
-    body: Full<Bytes>,
+struct Delivery<B> {
+    body: B,
     _under_way: UnderWay,
 }
 
-impl Body for Delivery {
+impl<B: Body<Data = Bytes> + Unpin> Body for Delivery<B> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

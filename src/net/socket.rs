@@ -1,4 +1,5 @@
-//! A socket that tells its connection's [`Activity`] what moves, and closes in a way that loses no answer.
+//! A socket that tells its connection's [`Activity`] what moves, can look at the first bytes before anybody reads
+//! them, and closes in a way that loses no answer.
 
 use std::future::Future as _;
 use std::io;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
@@ -16,9 +17,25 @@ use super::activity::Activity;
 /// can destroy an answer that the client has not read yet (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
+/// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The protocol that a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, or anything else that is no HTTP/2.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
 /// See the module's text.
 pub struct Socket<I> {
     io: I,
+    /// The first `len` bytes of the connection, looked at; those from `read` on are still to be read.
+    seen: [u8; PREFACE.len()],
+    len: usize,
+    read: usize,
     activity: Arc<Activity>,
     lingering: Option<Pin<Box<Sleep>>>,
 }
@@ -26,13 +43,38 @@ pub struct Socket<I> {
 impl<I> Socket<I> {
     /// Watches `io`.
     pub fn new(io: I, activity: Arc<Activity>) -> Self {
-        Self { io, activity, lingering: None }
+        Self { io, seen: [0; PREFACE.len()], len: 0, read: 0, activity, lingering: None }
+    }
+}
+
+impl<I: AsyncRead + Unpin> Socket<I> {
+    /// Looks at the first bytes, which are read later all the same. To be asked once, before anything else.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub async fn protocol(&mut self) -> io::Result<Protocol> {
+        while self.len < PREFACE.len() {
+            let read = self.io.read(&mut self.seen[self.len..]).await?;
+            self.activity.read();
+            self.len += read;
+            if read == 0 || self.seen[..self.len] != PREFACE[..self.len] {
+                return Ok(Protocol::Http1);
+            }
+        }
+        Ok(Protocol::Http2)
     }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Socket<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
+        if self.read < self.len {
+            let ahead = &self.seen[self.read..self.len];
+            let fits = ahead.len().min(buf.remaining());
+            buf.put_slice(&ahead[..fits]);
+            self.read += fits;
+            return Poll::Ready(Ok(()));
+        }
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         if buf.filled().len() > before {
             self.activity.read();
@@ -104,7 +146,7 @@ impl<I> Socket<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncWriteExt as _, duplex};
 
     #[tokio::test(start_paused = true)]
     async fn a_close_reads_on_until_the_client_has_closed() {
@@ -118,6 +160,35 @@ mod tests {
             assert!(rest.is_empty());
         };
         tokio::join!(closing, leaving);
+    }
+
+    async fn check(sent: &[&[u8]], expected: Protocol) {
+        let (ours, mut client) = duplex(1024);
+        let mut socket = Socket::new(ours, Arc::new(Activity::new()));
+        let sending = async {
+            for part in sent {
+                client.write_all(part).await.expect("taken");
+                tokio::task::yield_now().await;
+            }
+            client.shutdown().await.expect("closed");
+        };
+        let reading = async {
+            assert_eq!(socket.protocol().await.expect("not broken"), expected, "{sent:?}");
+            let mut all = Vec::new();
+            socket.read_to_end(&mut all).await.expect("read");
+            assert_eq!(all, sent.concat(), "nothing that was looked at is lost");
+        };
+        tokio::join!(sending, reading);
+    }
+
+    #[tokio::test]
+    async fn the_preface_tells_the_protocol_however_it_arrives() {
+        check(&[PREFACE, b"more"], Protocol::Http2).await;
+        check(&[b"P", b"RI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n", b"more"], Protocol::Http2).await;
+        check(&[b"POST / HTTP/1.1\r\n\r\n"], Protocol::Http1).await;
+        check(&[b"P", b"UT / HTTP/1.1\r\n\r\n"], Protocol::Http1).await;
+        check(&[b"PRI * HTTP/2.0\r\n"], Protocol::Http1).await;
+        check(&[b""], Protocol::Http1).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ mod config;
 mod drain;
 mod flags_file;
 mod flags_redis;
+mod http2;
 mod metrics;
 mod ofrep;
 mod proxy;
