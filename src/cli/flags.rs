@@ -6,6 +6,7 @@ mod change;
 mod compare;
 mod edit;
 mod files;
+mod lint;
 mod revert;
 mod scope;
 mod show;
@@ -125,6 +126,8 @@ enum Command {
     Revert(revert::Args),
     /// Shows changes as they are made, a line each
     Watch,
+    /// Looks for what is wrong, and what is likely to be; exits 1 if there are errors
+    Lint(lint::Args),
 }
 
 /// What every write of one flag takes.
@@ -164,7 +167,9 @@ impl Who {
 pub fn main(args: &Args, settings: &Settings) -> ExitCode {
     match block_on(run(args, settings.flags.redis.as_ref())) {
         Ok(Ok(answer)) => {
-            say(&answer);
+            if !answer.is_empty() {
+                say(&answer);
+            }
             ExitCode::SUCCESS
         }
         Ok(Err(failure)) => {
@@ -193,8 +198,10 @@ pub async fn run(args: &Args, redis: Option<&Redis>) -> Result<String, Failure> 
         Command::Diff(diff) if !diff.files.is_empty() => Some(files::read(&diff.files)?),
         _ => None,
     };
-    if let Command::Edit(_) = &args.command {
-        edit::needs_terminal()?;
+    match &args.command {
+        Command::Edit(_) => edit::needs_terminal()?,
+        Command::Lint(options) if !options.files.is_empty() => return lint::files(options, args.output),
+        _ => {}
     }
     let mut scope = Scope::open(redis, args.scope.as_deref()).await?;
     match &args.command {
@@ -216,6 +223,7 @@ pub async fn run(args: &Args, redis: Option<&Redis>) -> Result<String, Failure> 
         Command::Export => compare::export(&mut scope, args.output).await,
         Command::Revert(options) => revert::run(&mut scope, options, args.output).await,
         Command::Watch => watch::run(&mut scope, args.output).await,
+        Command::Lint(options) => lint::scope(&mut scope, options, args.output).await,
         Command::Set { key, create, write, .. } => {
             change::set(&mut scope, key, &definition.unwrap_or_default(), *create, write, args.output).await
         }

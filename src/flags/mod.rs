@@ -9,6 +9,7 @@ pub mod evaluate;
 mod hash;
 pub mod history;
 mod layers;
+pub mod lint;
 pub mod metrics;
 pub mod model;
 pub mod plan;

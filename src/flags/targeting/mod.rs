@@ -21,6 +21,7 @@ pub(super) use fractional::{Bucketing, Buckets, Key, MAX_TOTAL, Shares, share};
 pub(super) use interpret::{Halt, Root, Scope};
 pub(super) use operators::variant_name;
 pub(super) use path::Path;
+pub(super) use semver::sound as sound_version;
 pub(super) use val::Val;
 
 /// A compiled rule. Paths are split and constants typed when it is compiled, not when it is evaluated.
