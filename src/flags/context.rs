@@ -47,6 +47,15 @@ impl<'a> Object<'a> {
         Self { fields, sorted }
     }
 
+    /// Each name with its value.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+        let superseded = |at: usize, name: &str| {
+            !self.sorted && self.fields[at + 1..].iter().any(|(later, _)| later.as_ref() == name)
+        };
+        let fields = self.fields.iter().enumerate();
+        fields.filter(move |(at, (name, _))| !superseded(*at, name)).map(|(_, (name, value))| (name.as_ref(), value))
+    }
+
     /// The value of a field.
     pub fn get(&self, name: &str) -> Option<&Value<'a>> {
         if self.sorted {

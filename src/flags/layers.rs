@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::context::Base;
 use super::metrics::{self, Metrics};
-use super::settings::OnMissing;
+use super::settings::{Bucketing, OnMissing};
 use super::status::{Source, State, Status};
 use super::store::{Layer, Snapshot, Store};
 
@@ -130,6 +130,8 @@ impl Source {
 
 /// Everything [`run`] writes to.
 pub(super) struct Outputs {
+    /// What every snapshot spreads keys by.
+    pub(super) bucketing: Bucketing,
     pub(super) store: Arc<Store>,
     pub(super) status: watch::Sender<Status>,
     pub(super) metrics: Metrics,
@@ -188,7 +190,8 @@ impl Outputs {
     /// Merges and publishes; the number of flags in force.
     async fn publish(&self, (layers, stale): (Vec<Arc<Layer>>, bool), context: Arc<Base>, generation: u64) -> usize {
         let total: usize = layers.iter().map(|layer| layer.set.flags.len()).sum();
-        let merge = move || Snapshot::merge(layers, context, generation, stale);
+        let bucketing = self.bucketing;
+        let merge = move || Snapshot::merge(layers, context, generation, stale).with_bucketing(bucketing);
         let snapshot = if total <= INLINE {
             merge()
         } else {

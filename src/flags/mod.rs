@@ -6,6 +6,7 @@ pub mod contract;
 pub mod diff;
 pub mod document;
 pub mod evaluate;
+pub mod explain;
 mod hash;
 pub mod history;
 mod layers;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::context::Base;
 use super::model::{Flag, FlagSet, Metadata};
+use super::settings::Bucketing;
 
 /// What one source last gave, kept whole: when a layer above drops a flag, the one beneath shows again.
 #[derive(Debug, Clone)]
@@ -64,6 +65,7 @@ pub struct Snapshot {
     index: HashMap<Arc<str>, usize>,
     stale: bool,
     context: Arc<Base>,
+    bucketing: Bucketing,
     metadata_json: Box<str>,
 }
 
@@ -91,7 +93,19 @@ impl Snapshot {
             metadata.values.extend(layer.set.metadata.values.clone());
         }
         let metadata_json = metadata.json().into();
-        Self { generation, layers, entries, index, stale, context, metadata_json }
+        Self { generation, layers, entries, index, stale, context, bucketing: Bucketing::default(), metadata_json }
+    }
+
+    /// The same, but that `fractional` spreads keys by `bucketing`; else it does by the default version.
+    #[must_use]
+    pub fn with_bucketing(mut self, bucketing: Bucketing) -> Self {
+        self.bucketing = bucketing;
+        self
+    }
+
+    /// How `fractional` spreads keys.
+    pub fn bucketing(&self) -> Bucketing {
+        self.bucketing
     }
 
     /// The snapshot's revision, `Tidegate-Revision`.

@@ -72,7 +72,7 @@ impl Sources {
         for (at, name) in names.iter().enumerate() {
             metrics.begin(name, at < scopes.len());
         }
-        let outputs = Outputs { store, status, metrics: metrics.clone() };
+        let outputs = Outputs { bucketing: settings.bucketing, store, status, metrics: metrics.clone() };
         let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs };
         Ok((sources, Handle { status: handle }))
     }
