@@ -5,6 +5,7 @@ mod apply;
 mod change;
 mod compare;
 mod edit;
+mod evaluate;
 mod files;
 mod lint;
 mod revert;
@@ -126,6 +127,10 @@ enum Command {
     Revert(revert::Args),
     /// Shows changes as they are made, a line each
     Watch,
+    /// Evaluates a flag for a context; exits 1 if there is no value but an error
+    Eval(evaluate::Args),
+    /// Tells step by step how a flag comes to its value for a context
+    Explain(evaluate::Args),
     /// Looks for what is wrong, and what is likely to be; exits 1 if there are errors
     Lint(lint::Args),
 }
@@ -165,7 +170,7 @@ impl Who {
 
 /// Does what is asked and prints the answer.
 pub fn main(args: &Args, settings: &Settings) -> ExitCode {
-    match block_on(run(args, settings.flags.redis.as_ref())) {
+    match block_on(run_with(args, settings)) {
         Ok(Ok(answer)) => {
             if !answer.is_empty() {
                 say(&answer);
@@ -183,7 +188,20 @@ pub fn main(args: &Args, settings: &Settings) -> ExitCode {
     }
 }
 
-/// Does what is asked; the answer for standard output.
+/// Does what is asked, with all that is configured; the answer for standard output.
+///
+/// # Errors
+/// The text for standard error, and the exit code.
+pub async fn run_with(args: &Args, settings: &Settings) -> Result<String, Failure> {
+    let scope = args.scope.as_deref();
+    match &args.command {
+        Command::Eval(options) => evaluate::eval(options, scope, settings, args.output).await,
+        Command::Explain(options) => evaluate::explain(options, scope, settings, args.output).await,
+        _ => run(args, settings.flags.redis.as_ref()).await,
+    }
+}
+
+/// Does what is asked and needs no more than Redis; the answer for standard output.
 ///
 /// # Errors
 /// The text for standard error, and the exit code.
@@ -223,6 +241,7 @@ pub async fn run(args: &Args, redis: Option<&Redis>) -> Result<String, Failure> 
         Command::Export => compare::export(&mut scope, args.output).await,
         Command::Revert(options) => revert::run(&mut scope, options, args.output).await,
         Command::Watch => watch::run(&mut scope, args.output).await,
+        Command::Eval(_) | Command::Explain(_) => Err(Failure::usage("evaluation needs the whole configuration")),
         Command::Lint(options) => lint::scope(&mut scope, options, args.output).await,
         Command::Set { key, create, write, .. } => {
             change::set(&mut scope, key, &definition.unwrap_or_default(), *create, write, args.output).await

@@ -92,7 +92,7 @@ fn answer(mut found: Vec<Told>, args: &Args, output: Output) -> Result<String, F
             return "nothing found\n".to_owned();
         }
         let lines: String = found.iter().map(Told::line).collect();
-        format!("{lines}{errors} errors, {warnings} warnings, {hints} hints\n")
+        format!("{lines}{}, {}, {}\n", counted(errors, "error"), counted(warnings, "warning"), counted(hints, "hint"))
     })?;
     if errors > 0 || (args.strict && warnings > 0) { Err(Failure::no(text)) } else { Ok(text) }
 }
@@ -113,4 +113,8 @@ impl Told {
             "path": path, "text": text,
         })
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -5,6 +5,7 @@ mod places;
 mod print;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use places::Places;
 pub use print::{NotYaml, pretty, yaml};
@@ -12,6 +13,7 @@ pub use print::{NotYaml, pretty, yaml};
 use super::compile::node::Node;
 use super::compile::{self, Format, Invalid, Place, Problem};
 use super::contract::Remote;
+use super::model::FlagSet;
 
 /// Everything of a scope that people write. Each text is compact JSON, or what stands in Redis.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,26 +94,33 @@ impl Document {
     ///
     /// # Errors
     /// [`Invalid`] with every problem; sidecars would refuse the whole.
-    pub fn check(&self) -> Result<(), Invalid> {
+    pub fn compile(&self) -> Result<FlagSet, Invalid> {
         let mut problems = Vec::new();
-        let mut take = |invalid: Invalid| problems.extend(invalid.0);
-        let evaluators = match self.evaluators.as_deref().map(compile::evaluators).transpose() {
-            Ok(evaluators) => evaluators.unwrap_or_default(),
-            Err(invalid) => {
-                // Every `$ref` would be reported on top of it.
-                take(invalid);
-                return Err(Invalid(problems));
-            }
-        };
-        if let Some(Err(invalid)) = self.metadata.as_deref().map(compile::metadata) {
-            take(invalid);
+        let mut set = FlagSet::default();
+        match self.evaluators.as_deref().map(compile::evaluators).transpose() {
+            Ok(evaluators) => set.evaluators = evaluators.unwrap_or_default(),
+            // Every `$ref` would be reported on top of it.
+            Err(invalid) => return Err(invalid),
+        }
+        match self.metadata.as_deref().map(compile::metadata).transpose() {
+            Ok(metadata) => set.metadata = metadata.unwrap_or_default(),
+            Err(invalid) => problems.extend(invalid.0),
         }
         for (key, definition) in &self.flags {
-            if let Err(invalid) = compile::flag(key, definition, &evaluators) {
-                take(invalid);
+            match compile::flag(key, definition, &set.evaluators) {
+                Ok(flag) => drop(set.flags.insert(flag.key.clone(), Arc::new(flag))),
+                Err(invalid) => problems.extend(invalid.0),
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(Invalid(problems)) }
+        if problems.is_empty() { Ok(set) } else { Err(Invalid(problems)) }
+    }
+
+    /// As [`Document::compile`], for its errors alone.
+    ///
+    /// # Errors
+    /// [`Invalid`] with every problem.
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.compile().map(drop)
     }
 
     /// This document with everything that `other` names in place of its own: each flag, each evaluator and each entry of

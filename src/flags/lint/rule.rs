@@ -265,7 +265,7 @@ impl<'l> Linter<'l> {
             self.findings.add(Level::Warning, path, "its weights add up to 0: it gives nothing");
             return;
         }
-        if total > MAX_TOTAL {
+        if total > MAX_TOTAL as u64 {
             let text = format!("its weights add up to {total}, more than {MAX_TOTAL}: it gives nothing");
             self.findings.add(Level::Warning, path, text);
             return;
