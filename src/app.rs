@@ -76,6 +76,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
     let executor = sources.executor(&settings.workload);
     let schedules = executor.as_ref().map(Executor::standing);
+    let (reporter, used) = (sources.reporter(), store.clone());
     flags::metrics::register_ages(&mut registry, flags.status.clone());
     flags::usage::exposure::register(&mut registry, store.clone());
 
@@ -134,6 +135,10 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     tasks.spawn("flag sources", OnEnd::MustLive, sources.run());
     if let Some(executor) = executor {
         tasks.spawn("schedules", OnEnd::MustLive, executor.run());
+    }
+    if let Some(reporter) = reporter {
+        let evaluated = move |scope: &str| flags::reporter::evaluated(&used.load(), scope);
+        tasks.spawn("reports of evaluated flags", OnEnd::MustLive, reporter.run(evaluated));
     }
     tasks.spawn("start", OnEnd::MayEnd, start(lifecycle.clone(), board.clone(), flags.status, complete));
     if let Some(route) = settings.proxy.routes.first() {

@@ -4,8 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 
-use super::contract::{Keys, report};
+use super::contract::{BULK, DEFINITIONS, Keys, report};
 use super::executor::denied;
+use super::store::Snapshot;
+use super::usage::usage;
 use crate::net::redis::Endpoint;
 
 /// To connect, and for each answer.
@@ -94,6 +96,18 @@ impl Reporter {
         }
         Ok(())
     }
+}
+
+/// Which flags of a scope were evaluated in this process, and when last; and when all of them were fetched at once.
+pub fn evaluated(snapshot: &Snapshot, scope: &str) -> Vec<(String, SystemTime)> {
+    let usage = usage(snapshot);
+    let name = format!("redis:{scope}");
+    let of_scope = |layer: usize| snapshot.layers().get(layer).is_some_and(|layer| *layer.name == name);
+    let flags = usage.flags.iter().filter(|seen| of_scope(seen.layer));
+    let mut evaluated: Vec<_> = flags.filter_map(|seen| Some((seen.flag.to_string(), seen.evaluated?))).collect();
+    evaluated.extend(usage.bulk.map(|at| (BULK.to_owned(), at)));
+    evaluated.extend(usage.definitions.map(|at| (DEFINITIONS.to_owned(), at)));
+    evaluated
 }
 
 /// Why nothing was reported.

@@ -1,4 +1,5 @@
--- Takes note of which flags were evaluated when, to the hour. Times only rise; flags that are gone are forgotten.
+-- Takes note of which flags were evaluated when, to the hour, and when clients fetched all of them at once ($bulk,
+-- $definitions). Times only rise; flags that are gone are forgotten.
 --
 -- KEYS  1 seen  2 flags
 -- ARGV  1 cursor, 0 or as answered before  2 [[KEY, SECONDS AGO], …]
@@ -20,9 +21,14 @@ redis.call('HSETNX', KEYS[1], '$since', string.format('%.0f', now))
 redis.call('HSET', KEYS[1], '$last', string.format('%.0f', now))
 for _, one in ipairs(cjson.decode(ARGV[2])) do
   local key, at = one[1], math.floor((now - one[2]) / HOUR) * HOUR
-  -- What begins with $ is the script's own.
-  if key:sub(1, 1) ~= '$' and redis.call('HEXISTS', KEYS[2], key) == 1
-    and at > (tonumber(redis.call('HGET', KEYS[1], key) or '') or 0) then
+  -- Of what begins with $, the times at which clients fetched everything at once; the rest is the script's own.
+  local known
+  if key:sub(1, 1) == '$' then
+    known = key == '$bulk' or key == '$definitions'
+  else
+    known = redis.call('HEXISTS', KEYS[2], key) == 1
+  end
+  if known and at > (tonumber(redis.call('HGET', KEYS[1], key) or '') or 0) then
     redis.call('HSET', KEYS[1], key, string.format('%.0f', at))
   end
 end

@@ -21,6 +21,10 @@ pub struct Seen {
     pub since: Option<SystemTime>,
     /// When the last one came.
     pub last: Option<SystemTime>,
+    /// When a client last fetched all values at once: which of them it uses nobody knows.
+    pub bulk: Option<SystemTime>,
+    /// When a client last fetched all definitions: which of them it uses nobody knows.
+    pub definitions: Option<SystemTime>,
     /// By flag, the hour in which it was last evaluated.
     pub flags: HashMap<String, SystemTime>,
 }
@@ -30,7 +34,12 @@ fn hash(keys: &Keys) -> String {
     format!("{}seen", keys.flags.strip_suffix("flags").unwrap_or(&keys.flags))
 }
 
-/// Reports flags evaluated so long ago. `cursor` is 0 at first, and then what was answered: reports take turns in
+/// Names, among flags, for clients that fetched all values, and all definitions.
+pub const BULK: &str = "$bulk";
+/// See [`BULK`].
+pub const DEFINITIONS: &str = "$definitions";
+
+/// Reports flags evaluated so long ago, and [`BULK`] and [`DEFINITIONS`]. `cursor` is 0 at first, and then what was answered: reports take turns in
 /// forgetting flags that are gone.
 pub async fn report(
     connection: &mut impl ConnectionLike,
@@ -66,15 +75,17 @@ pub async fn report(
 pub async fn seen(connection: &mut impl ConnectionLike, keys: &Keys) -> RedisResult<Seen> {
     let fields: HashMap<String, String> = redis::cmd("HGETALL").arg(hash(keys)).query_async(connection).await?;
     let mut flags = HashMap::with_capacity(fields.len());
-    let (mut since, mut last) = (None, None);
+    let mut found = Seen::default();
     for (key, text) in fields {
         let seconds = text.parse().ok().map(Duration::from_secs);
         let Some(at) = seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(seconds)) else { continue };
         match key.as_str() {
-            "$since" => since = Some(at),
-            "$last" => last = Some(at),
+            "$since" => found.since = Some(at),
+            "$last" => found.last = Some(at),
+            "$bulk" => found.bulk = Some(at),
+            "$definitions" => found.definitions = Some(at),
             _ => drop(flags.insert(key, at)),
         }
     }
-    Ok(Seen { since, last, flags })
+    Ok(Seen { flags, ..found })
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use redis::AsyncCommands as _;
+use tidegate::flags::context::Context;
 use tidegate::flags::contract::{report, seen};
 use tidegate::flags::reporter::{Pace, Reporter};
 use tidegate::net::redis::Endpoint;
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::shell::{SEARCH, Shell, connect, keys};
 use crate::support::eventually;
-use crate::support::flags::PATIENCE;
+use crate::support::flags::{Flags, PATIENCE, quick, settings};
 use crate::support::redis::Redis;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -119,4 +120,67 @@ async fn a_reporter_reports_again_and_again_and_stops_where_it_may_not() {
     };
     eventually(PATIENCE, "it tried", tried).await;
     assert_eq!(seen(&mut connection, &keys()).await.unwrap().since, None);
+}
+
+#[tokio::test]
+async fn unused_flags_are_listed_as_far_as_the_reports_reach() {
+    let redis = Redis::start();
+    let mut shell = Shell::to(&redis).await;
+    let mut raw = redis.client().await;
+    let hour = |ago: Duration| (SystemTime::now() - ago).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let list = async |shell: &Shell| shell.json(&["ls"]).await[0]["last_evaluated"].clone();
+    assert_eq!(list(&shell).await, serde_json::Value::Null);
+    assert!(shell.ok(&["ls"]).await.contains("no reports"));
+    let (code, text) = shell.fails(&["ls", "--unused", "30d"]).await;
+    assert_eq!((code, text.contains("no sidecar reported")), (1, true), "{text}");
+
+    let fields = [("$since", hour(10 * 24 * HOUR)), ("$last", hour(Duration::ZERO))];
+    let _: () = raw.hset_multiple(HASH, &fields).await.unwrap();
+    assert!(shell.ok(&["ls"]).await.contains("never seen since 2"));
+    let (code, text) = shell.fails(&["ls", "--unused", "30d"]).await;
+    assert_eq!((code, text.contains("nothing is known of so long ago: sidecars report since 2")), (1, true), "{text}");
+
+    // Written just now, so it may be new; and so it is left out until it has had its time.
+    assert_eq!(shell.ok(&["ls", "--unused", "7d"]).await, "every flag was evaluated since then, or written\n");
+    for (key, at) in [("used", Some(hour(HOUR))), ("old", Some(hour(8 * 24 * HOUR))), ("never", None)] {
+        let _: () = raw.hset("tidegate:{orders}:flags", key, SEARCH).await.unwrap();
+        let _: () = raw.hset("tidegate:{orders}:revs", key, "1 1000 ann@ci").await.unwrap();
+        if let Some(at) = at {
+            let _: () = raw.hset(HASH, key, at).await.unwrap();
+        }
+    }
+    let unused = shell.json(&["ls", "--unused", "7d"]).await;
+    let keys: Vec<&str> = unused.as_array().unwrap().iter().map(|one| one["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["never", "old"]);
+    assert!(unused[1]["last_evaluated"].as_str().unwrap().ends_with('Z'), "{unused}");
+    let table = shell.ok(&["ls", "--unused", "9d"]).await;
+    assert!(table.contains("never seen since") && !table.contains("old"), "{table}");
+
+    let _: () = raw.hset(HASH, "$last", hour(24 * HOUR)).await.unwrap();
+    let (code, text) = shell.fails(&["ls", "--unused", "7d"]).await;
+    assert_eq!((code, text.contains("do not report any more")), (1, true), "{text}");
+    let _: () = shell.raw.del(HASH).await.unwrap();
+    let _: () = shell.raw.set(HASH, "a text").await.unwrap();
+    assert_eq!(shell.fails(&["ls"]).await.0, 1);
+}
+
+#[tokio::test]
+async fn a_running_sidecar_knows_which_flags_of_a_scope_were_evaluated() {
+    let redis = Redis::start();
+    let shell = Shell::to(&redis).await;
+    shell.ok(&["set", "banner", SEARCH]).await;
+    let flags = Flags::start(settings(&redis.url(), &["orders"]), quick());
+    flags.until("both flags are there", |flags| flags.store.load().len() == 2).await;
+    let now = SystemTime::UNIX_EPOCH + 1_000_000 * HOUR;
+    let evaluated = |scope: &str| tidegate::flags::reporter::evaluated(&flags.store.load(), scope);
+    assert_eq!(evaluated("orders"), []);
+    tidegate::flags::usage::evaluate(&flags.store.load(), "search", &Context::default(), now).unwrap();
+    assert_eq!(evaluated("orders"), [("search".to_owned(), now)]);
+    assert_eq!(evaluated("elsewhere"), [], "of another scope");
+    tidegate::flags::usage::fetched(&flags.store.load(), tidegate::flags::usage::Fetch::Bulk, now);
+    let mut connection = connect(&redis).await;
+    let ages: Vec<_> = evaluated("orders").into_iter().map(|(key, _)| (key, HOUR)).collect();
+    report(&mut connection, &keys(), &ages, 0).await.unwrap();
+    let seen = seen(&mut connection, &keys()).await.unwrap();
+    assert!(seen.bulk.is_some() && seen.definitions.is_none() && seen.flags.len() == 1, "{seen:?}");
 }

@@ -58,7 +58,7 @@ redis.call('HSET', KEYS[1], key, request.set)
 redis.call('HSET', KEYS[3], key, rev .. ' ' .. now .. ' ' .. request.actor)
 redis.call('HSET', KEYS[7], key, token_of(KEYS[1], KEYS[3], key) .. ' ' .. request.base)
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', LOG_LENGTH, '*', 'rev', rev, 'at', now, 'actor', request.actor,
-  'op', 'set', 'key', key, 'before', before, 'after', request.set, 'note', request.note)
+  'op', 'set', 'key', key, 'before', before, 'after', request.set, 'note', request.note, 'of', '1')
 redis.call('HSET', KEYS[5], request.id, request.entry)
 plan(KEYS[6], request.id, request.due)
 
