@@ -17,6 +17,7 @@ mod events;
 mod flagd;
 mod flags_file;
 mod flags_redis;
+mod flags_schedule;
 mod http2;
 mod metrics;
 mod native;

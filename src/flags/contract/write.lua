@@ -146,7 +146,7 @@ for _, op in ipairs(request.ops) do
   -- Evaluators take part in every flag's rules: readers start from a snapshot.
   told = told and op['in'] == 'flags'
   redis.call('XADD', KEYS[4], 'MAXLEN', '~', LOG_LENGTH, '*', 'rev', rev, 'at', now, 'actor', request.actor,
-    'op', op.set and 'set' or 'del', 'key', key, 'before', before, 'after', op.set or '', 'note', request.note)
+    'op', op.set and 'set' or 'del', 'key', key, 'before', before, 'after', op.set or '', 'note', request.note, 'of', #request.ops)
 end
 
 local head = '{"rev":' .. rev .. ',"prev":' .. string.format('%.0f', prev) .. ',"incarnation":'
