@@ -11,6 +11,7 @@ mod support;
 
 mod config;
 mod drain;
+mod flags_cli;
 mod flags_file;
 mod flags_redis;
 mod http2;
