@@ -26,7 +26,7 @@ use crate::lifecycle::threads::{self, Pulse};
 use crate::lifecycle::{self, drain};
 use crate::local::control::{self, Control};
 use crate::local::cors::{Asked, Cors};
-use crate::local::{self, settings::Socket};
+use crate::local::{self, flagd, settings::Socket};
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
 use crate::net::outbound::Outbound;
@@ -74,6 +74,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
     flags::metrics::register_ages(&mut registry, flags.status.clone());
+    let streams = flagd::streams::register(&mut registry);
 
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
@@ -112,11 +113,18 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         flags: flags.status.clone(),
         began,
     });
+    let flagd = flagd::Api::new(flagd::Parts {
+        store: store.clone(),
+        flags: flags.status.clone(),
+        phase: lifecycle.watch(),
+        metrics: streams,
+    });
     let streams = local::streams::Streams::default();
     streams.register(&mut registry, &["ofrep", "native"]);
     let api = LocalApi {
         flags: local::Api::new(store).streaming(streams, lifecycle.watch(), settings.local.public_url.as_deref()),
         overrides: local::overrides::Api::new(settings.flags.overrides, flags.overrides, flags.status.clone()),
+        flagd,
         control,
         cors: Cors::new(&settings.local.cors_origins),
     };
@@ -284,6 +292,7 @@ struct Local {
 struct LocalApi {
     flags: local::Api,
     overrides: local::overrides::Api,
+    flagd: flagd::Api,
     control: Control,
     cors: Cors,
 }
@@ -354,6 +363,9 @@ impl LocalApi {
         }
         if local::overrides::serves(path) {
             return self.overrides.handle(peer, request).await.map(Outbound::Whole);
+        }
+        if flagd::serves(path, request.headers()) {
+            return flagd::handle(&self.flagd, request).await;
         }
         self.control.handle(peer, &request).await.map(Outbound::Whole)
     }

@@ -55,6 +55,15 @@ impl<'a> Object<'a> {
         }
         self.fields.iter().rev().find(|(field, _)| field == name).map(|(_, value)| value)
     }
+
+    /// Each name with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+        let superseded = |at: usize, name: &str| {
+            !self.sorted && self.fields[at + 1..].iter().any(|(later, _)| later.as_ref() == name)
+        };
+        let fields = self.fields.iter().enumerate();
+        fields.filter(move |(at, (name, _))| !superseded(*at, name)).map(|(_, (name, value))| (name.as_ref(), value))
+    }
 }
 
 /// The attributes one evaluation is asked for, `targetingKey` among them.
@@ -85,6 +94,11 @@ impl Base {
     /// The configured attributes as values that evaluation reads.
     pub fn new(attributes: &serde_json::Map<String, serde_json::Value>) -> Self {
         Self { attributes: object(attributes) }
+    }
+
+    /// All of it.
+    pub fn attributes(&self) -> &Object<'static> {
+        &self.attributes
     }
 
     /// The value of an attribute.

@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::context::Context;
 use super::model::{Kind, Variant};
+use super::settings::Bucketing;
 use super::store::{Entry, Snapshot};
-use super::targeting::{Halt, Root, Scope, Val, variant_name};
+use super::targeting::{Halt, Observer, Root, Scope, Unobserved, Val, variant_name};
 
 /// Why a flag has the value it has (OpenFeature specification, Types, Resolution Reason).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +127,18 @@ pub fn evaluate_entry<'s>(
     context: &Context<'_>,
     now: SystemTime,
 ) -> Result<Resolution<'s>, Failure> {
+    decide(snapshot, entry, context, now, snapshot.bucketing(), Unobserved)
+}
+
+/// Evaluates one entry by a bucketing version, while `observer` looks on.
+pub(super) fn decide<'s>(
+    snapshot: &'s Snapshot,
+    entry: &'s Entry,
+    context: &Context<'_>,
+    now: SystemTime,
+    bucketing: Bucketing,
+    observer: impl Observer,
+) -> Result<Resolution<'s>, Failure> {
     let flag = entry.flag();
     if !flag.enabled {
         return Ok(Resolution { entry, variant: None, reason: Reason::Disabled });
@@ -135,7 +148,7 @@ pub fn evaluate_entry<'s>(
         return Ok(Resolution { entry, variant: flag.default_variant(), reason: fresh(Reason::Static) });
     };
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let root = Root::new(context, snapshot.context(), flag.key(), seconds);
+    let root = Root::new(context, snapshot.context(), flag.key(), seconds, bucketing, observer);
     let val = rule.evaluate(&Scope::new(&root)).map_err(|halt| {
         let code = match halt {
             Halt::Budget => ErrorCode::General,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::context::Base;
 use super::metrics::{self, Metrics};
 use super::overrides::{Command, Overridden, Overrides};
-use super::settings::OnMissing;
+use super::settings::{Bucketing, OnMissing};
 use super::status::{Source, State, Status};
 use super::store::{Layer, Snapshot, Store};
 
@@ -220,6 +220,8 @@ impl Source {
 
 /// Everything [`run`] writes to.
 pub(super) struct Outputs {
+    /// What every snapshot spreads keys by.
+    pub(super) bucketing: Bucketing,
     pub(super) store: Arc<Store>,
     pub(super) status: watch::Sender<Status>,
     pub(super) metrics: Metrics,
@@ -286,7 +288,12 @@ impl Outputs {
     async fn publish(&self, wanted: Wanted, context: Arc<Base>, generation: u64) -> usize {
         let Wanted { layers, stale_from, stale_since } = wanted;
         let total: usize = layers.iter().map(|layer| layer.set.flags.len()).sum();
-        let merge = move || Snapshot::merge(layers, context, generation, false).stale_from(stale_from, stale_since);
+        let bucketing = self.bucketing;
+        let merge = move || {
+            Snapshot::merge(layers, context, generation, false)
+                .stale_from(stale_from, stale_since)
+                .with_bucketing(bucketing)
+        };
         let snapshot = if total <= INLINE {
             merge()
         } else {

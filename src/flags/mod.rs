@@ -5,6 +5,7 @@ pub mod compile;
 pub mod context;
 pub mod contract;
 pub mod evaluate;
+pub mod explain;
 mod hash;
 mod layers;
 pub mod metrics;

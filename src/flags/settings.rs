@@ -14,6 +14,8 @@ pub struct Settings {
     pub files: Vec<PathBuf>,
     /// `flags.context`: joins every evaluation; the request's own values win.
     pub context: serde_json::Map<String, serde_json::Value>,
+    /// `flags.bucketing`
+    pub bucketing: Bucketing,
     /// `flags.max_stale`: a snapshot not confirmed by its source for longer makes the instance not ready.
     pub max_stale: Option<Duration>,
     /// `flags.on_missing`.
@@ -33,6 +35,33 @@ pub struct Redis {
     pub prefix: String,
     /// `flags.scopes`, highest priority first. Default: the workload's name.
     pub scopes: Vec<String>,
+}
+
+/// How `fractional` puts keys into buckets. Versions differ in what they hash and how they scale, so everyone who
+/// evaluates a flag has to agree. All of them hash by MurmurHash3 x86_32 with seed 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Bucketing {
+    /// flagd before 0.15: the hash without its sign as a percentage, in floating point.
+    V1,
+    /// flagd since 0.15: `(hash × total weight) >> 32`.
+    #[default]
+    V2,
+    /// As version 2, over the deterministic CBOR of any value: flagd's decision for 1.0.
+    V3,
+}
+
+impl Bucketing {
+    /// All versions.
+    pub const ALL: [Self; 3] = [Self::V1, Self::V2, Self::V3];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::V3 => "v3",
+        }
+    }
 }
 
 /// What a start without any snapshot does.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::context::Base;
 use super::model::{Flag, FlagSet, Metadata};
+use super::settings::Bucketing;
 
 /// What one source last gave, kept whole: when a layer above drops a flag, the one beneath shows again.
 #[derive(Debug, Clone)]
@@ -68,6 +69,7 @@ pub struct Snapshot {
     /// Since when.
     stale_since: Option<SystemTime>,
     context: Arc<Base>,
+    bucketing: Bucketing,
     metadata_json: Box<str>,
 }
 
@@ -96,7 +98,8 @@ impl Snapshot {
         }
         let metadata_json = metadata.json().into();
         let stale_from = if stale { 0 } else { usize::MAX };
-        Self { generation, layers, entries, index, stale_from, stale_since: None, context, metadata_json }
+        let bucketing = Bucketing::default();
+        Self { generation, layers, entries, index, stale_from, stale_since: None, context, bucketing, metadata_json }
     }
 
     /// Says that a source has not confirmed what it last gave since `since`, and that `layer` is the first layer of
@@ -105,6 +108,32 @@ impl Snapshot {
     #[must_use]
     pub fn stale_from(self, layer: usize, since: Option<SystemTime>) -> Self {
         Self { stale_from: layer, stale_since: since, ..self }
+    }
+
+    /// The same, but that `fractional` spreads keys by `bucketing`; else it does by the default version.
+    #[must_use]
+    pub fn with_bucketing(mut self, bucketing: Bucketing) -> Self {
+        self.bucketing = bucketing;
+        self
+    }
+
+    /// How `fractional` spreads keys.
+    pub fn bucketing(&self) -> Bucketing {
+        self.bucketing
+    }
+
+    /// Only the flags that `keep` wants, of each layer, covered by a higher one or not; otherwise the same snapshot.
+    pub fn select(&self, keep: impl Fn(&Layer, &Flag) -> bool) -> Self {
+        let layers = self.layers.iter().map(|layer| {
+            let flags = layer.set.flags.iter().filter(|(_, flag)| keep(layer, flag));
+            let flags = flags.map(|(key, flag)| (key.clone(), flag.clone())).collect();
+            let FlagSet { metadata, evaluators, .. } = &*layer.set;
+            let set = FlagSet { flags, metadata: metadata.clone(), evaluators: evaluators.clone() };
+            Arc::new(Layer { set: Arc::new(set), ..Layer::clone(layer) })
+        });
+        Self::merge(layers.collect(), self.context.clone(), self.generation, false)
+            .stale_from(self.stale_from, self.stale_since)
+            .with_bucketing(self.bucketing)
     }
 
     /// The snapshot's revision, `Tidegate-Revision`.

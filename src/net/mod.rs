@@ -11,6 +11,7 @@ pub mod listen;
 pub mod outbound;
 pub mod redis;
 pub mod resolve;
+pub mod rpc;
 pub mod server;
 pub mod socket;
 pub mod sweep;

@@ -318,7 +318,10 @@ fn values_that_do_not_fit_are_refused() {
             "log: {level: 'info,a=b'}",
             "log.level: \"info,a=b\": not a log level; write info, or info,tidegate::proxy=debug (line 1)",
         ),
-        ("flags: {bucketing: v3}", "flags.bucketing: \"v3\": not supported in this version; write v2 (line 1)"),
+        (
+            "flags: {bucketing: v4}",
+            "flags.bucketing: \"v4\": none of the values this key knows; write one of: v1, v2, v3 (line 1)",
+        ),
         // Addresses and paths.
         (
             "proxy: [{listen: 'localhost:1'}]",

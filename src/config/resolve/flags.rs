@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::key::Kind;
 use super::super::reader::Section;
-use super::super::urls::NOT_YET;
-use super::super::values::{Type, choice, duration, name, path, wrong};
+use super::super::values::{choice, duration, name, path};
 use super::Redis;
 use crate::flags::Settings;
-use crate::flags::settings::{self, OnMissing, Overrides};
+use crate::flags::settings::{self, Bucketing, OnMissing, Overrides};
 
 /// A month.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -56,7 +54,13 @@ pub(super) fn settings(
     } else if files.len() > MOST {
         section.problem("files", None, format!("{} files", files.len()), format!("name at most {MOST}"));
     }
-    section.or("bucketing", &bucketing(), "v2".to_owned(), "How `fractional` spreads keys over variants.");
+    let bucketing = section.or(
+        "bucketing",
+        &choice(&[("v1", Bucketing::V1), ("v2", Bucketing::V2), ("v3", Bucketing::V3)]),
+        Bucketing::default(),
+        "How `fractional` spreads keys over variants, everywhere the same: `v1` as flagd before 0.15, `v2` as flagd \
+         since, `v3` by the CBOR of any value. `tidegate flags rebucket` tells who would move.",
+    );
     let context = section.free("context", "Values that join every evaluation; the request's own win.");
     let max_stale = section.or(
         "max_stale",
@@ -78,17 +82,7 @@ pub(super) fn settings(
          asks from loopback too, with the header `Tidegate-Override: allow`.",
     );
     let redis = redis.url.clone().map(|url| settings::Redis { url, prefix: redis.prefix.clone(), scopes });
-    Settings { redis, files, context, max_stale, on_missing, overrides, state_dir }
-}
-
-/// Other ways of spreading are designed; this version knows one.
-fn bucketing() -> Type<String> {
-    let parse = |text: &str| match text {
-        "v2" => Ok(text.to_owned()),
-        "v1" | "v3" => wrong(NOT_YET, "write v2"),
-        _ => wrong("not a way of bucketing", "write v2"),
-    };
-    Type::new(Kind::Choice(vec!["v2"]), parse, |version| version.clone().into())
+    Settings { redis, files, context, bucketing, max_stale, on_missing, overrides, state_dir }
 }
 
 /// The first element that is there twice.

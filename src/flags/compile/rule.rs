@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::super::context::{Object, Value};
 use super::super::model::Evaluators;
 use super::super::targeting::{
-    Affix, Arithmetic, Bucketing, Buckets, Each, Equality, Evaluator, Extreme, Key, MAX_TOTAL, Order, Path, Rule,
-    Shares, Val, share,
+    Affix, Arithmetic, Buckets, Each, Equality, Evaluator, Extreme, Key, MAX_TOTAL, Order, Path, Rule, SCANNED, Shares,
+    Val, share,
 };
 use super::node::Node;
 use super::{MAX_DEPTH, Problems};
@@ -67,7 +67,7 @@ pub(super) fn targeting(node: &Node, evaluators: &Evaluators, path: &str, proble
                 Some(evaluator) => Ok(Some(evaluator.clone())),
                 None => Err(format!("refers to evaluator {name:?}, which does not exist")),
             };
-            Compiler::new(&mut refs, 0, problems).whole(node, path).map(|evaluator| evaluator.rule)
+            Compiler::new(&mut refs, 0, problems).whole("", node, path).map(|evaluator| evaluator.rule)
         }
         other => {
             problems.add(path, format_args!("must be an object with one operator, and is {}", other.what()));
@@ -80,7 +80,7 @@ pub(super) fn targeting(node: &Node, evaluators: &Evaluators, path: &str, proble
 #[cfg(test)]
 pub(super) fn alone(node: &Node, problems: &mut Problems) -> Option<Evaluator> {
     let mut refs = |_: &str, _: usize, _: &mut Problems| Err("refers to nothing".to_owned());
-    Compiler::new(&mut refs, 0, problems).whole(node, "")
+    Compiler::new(&mut refs, 0, problems).whole("", node, "")
 }
 
 /// Compiles `$evaluators`, each after those it refers to.
@@ -126,7 +126,7 @@ impl<'n> Named<'n> {
         self.under_way.push(name);
         let path = format!("{}.{name}", self.path);
         let mut refs = |name: &str, level, problems: &mut Problems| self.compile(name, level, problems);
-        let evaluator = Compiler::new(&mut refs, level, problems).whole(node, &path).map(Arc::new);
+        let evaluator = Compiler::new(&mut refs, level, problems).whole(name, node, &path).map(Arc::new);
         self.under_way.pop();
         self.done.insert(name, evaluator.clone());
         Ok(evaluator)
@@ -151,10 +151,14 @@ impl<'c, 'r> Compiler<'c, 'r> {
     }
 
     /// A whole rule, unless it has problems.
-    fn whole(&mut self, node: &Node, path: &str) -> Option<Evaluator> {
+    fn whole(&mut self, name: &str, node: &Node, path: &str) -> Option<Evaluator> {
         let before = self.problems.count();
         let rule = self.rule(node, path);
-        (self.problems.count() == before).then_some(Evaluator { rule, depth: self.deepest - self.start })
+        (self.problems.count() == before).then_some(Evaluator {
+            name: name.into(),
+            rule,
+            depth: self.deepest - self.start,
+        })
     }
 
     /// Goes `levels` down, unless that is too deep. Compilation and evaluation recurse this far and no farther,
@@ -319,8 +323,10 @@ fn within(rules: Vec<Rule>) -> Rule {
     match texts {
         Some(texts) => {
             let mut texts: Vec<Box<str>> = texts;
-            texts.sort_unstable();
-            texts.dedup();
+            if texts.len() > SCANNED {
+                texts.sort_unstable();
+                texts.dedup();
+            }
             let [needle, _] = *pair;
             Rule::InStrings(Box::new(needle), texts.into())
         }
@@ -335,7 +341,7 @@ fn fractional(mut rules: Vec<Rule>) -> Buckets {
         Some(shares) => shares,
         None => Shares::Computed(rules.into()),
     };
-    Buckets { bucketing: Bucketing::V2, key, shares }
+    Buckets { key, shares }
 }
 
 /// The shares, if all is literal and sound; what is not gives null when it is evaluated, as in flagd.
@@ -345,10 +351,14 @@ fn shares(rules: &[Rule]) -> Option<Shares> {
     for rule in rules {
         let Rule::Constant(value @ Value::Array(items)) = rule else { return None };
         let (_, weight) = share(&Val::from(value))?;
+        // Version 1 counts a negative weight as what it is.
+        if matches!(items.get(1), Some(Value::Number(weight)) if *weight < 0.0) {
+            return None;
+        }
         total += weight;
-        ends.push((total, items.first()?.clone()));
+        ends.push((total.unsigned_abs(), items.first()?.clone()));
     }
-    (1..=MAX_TOTAL).contains(&total).then(|| Shares::Fixed { total, ends: ends.into() })
+    (1..=MAX_TOTAL).contains(&total).then(|| Shares::Fixed { total: total.unsigned_abs(), ends: ends.into() })
 }
 
 /// The values, if all are constant.

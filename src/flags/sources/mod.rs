@@ -76,7 +76,7 @@ impl Sources {
         for (at, name) in names.iter().enumerate() {
             metrics.begin(name, at < scopes.len());
         }
-        let outputs = Outputs { store, status, metrics: metrics.clone() };
+        let outputs = Outputs { bucketing: settings.bucketing, store, status, metrics: metrics.clone() };
         let (overrides, commands) = overrides::Handle::new();
         let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs, commands };
         Ok((sources, Handle { status: handle, overrides }))

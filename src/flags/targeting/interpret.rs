@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::super::context::{Base, Context};
+use super::super::settings::Bucketing;
 use super::coerce;
+use super::observe::{Data, Observer, Unobserved};
 use super::path::{self, Path};
 use super::val::{Items, Val};
-use super::{Arithmetic, Equality, Extreme, Order, Rule, fractional, lists, operators};
+use super::{Arithmetic, Equality, Extreme, Order, Rule, SCANNED, fractional, lists, operators};
 
 /// Steps one evaluation may take: a few milliseconds of work. A step is a node of the rule, an item of a list or 64
 /// bytes of text.
@@ -29,18 +31,32 @@ pub(in crate::flags) enum Halt {
 
 /// What an evaluation reads, and what is left of its budget.
 #[derive(Debug)]
-pub(in crate::flags) struct Root<'v> {
+pub(in crate::flags) struct Root<'v, O = Unobserved> {
     context: &'v Context<'v>,
     base: &'v Base,
     flag_key: &'v str,
     timestamp: u64,
+    bucketing: Bucketing,
     left: Cell<usize>,
+    observer: O,
 }
 
-impl<'v> Root<'v> {
+impl<'v, O: Observer> Root<'v, O> {
     /// `timestamp` in seconds since the epoch, for `$flagd.timestamp`.
-    pub(in crate::flags) fn new(context: &'v Context<'v>, base: &'v Base, flag_key: &'v str, timestamp: u64) -> Self {
-        Self { context, base, flag_key, timestamp, left: Cell::new(BUDGET) }
+    pub(in crate::flags) fn new(
+        context: &'v Context<'v>,
+        base: &'v Base,
+        flag_key: &'v str,
+        timestamp: u64,
+        bucketing: Bucketing,
+        observer: O,
+    ) -> Self {
+        Self { context, base, flag_key, timestamp, bucketing, left: Cell::new(BUDGET), observer }
+    }
+
+    /// How `fractional` spreads keys.
+    pub(super) fn bucketing(&self) -> Bucketing {
+        self.bucketing
     }
 
     /// The flag's key.
@@ -58,24 +74,34 @@ impl<'v> Root<'v> {
 }
 
 /// The data that `var` sees: all of it, or one item within `map` and its like.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::flags) struct Scope<'e, 'v> {
-    pub(super) root: &'e Root<'v>,
+#[derive(Debug)]
+pub(in crate::flags) struct Scope<'e, 'v, O = Unobserved> {
+    pub(super) root: &'e Root<'v, O>,
     item: Option<&'e Val<'v>>,
 }
 
-impl<'e, 'v> Scope<'e, 'v> {
+impl<'e, 'v, O: Observer> Scope<'e, 'v, O> {
     /// All of the data.
-    pub(in crate::flags) fn new(root: &'e Root<'v>) -> Self {
+    pub(in crate::flags) fn new(root: &'e Root<'v, O>) -> Self {
         Self { root, item: None }
     }
 
     /// One item of it.
-    pub(super) fn of<'i>(&self, item: &'i Val<'v>) -> Scope<'i, 'v>
+    pub(super) fn of<'i>(&self, item: &'i Val<'v>) -> Scope<'i, 'v, O>
     where
         'e: 'i,
     {
         Scope { root: self.root, item: Some(item) }
+    }
+
+    /// Who looks on.
+    pub(super) fn observer(&self) -> &O {
+        &self.root.observer
+    }
+
+    /// What paths are looked up in.
+    fn data(&self) -> Data {
+        if self.item.is_some() { Data::Item } else { Data::All }
     }
 
     /// Takes steps from the budget.
@@ -103,10 +129,12 @@ impl<'e, 'v> Scope<'e, 'v> {
 
     /// The value at a path known beforehand, or `Undefined`.
     pub(super) fn lookup(&self, path: &Path) -> Val<'v> {
-        match path {
+        let found = match path {
             Path::Whole => self.item.cloned().unwrap_or(Val::Root),
             Path::Names(names) => self.descend(names.iter().map(|name| &**name)),
-        }
+        };
+        self.observer().read(self.data(), || path.to_string(), &found);
+        found
     }
 
     fn descend<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> Val<'v> {
@@ -157,7 +185,10 @@ impl<'e, 'v> Scope<'e, 'v> {
         if at.as_str() == Some("") {
             return Ok(self.lookup(&Path::Whole));
         }
-        Ok(self.descend(coerce::text(at).split('.')))
+        let path = coerce::text(at);
+        let found = self.descend(path.split('.'));
+        self.observer().read(self.data(), || path.into_owned(), &found);
+        Ok(found)
     }
 
     /// Pays for reading all of an operand.
@@ -176,8 +207,16 @@ impl<'e, 'v> Scope<'e, 'v> {
 
 impl Rule {
     /// The rule's value over `scope`. `null` and `undefined` mean that it decides nothing.
-    pub(in crate::flags) fn evaluate<'v>(&'v self, scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+    pub(in crate::flags) fn evaluate<'v, O: Observer>(&'v self, scope: &Scope<'_, 'v, O>) -> Result<Val<'v>, Halt> {
         scope.charge(1)?;
+        scope.observer().enter(self);
+        let result = self.apply(scope);
+        scope.observer().leave(self, &result);
+        result
+    }
+
+    #[inline(always)]
+    fn apply<'v, O: Observer>(&'v self, scope: &Scope<'_, 'v, O>) -> Result<Val<'v>, Halt> {
         match self {
             Rule::Undefined => Ok(Val::Undefined),
             Rule::Constant(value) => Ok(Val::from(value)),
@@ -217,9 +256,12 @@ impl Rule {
                 let [needle, hay] = operands(pair, scope)?;
                 Ok(Val::Bool(lists::contains(&needle, &hay)))
             }
-            Rule::InStrings(rule, sorted) => {
+            Rule::InStrings(rule, texts) => {
                 let needle = operand(rule, scope)?;
-                let found = |text: &str| sorted.binary_search_by(|item| (**item).cmp(text)).is_ok();
+                let found = |text: &str| match texts.len() {
+                    0..=SCANNED => texts.iter().any(|item| **item == *text),
+                    _ => texts.binary_search_by(|item| (**item).cmp(text)).is_ok(),
+                };
                 Ok(Val::Bool(needle.as_str().is_some_and(found)))
             }
             Rule::Add(rules) => {
@@ -295,13 +337,16 @@ impl Arithmetic {
 }
 
 /// The value of an operand, paid for: its operator may read all of it.
-pub(super) fn operand<'v>(rule: &'v Rule, scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn operand<'v>(rule: &'v Rule, scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let val = rule.evaluate(scope)?;
     scope.weigh(&val)?;
     Ok(val)
 }
 
-fn operands<'v, const N: usize>(rules: &'v [Rule; N], scope: &Scope<'_, 'v>) -> Result<[Val<'v>; N], Halt> {
+fn operands<'v, const N: usize>(
+    rules: &'v [Rule; N],
+    scope: &Scope<'_, 'v, impl Observer>,
+) -> Result<[Val<'v>; N], Halt> {
     let mut values = [const { Val::Undefined }; N];
     for (value, rule) in values.iter_mut().zip(rules) {
         *value = operand(rule, scope)?;
@@ -310,11 +355,15 @@ fn operands<'v, const N: usize>(rules: &'v [Rule; N], scope: &Scope<'_, 'v>) -> 
 }
 
 /// The values of all rules.
-pub(super) fn all<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Vec<Val<'v>>, Halt> {
+pub(super) fn all<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v, impl Observer>) -> Result<Vec<Val<'v>>, Halt> {
     rules.iter().map(|rule| rule.evaluate(scope)).collect()
 }
 
-fn or_default<'v>(val: Val<'v>, default: &'v Option<Box<Rule>>, scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+fn or_default<'v>(
+    val: Val<'v>,
+    default: &'v Option<Box<Rule>>,
+    scope: &Scope<'_, 'v, impl Observer>,
+) -> Result<Val<'v>, Halt> {
     match (val, default) {
         (Val::Undefined, Some(default)) => match default.evaluate(scope)? {
             Val::Undefined => Ok(Val::Null),
@@ -325,7 +374,7 @@ fn or_default<'v>(val: Val<'v>, default: &'v Option<Box<Rule>>, scope: &Scope<'_
     }
 }
 
-fn choose<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+fn choose<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let (pairs, rest) = rules.as_chunks::<2>();
     for [condition, result] in pairs {
         if condition.evaluate(scope)?.truthy() {
@@ -336,7 +385,11 @@ fn choose<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt>
 }
 
 /// The first value that `ends` the search, else the last.
-fn first<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>, ends: fn(&Val<'v>) -> bool) -> Result<Val<'v>, Halt> {
+fn first<'v>(
+    rules: &'v [Rule],
+    scope: &Scope<'_, 'v, impl Observer>,
+    ends: fn(&Val<'v>) -> bool,
+) -> Result<Val<'v>, Halt> {
     let mut last = Val::Undefined;
     for rule in rules {
         last = rule.evaluate(scope)?;

@@ -7,8 +7,11 @@ use proptest::prelude::*;
 
 use super::super::compile::{self, Format};
 use super::super::context::{Base, Context, Object, Value};
+use super::super::explain::{Outcome, explain};
+use super::super::settings::Bucketing;
 use super::super::store::{Layer, Snapshot};
 use super::interpret::{Root, Scope};
+use super::observe::Unobserved;
 
 const OPERATORS: [&str; 38] = [
     "var",
@@ -85,7 +88,7 @@ fn in_new(weight: u32, key: &str) -> bool {
     let rule = serde_json::json!({"fractional": [key, ["new", weight], ["old", 100 - weight]]}).to_string();
     let rule = compile::rule_alone(&rule).unwrap_or_else(|invalid| panic!("{invalid}"));
     let (context, base) = (Context::default(), Base::default());
-    let root = Root::new(&context, &base, "flag", 0);
+    let root = Root::new(&context, &base, "flag", 0, Bucketing::V2, Unobserved);
     rule.rule.evaluate(&Scope::new(&root)).is_ok_and(|val| val.as_str() == Some("new"))
 }
 
@@ -109,7 +112,9 @@ proptest! {
     }
 
     #[test]
-    fn any_rule_over_any_context_gives_a_variant_a_default_or_an_error_and_the_same_again(rule in rule(), context in json()) {
+    fn any_rule_over_any_context_gives_a_variant_a_default_or_an_error_the_same_again_and_as_explained(
+        rule in rule(), context in json(), bucketing in prop::sample::select(Bucketing::ALL.to_vec())
+    ) {
         let flags = serde_json::json!({"flags": {"f": {
             "state": "ENABLED", "variants": {"a": 1, "true": 2}, "defaultVariant": "a", "targeting": rule
         }}});
@@ -119,7 +124,7 @@ proptest! {
             return Ok(());
         };
         let layer = Layer { name: "test".into(), flag_set_id: None, revision: 1, set: set.into() };
-        let snapshot = Snapshot::merge(vec![layer.into()], Default::default(), 1, false);
+        let snapshot = Snapshot::merge(vec![layer.into()], Default::default(), 1, false).with_bucketing(bucketing);
         let text = context.to_string();
         let attributes = match serde_json::from_str(&text) {
             Ok(Value::Object(attributes)) => attributes,
@@ -132,6 +137,12 @@ proptest! {
             Err(failure) => (failure.code.name(), Some(failure.details)),
         };
         prop_assert_eq!(once(), once());
+        let explained = match explain(&snapshot, "f", &context, SystemTime::UNIX_EPOCH).map(|found| found.outcome) {
+            Ok(Outcome::Resolved { reason, variant, .. }) => (reason, variant),
+            Ok(Outcome::Failed { error_code, error_details }) => (error_code, Some(error_details)),
+            Err(failure) => panic!("{failure}"),
+        };
+        prop_assert_eq!(explained, once());
     }
 
     #[test]

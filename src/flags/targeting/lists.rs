@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::interpret::{Halt, Scope, operand};
+use super::observe::Observer;
 use super::val::{Step, Val};
 use super::{Each, Rule, coerce};
 
@@ -16,7 +17,7 @@ pub(super) fn contains(needle: &Val<'_>, hay: &Val<'_>) -> bool {
 }
 
 /// `merge`: lists joined, what is no list taken as an item.
-pub(super) fn merge<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn merge<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let mut merged = Vec::new();
     for rule in rules {
         let val = operand(rule, scope)?;
@@ -30,7 +31,7 @@ pub(super) fn merge<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Val<
 }
 
 /// `map`, `filter`, `all`, `some`, `none`.
-pub(super) fn each<'v>(each: Each, pair: &'v [Rule; 2], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn each<'v>(each: Each, pair: &'v [Rule; 2], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let [list, rule] = pair;
     let list = list.evaluate(scope)?;
     let mut kept = Vec::new();
@@ -62,7 +63,7 @@ pub(super) fn each<'v>(each: Each, pair: &'v [Rule; 2], scope: &Scope<'_, 'v>) -
 }
 
 /// `reduce`
-pub(super) fn reduce<'v>(three: &'v [Rule; 3], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn reduce<'v>(three: &'v [Rule; 3], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let [list, rule, initial] = three;
     let list = list.evaluate(scope)?;
     let mut accumulator = match initial {

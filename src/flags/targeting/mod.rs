@@ -1,12 +1,14 @@
 //! Targeting rules: JSONLogic as json-logic-js 2.0.5 defines it, with flagd's operators, compiled to a tree and
 //! interpreted over a borrowed context. Pure: no IO, no clock.
 
+mod cbor;
 mod coerce;
 mod fractional;
 mod interpret;
 #[cfg(test)]
 mod laws;
 mod lists;
+mod observe;
 mod operators;
 mod path;
 mod semver;
@@ -17,11 +19,15 @@ mod val;
 use std::sync::Arc;
 
 use super::context::Value;
-pub(super) use fractional::{Bucketing, Buckets, Key, MAX_TOTAL, Shares, share};
+pub(super) use fractional::{Buckets, Key, MAX_TOTAL, Shares, share};
 pub(super) use interpret::{Halt, Root, Scope};
+pub(super) use observe::{Bucketed, Data, Observer, Unobserved};
 pub(super) use operators::variant_name;
 pub(super) use path::Path;
 pub(super) use val::Val;
+
+/// Up to so many texts a scan is as fast as a search, and leaves them as their author wrote them.
+pub(super) const SCANNED: usize = 8;
 
 /// A compiled rule. Paths are split and constants typed when it is compiled, not when it is evaluated.
 #[derive(Debug)]
@@ -58,7 +64,7 @@ pub(super) enum Rule {
     Between(Order, Box<[Rule; 3]>),
     /// `in`
     In(Box<[Rule; 2]>),
-    /// `in` a literal list of strings, sorted.
+    /// `in` a literal list of strings; beyond [`SCANNED`] they are sorted.
     InStrings(Box<Rule>, Box<[Box<str>]>),
     /// `+`
     Add(Box<[Rule]>),
@@ -95,6 +101,8 @@ pub(super) enum Rule {
 /// A named rule that flags share.
 #[derive(Debug)]
 pub(super) struct Evaluator {
+    /// What `$ref` calls it.
+    pub(super) name: Box<str>,
     pub(super) rule: Rule,
     /// How many levels it has, those of the evaluators it refers to included.
     pub(super) depth: usize,

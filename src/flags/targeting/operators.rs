@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use super::interpret::{Halt, Scope, all, operand};
+use super::observe::Observer;
 use super::val::Val;
 use super::{Affix, Arithmetic, Rule, coerce, semver};
 
 /// `missing`: which of the keys the data lacks. One argument that is a list is the list of keys.
-pub(super) fn missing<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn missing<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let values = all(rules, scope)?;
     let keys = match values.first() {
         Some(list) if list.is_list() => list.items().collect(),
@@ -17,7 +18,7 @@ pub(super) fn missing<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Va
 }
 
 /// `missing_some`: none if at least so many of the keys are there, else those that are not.
-pub(super) fn missing_some<'v>(pair: &'v [Rule; 2], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn missing_some<'v>(pair: &'v [Rule; 2], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let [need, options] = pair;
     let need = operand(need, scope)?;
     let options = operand(options, scope)?;
@@ -32,7 +33,7 @@ pub(super) fn missing_some<'v>(pair: &'v [Rule; 2], scope: &Scope<'_, 'v>) -> Re
     if count - lacking.len() as f64 >= coerce::number(&need) { scope.list(Vec::new()) } else { scope.list(lacking) }
 }
 
-fn lacking<'v>(keys: Vec<Val<'v>>, scope: &Scope<'_, 'v>) -> Result<Vec<Val<'v>>, Halt> {
+fn lacking<'v>(keys: Vec<Val<'v>>, scope: &Scope<'_, 'v, impl Observer>) -> Result<Vec<Val<'v>>, Halt> {
     let mut lacking = Vec::new();
     for key in keys {
         scope.charge(1)?;
@@ -53,7 +54,7 @@ fn lacking<'v>(keys: Vec<Val<'v>>, scope: &Scope<'_, 'v>) -> Result<Vec<Val<'v>>
 }
 
 /// `*`: the first operand as it is when it is alone, for json-logic-js parses numbers only when it multiplies.
-pub(super) fn multiply<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn multiply<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let (first, rest) = rules.split_first().ok_or(Halt::Operands("*"))?;
     let first = operand(first, scope)?;
     if rest.is_empty() {
@@ -70,7 +71,7 @@ pub(super) fn multiply<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<V
 pub(super) fn arithmetic<'v>(
     arithmetic: Arithmetic,
     pair: &'v [Rule; 2],
-    scope: &Scope<'_, 'v>,
+    scope: &Scope<'_, 'v, impl Observer>,
 ) -> Result<Val<'v>, Halt> {
     let [a, b] = pair;
     let (a, b) = (operand(a, scope)?, operand(b, scope)?);
@@ -81,7 +82,7 @@ pub(super) fn arithmetic<'v>(
 }
 
 /// `cat`
-pub(super) fn cat<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn cat<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let mut joined = String::new();
     for rule in rules {
         coerce::join(&mut joined, &operand(rule, scope)?);
@@ -120,7 +121,7 @@ pub(super) fn substr<'v>(source: &Val<'v>, start: &Val<'v>, end: &Val<'v>) -> Va
 }
 
 /// `sem_ver`: `null` unless two versions and an operator are given.
-pub(super) fn sem_ver<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn sem_ver<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let [a, operator, b] = rules else { return Ok(Val::Null) };
     let (a, operator, b) = (operand(a, scope)?, operand(operator, scope)?, operand(b, scope)?);
     let (Some(a), Some(operator), Some(b)) = (a.as_str(), operator.as_str(), b.as_str()) else { return Ok(Val::Null) };
@@ -128,7 +129,11 @@ pub(super) fn sem_ver<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Va
 }
 
 /// `starts_with` and `ends_with`: `null` unless two texts are given.
-pub(super) fn affix<'v>(affix: Affix, rules: &'v [Rule], scope: &Scope<'_, 'v>) -> Result<Val<'v>, Halt> {
+pub(super) fn affix<'v>(
+    affix: Affix,
+    rules: &'v [Rule],
+    scope: &Scope<'_, 'v, impl Observer>,
+) -> Result<Val<'v>, Halt> {
     let [text, part] = rules else { return Ok(Val::Null) };
     let (text, part) = (operand(text, scope)?, operand(part, scope)?);
     let (Some(text), Some(part)) = (text.as_str(), part.as_str()) else { return Ok(Val::Null) };

@@ -1,5 +1,7 @@
 //! Variable paths (`user.roles.0`), split once, and how they descend into data.
 
+use std::fmt;
+
 use super::val::Val;
 
 /// A path known when the rule is compiled.
@@ -15,6 +17,15 @@ impl Path {
     /// Splits `text` at its dots as JavaScript's `split(".")` does; empty parts count.
     pub(in crate::flags) fn new(text: &str) -> Self {
         if text.is_empty() { Path::Whole } else { Path::Names(text.split('.').map(Into::into).collect()) }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Whole => Ok(()),
+            Path::Names(names) => f.write_str(&names.join(".")),
+        }
     }
 }
 

@@ -5,9 +5,11 @@ use serde_json::value::RawValue;
 
 use super::super::compile;
 use super::super::context::{Base, Context, Value};
+use super::super::settings::Bucketing;
 use super::Evaluator;
 use super::coerce::number_to_string;
 use super::interpret::{Halt, Root, Scope};
+use super::observe::Unobserved;
 use super::val::Val;
 
 fn compiled(rule: &str) -> Evaluator {
@@ -51,10 +53,13 @@ fn evaluate(rule: &Evaluator, data: &Value<'_>) -> Result<String, Halt> {
         other => (empty, Some(other)),
     };
     let base = Base::default();
-    let root = Root::new(&context, &base, "flag", 1_700_000_000);
+    let root = Root::new(&context, &base, "flag", 1_700_000_000, Bucketing::V2, Unobserved);
     let scope = Scope::new(&root);
     let item = item.map(Val::from);
-    let scope = item.as_ref().map_or(scope, |item| scope.of(item));
+    let scope = match &item {
+        Some(item) => scope.of(item),
+        None => scope,
+    };
     rule.rule.evaluate(&scope).map(|val| shown(&val))
 }
 
@@ -147,7 +152,7 @@ fn in_flag(flag: &str, rule: &str, data: &Value<'_>) -> String {
     let Value::Object(attributes) = data else { panic!("a context is an object") };
     let context = Context::new(attributes.clone());
     let base = Base::default();
-    let root = Root::new(&context, &base, flag, 1_700_000_000);
+    let root = Root::new(&context, &base, flag, 1_700_000_000, Bucketing::V2, Unobserved);
     compiled(rule).rule.evaluate(&Scope::new(&root)).map(|val| shown(&val)).expect("no vector halts")
 }
 

@@ -43,6 +43,29 @@ pub(in crate::flags) struct Step<'v> {
     pub(super) depth: usize,
 }
 
+/// How many levels of a value are shown.
+const JSON_DEPTH: usize = 4;
+/// How many items of a list or fields of an object are shown.
+const JSON_ITEMS: usize = 32;
+/// How many characters of a text are shown.
+const JSON_TEXT: usize = 256;
+
+/// `text`, if it is not too long to show, else its beginning.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(JSON_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn number_json(number: f64) -> serde_json::Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= EXACT {
+        return (number as i64).into();
+    }
+    serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Into::into)
+}
+
 impl<'v> From<&'v Value<'v>> for Val<'v> {
     fn from(value: &'v Value<'v>) -> Self {
         match value {
@@ -75,6 +98,40 @@ impl<'v> Val<'v> {
     /// JavaScript's text of it.
     pub(in crate::flags) fn to_text(&self) -> Cow<'_, str> {
         super::coerce::text(self)
+    }
+
+    /// It as JSON, within bounds; what JSON lacks by its name.
+    pub(in crate::flags) fn to_json(&self) -> serde_json::Value {
+        self.json(JSON_DEPTH)
+    }
+
+    fn json(&self, depth: usize) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match self {
+            Val::Undefined | Val::Null => Json::Null,
+            Val::Bool(bool) => Json::Bool(*bool),
+            Val::Number(number) => number_json(*number),
+            Val::Str(_) | Val::Text(_) => cut(self.as_str().unwrap_or_default()).into(),
+            Val::List(_) | Val::Items(_) | Val::Object(_) if depth == 0 => "…".into(),
+            Val::List(_) | Val::Items(_) => {
+                let mut items: Vec<Json> = self.items().take(JSON_ITEMS).map(|item| item.json(depth - 1)).collect();
+                let more = self.list_len().unwrap_or(0).saturating_sub(JSON_ITEMS);
+                if more > 0 {
+                    items.push(format!("… {more} more").into());
+                }
+                items.into()
+            }
+            Val::Object(object) => {
+                let field = |(name, value): (&str, &'v Value<'v>)| (cut(name), Val::from(value).json(depth - 1));
+                Json::Object(object.iter().take(JSON_ITEMS).map(field).collect())
+            }
+            Val::Root => "(all attributes)".into(),
+            Val::Flagd => "($flagd)".into(),
+            Val::Step(step) => serde_json::json!({
+                "current": step.current.json(depth.saturating_sub(1)),
+                "accumulator": step.accumulator.json(depth.saturating_sub(1)),
+            }),
+        }
     }
 
     /// Whether it is an array.
@@ -115,7 +172,7 @@ impl<'v> Val<'v> {
     }
 
     /// JSONLogic's truth (<https://jsonlogic.com/truthy.html>): JavaScript's, but an empty array is false.
-    pub(super) fn truthy(&self) -> bool {
+    pub(in crate::flags) fn truthy(&self) -> bool {
         match self {
             Val::Undefined | Val::Null => false,
             Val::Bool(bool) => *bool,
