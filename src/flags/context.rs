@@ -47,15 +47,6 @@ impl<'a> Object<'a> {
         Self { fields, sorted }
     }
 
-    /// The value of a field.
-    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
-        if self.sorted {
-            let at = self.fields.binary_search_by(|(field, _)| field.as_ref().cmp(name)).ok()?;
-            return self.fields.get(at).map(|(_, value)| value);
-        }
-        self.fields.iter().rev().find(|(field, _)| field == name).map(|(_, value)| value)
-    }
-
     /// Each name with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
         let superseded = |at: usize, name: &str| {
@@ -63,6 +54,15 @@ impl<'a> Object<'a> {
         };
         let fields = self.fields.iter().enumerate();
         fields.filter(move |(at, (name, _))| !superseded(*at, name)).map(|(_, (name, value))| (name.as_ref(), value))
+    }
+
+    /// The value of a field.
+    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
+        if self.sorted {
+            let at = self.fields.binary_search_by(|(field, _)| field.as_ref().cmp(name)).ok()?;
+            return self.fields.get(at).map(|(_, value)| value);
+        }
+        self.fields.iter().rev().find(|(field, _)| field == name).map(|(_, value)| value)
     }
 }
 

@@ -16,3 +16,4 @@ pub mod server;
 pub mod socket;
 pub mod sweep;
 pub mod tls;
+mod uptake;

@@ -11,6 +11,7 @@ mod support;
 
 mod config;
 mod drain;
+mod flagd;
 mod flags_file;
 mod flags_redis;
 mod http2;

@@ -11,6 +11,7 @@ pub(crate) mod port;
 pub(crate) mod postgres;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod rpc;
 pub(crate) mod sdk;
 pub(crate) mod sidecar;
 
