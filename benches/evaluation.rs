@@ -15,6 +15,7 @@ use tidegate::flags::context::{Context, Value};
 use tidegate::flags::evaluate::evaluate;
 use tidegate::flags::store::{Layer, Snapshot, Store};
 use tidegate::local::{Api, handle};
+use tidegate::net::activity::Activity;
 
 const CONTEXT: &str = r#"{"targetingKey":"user-48213","email":"ann.smith@example.com","country":"de","plan":"premium","appVersion":"4.12.3","age":34,"beta":true,"device":{"os":"android","model":"pixel 9","width":1080},"roles":["admin","editor"],"lang":"de-DE","x":1}"#;
 
@@ -105,6 +106,7 @@ fn main() {
     let store = Arc::new(Store::new());
     store.publish(snapshot);
     let api = Api::new(store);
+    let activity = Arc::new(Activity::new());
     let body = Bytes::from(format!(r#"{{"context":{CONTEXT}}}"#));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     for key in ["static", "typical"] {

@@ -70,6 +70,7 @@ pub struct Snapshot {
     stale_since: Option<SystemTime>,
     context: Arc<Base>,
     bucketing: Bucketing,
+    timed: bool,
     metadata_json: Box<str>,
 }
 
@@ -99,7 +100,19 @@ impl Snapshot {
         let metadata_json = metadata.json().into();
         let stale_from = if stale { 0 } else { usize::MAX };
         let bucketing = Bucketing::default();
-        Self { generation, layers, entries, index, stale_from, stale_since: None, context, bucketing, metadata_json }
+        let timed = entries.iter().any(|entry| reads_time(&entry.flag, &layers[entry.layer]));
+        Self {
+            generation,
+            layers,
+            entries,
+            index,
+            stale_from,
+            stale_since: None,
+            context,
+            bucketing,
+            timed,
+            metadata_json,
+        }
     }
 
     /// Says that a source has not confirmed what it last gave since `since`, and that `layer` is the first layer of
@@ -183,6 +196,11 @@ impl Snapshot {
         self.entries.is_empty()
     }
 
+    /// Whether a rule reads the time, so that answers may change without a new snapshot.
+    pub fn timed(&self) -> bool {
+        self.timed
+    }
+
     /// Attributes that join every evaluation.
     pub fn context(&self) -> &Base {
         &self.context
@@ -192,6 +210,16 @@ impl Snapshot {
     pub fn metadata_json(&self) -> &str {
         &self.metadata_json
     }
+}
+
+/// Whether the flag's rule reads `$flagd.timestamp`, itself or by a rule that it names. A path that is computed is not
+/// seen.
+fn reads_time(flag: &Flag, layer: &Layer) -> bool {
+    const TIME: &str = "$flagd.timestamp";
+    let definition = flag.definition();
+    flag.targeted()
+        && (definition.contains(TIME)
+            || (definition.contains("\"$ref\"") && layer.set.evaluators.json().contains(TIME)))
 }
 
 /// Metadata and its text, shared by all flags of a layer that have none of their own.
@@ -304,6 +332,21 @@ mod tests {
         assert_eq!(metadata("both"), Some(r#"{"flagSetId":"a","n":1.0,"source":"mine","team":"own"}"#));
         assert_eq!(metadata("alone"), Some(r#"{"area":"z","source":"file:b","team":"y"}"#));
         assert_eq!(snapshot.metadata_json(), r#"{"area":"z","source":"mine","team":"x"}"#);
+    }
+
+    #[test]
+    fn rules_that_read_the_time_are_known() {
+        let timed = |targeting: &str, evaluators: &str| {
+            let text = format!(
+                r#"{{"$evaluators":{evaluators},"flags":{{
+                    "f":{{"state":"ENABLED","variants":{{"v":1}},"targeting":{targeting}}}}}}}"#
+            );
+            Snapshot::merge(vec![layer("f", None, &text)], Arc::default(), 1, false).timed()
+        };
+        let late = r#"{"<":[{"var":"$flagd.timestamp"},9]}"#;
+        assert!(timed(&format!(r#"{{"if":[{late},"v"]}}"#), "{}"));
+        assert!(timed(r#"{"if":[{"$ref":"late"},"v"]}"#, &format!(r#"{{"late":{late}}}"#)));
+        assert!(!timed(r#"{"if":[{"var":"a"},"v"]}"#, &format!(r#"{{"late":{late}}}"#)), "nobody asks for it");
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub(super) fn json(status: StatusCode, body: Vec<u8>, revision: u64) -> Response
 }
 
 /// A plain text answer.
-pub(super) fn text(body: &'static str, revision: u64) -> Response<Full<Bytes>> {
-    response(StatusCode::OK, Some(TEXT), Bytes::from_static(body.as_bytes()), revision)
+pub(super) fn text(body: impl Into<Bytes>, revision: u64) -> Response<Full<Bytes>> {
+    response(StatusCode::OK, Some(TEXT), body.into(), revision)
 }
 
 /// An answer of nothing.

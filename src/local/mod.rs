@@ -119,6 +119,7 @@ where
         Route::Flag(key) if head.method == Method::POST => ofrep::single(&snapshot, key, &body, now),
         Route::Flag(key) => native::flag(&snapshot, key, query, now),
         Route::Enabled(key) => native::enabled(&snapshot, key, query, now),
+        Route::Explain(key) => native::explained(&snapshot, key, head, &body, now),
         Route::List => native::list(&snapshot, now),
         // A stream asked for by HEAD: what its head says, without the stream.
         Route::OfrepEvents | Route::Events => answer::empty(http::StatusCode::OK, snapshot.generation()),
@@ -135,6 +136,7 @@ enum Route<'p> {
     List,
     Flag(&'p str),
     Enabled(&'p str),
+    Explain(&'p str),
     Events,
     Unknown,
 }
@@ -156,6 +158,7 @@ impl<'p> Route<'p> {
         }
         match path.strip_prefix("/v1/flags/").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
             Some((key, "enabled")) if !key.is_empty() => Route::Enabled(key),
+            Some((key, "explain")) if !key.is_empty() => Route::Explain(key),
             Some((key, "")) if !key.is_empty() && !path.ends_with('/') => Route::Flag(key),
             _ => Route::Unknown,
         }
@@ -164,7 +167,7 @@ impl<'p> Route<'p> {
     /// The flag that is asked for, as it stands in the path.
     fn key(self) -> Option<&'p str> {
         match self {
-            Route::OfrepFlag(key) | Route::Flag(key) | Route::Enabled(key) => Some(key),
+            Route::OfrepFlag(key) | Route::Flag(key) | Route::Enabled(key) | Route::Explain(key) => Some(key),
             _ => None,
         }
     }
@@ -172,7 +175,7 @@ impl<'p> Route<'p> {
     fn methods(self) -> &'static [Method] {
         match self {
             Route::OfrepFlag(_) | Route::OfrepBulk => &[Method::POST],
-            Route::Flag(_) => &[Method::GET, Method::HEAD, Method::POST],
+            Route::Flag(_) | Route::Explain(_) => &[Method::GET, Method::HEAD, Method::POST],
             Route::Enabled(_) | Route::List | Route::OfrepEvents | Route::Events => &[Method::GET, Method::HEAD],
             Route::Unknown => &[],
         }

@@ -106,7 +106,7 @@ fn matches(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// The context of a request's body. No body is an empty context, and so is one without `context`.
-fn context(body: &[u8]) -> Result<Context<'_>, Failure> {
+pub(super) fn context(body: &[u8]) -> Result<Context<'_>, Failure> {
     let failed = |code, details: String| Failure { code, details };
     // Checked once for the whole body this costs less than for each string.
     let text = std::str::from_utf8(body)

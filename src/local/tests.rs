@@ -12,7 +12,7 @@ use super::*;
 use crate::flags::compile::{Format, document};
 use crate::flags::store::{Layer, Snapshot};
 
-fn api() -> Api {
+pub(super) fn api() -> Api {
     let text = r#"{"metadata":{"team":"search"},"flags":{
         "on":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on"},
         "off":{"state":"DISABLED","variants":{"on":true,"off":false},"defaultVariant":"on"},
@@ -256,30 +256,39 @@ async fn nothing_is_evaluated_before_the_first_flags_are_applied() {
 }
 
 #[tokio::test]
-async fn the_bulk_answer_tells_where_its_changes_are_streamed() {
-    let bulk = async |api: &Api| {
-        let request = Request::post("/ofrep/v1/evaluate/flags?flagConfigEtag=x&flagConfigLastModified=1");
-        let request = request.body(Empty::<Bytes>::new()).expect("sound");
-        let body = handle(api, &Arc::new(Activity::new()), request).await.into_body().collect().await;
-        let body = body.unwrap_or_else(|broken| panic!("{broken}")).to_bytes();
-        let body: serde_json::Value = serde_json::from_slice(&body).expect("sound");
-        body["eventStreams"].to_string()
-    };
-    let api = api();
-    let expected = r#"[{"endpoint":{"requestUri":"/ofrep/v1/events"},"inactivityDelaySec":120,"type":"sse"}]"#;
-    assert_eq!(bulk(&api).await, expected);
-    let (_phase, phases) = watch::channel(Phase::Starting);
-    let api = api.streaming(Streams::default(), phases, Some("https://shop.example/flags"));
-    let expected = r#"[{"inactivityDelaySec":120,"type":"sse","url":"https://shop.example/flags/ofrep/v1/events"}]"#;
-    assert_eq!(bulk(&api).await, expected);
-}
-
-#[tokio::test]
 async fn the_native_evaluation_takes_a_query_or_a_body() {
     let expected =
         format!(r#"{{"key":"vip","reason":"TARGETING_MATCH","variant":"on","value":true,"metadata":{META}}}"#);
     assert_eq!(send("GET", "/v1/flags/vip?targetingKey=u1", "").await.body, expected);
     assert_eq!(send("POST", "/v1/flags/vip", r#"{"context":{"targetingKey":"u1"}}"#).await.body, expected);
+}
+
+#[tokio::test]
+async fn an_evaluation_is_explained_as_data_or_in_words() {
+    let path = "/v1/flags/vip/explain";
+    let asked = send("POST", path, r#"{"context":{"targetingKey":"u1"}}"#).await;
+    let json: serde_json::Value = serde_json::from_str(&asked.body).expect("sound");
+    assert_eq!(
+        (&json["flag"], &json["reason"], &json["variant"]),
+        (&"vip".into(), &"TARGETING_MATCH".into(), &"on".into())
+    );
+    assert_eq!(send("GET", &format!("{path}?targetingKey=u1"), "").await.body, asked.body);
+    for (accept, words) in [
+        ("text/plain", true),
+        ("text/plain;q=0.9, */*;q=0.1", true),
+        ("text/html, text/*", true),
+        ("application/json, text/plain, */*", false),
+        ("*/*", false),
+        ("image/png", false),
+    ] {
+        let request = Request::get(path).header("accept", accept).body(Empty::<Bytes>::new());
+        let answer = ask(request.expect("sound")).await;
+        let kind = if words { "text/plain; charset=utf-8" } else { "application/json" };
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)), "{accept}");
+        assert!(answer.body.contains("vip"), "{}", answer.body);
+    }
+    assert_eq!(send("GET", "/v1/flags/none/explain", "").await.status, 404);
+    assert_eq!(send("POST", path, "{").await.status, 400);
 }
 
 #[tokio::test]

@@ -11,12 +11,15 @@ mod support;
 
 mod config;
 mod drain;
+mod events;
 mod flagd;
 mod flags_file;
 mod flags_redis;
 mod http2;
 mod metrics;
+mod native;
 mod ofrep;
+mod overrides;
 mod proxy;
 mod readiness;
 mod readme;

@@ -5,6 +5,7 @@ pub(crate) mod app;
 pub(crate) mod balancer;
 pub(crate) mod browser;
 pub(crate) mod chaos;
+pub(crate) mod events;
 pub(crate) mod flags;
 pub(crate) mod load;
 pub(crate) mod port;
