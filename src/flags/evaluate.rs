@@ -12,9 +12,9 @@ use super::targeting::{Halt, Observer, Root, Scope, Unobserved, Val, variant_nam
 /// Why a flag has the value it has (OpenFeature specification, Types, Resolution Reason).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// It has no targeting.
+    /// It has no targeting, and a default variant.
     Static,
-    /// Its targeting decided nothing.
+    /// Its targeting decided nothing, or there is neither targeting nor a default variant.
     Default,
     /// Its targeting decided.
     TargetingMatch,
@@ -145,7 +145,10 @@ pub(super) fn decide<'s>(
     }
     let fresh = |reason| if snapshot.is_stale(entry) { Reason::Stale } else { reason };
     let Some(rule) = &flag.targeting else {
-        return Ok(Resolution { entry, variant: flag.default_variant(), reason: fresh(Reason::Static) });
+        let variant = flag.default_variant();
+        // What the application falls back to is no value of the flag's own, and so not static.
+        let reason = if variant.is_some() { Reason::Static } else { Reason::Default };
+        return Ok(Resolution { entry, variant, reason: fresh(reason) });
     };
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let root = Root::new(context, snapshot.context(), flag.key(), seconds, bucketing, observer);
@@ -219,7 +222,7 @@ mod tests {
             ("static", "{}", "STATIC", Some("on")),
             ("empty", "{}", "STATIC", Some("on")),
             ("off", "{}", "DISABLED", None),
-            ("code", "{}", "STATIC", None),
+            ("code", "{}", "DEFAULT", None),
             ("fallen", "{}", "DEFAULT", None),
             ("plan", r#"{"pick":"b"}"#, "TARGETING_MATCH", Some("b")),
             ("plan", r#"{"pick":null}"#, "DEFAULT", Some("a")),

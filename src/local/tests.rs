@@ -86,7 +86,7 @@ async fn a_flag_is_evaluated() {
             r#"{"key":"ratio","reason":"STATIC","variant":"one","value":1.0,"metadata":{"flagSetId":"s","owner":"ann","source":"redis:s","team":"search"}}"#,
         ),
         ("off", "{}", r#"{"key":"off","reason":"DISABLED","variant":"","metadata":META}"#),
-        ("code", "{}", r#"{"key":"code","reason":"STATIC","variant":"","metadata":META}"#),
+        ("code", "{}", r#"{"key":"code","reason":"DEFAULT","variant":"","metadata":META}"#),
         (
             "vip",
             r#"{"context":{"targetingKey":"u1"}}"#,

@@ -10,6 +10,7 @@
 mod support;
 
 mod config;
+mod conformance;
 mod drain;
 mod events;
 mod flagd;

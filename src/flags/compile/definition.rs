@@ -55,6 +55,7 @@ pub(super) fn flag(
     match field("defaultVariant") {
         // The application's own default holds (flagd: "code default").
         None | Some(Node::Null) => {}
+        Some(Node::String(name)) if name.is_empty() => {}
         Some(Node::String(name)) => {
             flag.default = flag.variants.iter().position(|variant| &*variant.name == name);
             if flag.default.is_none() && !flag.variants.is_empty() {
