@@ -12,7 +12,7 @@ use crate::net::rpc::wire::{Fields, Malformed, put_bytes, put_message, put_numbe
 use crate::net::rpc::{Code, Interrupted, Messages, Status, Stream};
 
 /// The files of `proto/` and what they import, as a `google.protobuf.FileDescriptorSet`; made by `build.rs`.
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub(super) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// A file's descriptor.
 #[derive(Debug, Default)]

@@ -170,6 +170,10 @@ fn json_value(value: &Value<'_>) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use prost_reflect::prost::Message as _;
+    use prost_reflect::{DescriptorPool, DynamicMessage};
+
     use super::*;
 
     fn parsed(json: &str) -> Object<'_> {
@@ -232,5 +236,47 @@ mod tests {
     fn contexts_keep_their_whole_numbers() {
         let text = r#"{"a":[1,2.5,{"b":null}],"n":-3}"#;
         assert_eq!(json(&parsed(text)).to_string(), text);
+    }
+
+    /// JSON objects up to a few levels deep.
+    fn objects() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        let value = leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::hash_map(any::<String>(), inner, 0..6)
+                    .prop_map(|fields| serde_json::Value::Object(fields.into_iter().collect())),
+            ]
+        });
+        prop::collection::hash_map(any::<String>(), value, 0..6)
+            .prop_map(|fields| serde_json::Value::Object(fields.into_iter().collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn another_implementation_writes_what_we_read_and_reads_what_we_write(json in objects()) {
+            let pool = DescriptorPool::decode(super::super::reflection::DESCRIPTORS).expect("descriptors");
+            let message = pool.get_message_by_name("google.protobuf.Struct").expect("it is imported");
+            let theirs = DynamicMessage::deserialize(message.clone(), json.clone()).expect("a Struct");
+            let text = json.to_string();
+            let mut fields = Vec::new();
+            let bytes = theirs.encode_to_vec();
+            read(&bytes, &mut fields).expect("sound");
+            let (ours, given) = (Object::new(fields), parsed(&text));
+            prop_assert_eq!(ours.iter().count(), given.iter().count());
+            for (name, value) in given.iter() {
+                // Of objects the order differs.
+                prop_assert_eq!(ours.get(name).map(json_value), Some(json_value(value)));
+            }
+            let wrapped = wrapped(&given);
+            let (_, inner) = Fields::of(&wrapped).next().expect("one field").expect("sound");
+            let read = DynamicMessage::decode(message, inner.bytes().expect("a message")).expect("theirs reads ours");
+            prop_assert_eq!(read, theirs);
+        }
     }
 }

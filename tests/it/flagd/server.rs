@@ -1,8 +1,16 @@
 //! What gRPC clients ask of any server, and what a server bears of any client.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use http::{Request, Version};
+use http_body::Frame;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -189,6 +197,32 @@ async fn a_client_that_takes_nothing_is_cut_and_counted() {
         assert!(len > 0, "the stream is reset before the connection ends: {read:?}");
         read.extend_from_slice(&chunk[..len]);
     }
+}
+
+#[tokio::test]
+async fn a_request_that_stalls_ends_alone() {
+    let (_app, sidecar) = sidecar().await;
+    let stream = TcpStream::connect(sidecar.local).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let path = format!("{V2}/ResolveBoolean");
+    let mut ask = |body: BoxBody<Bytes, Infallible>| {
+        let request = Request::post(format!("http://{}/{path}", sidecar.local))
+            .version(Version::HTTP_2)
+            .header("content-type", "application/grpc");
+        sender.send_request(request.body(body).unwrap())
+    };
+    let part = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"\0\0\0\0\x09"))) });
+    let stalled = ask(BoxBody::new(StreamBody::new(part.chain(futures_util::stream::pending()))));
+    let whole = ask(BoxBody::new(Full::from(&b"\0\0\0\0\x04\x0a\x02on"[..])));
+    let whole = whole.await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(whole.trailers().unwrap()["grpc-status"], "0", "another request of the connection is answered");
+    let stalled = tokio::time::timeout(Duration::from_secs(30), stalled).await.expect("a stall has an end").unwrap();
+    assert_eq!(stalled.headers()["grpc-status"], "4");
+    assert_eq!(stalled.headers()["grpc-message"], "the request stopped coming");
+    let again = ask(BoxBody::new(Full::from(&b"\0\0\0\0\x04\x0a\x02on"[..]))).await.unwrap();
+    assert_eq!(again.status(), 200, "and the connection lives");
 }
 
 #[tokio::test]
