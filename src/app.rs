@@ -74,7 +74,6 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
     flags::metrics::register_ages(&mut registry, flags.status.clone());
-    let streams = flagd::streams::register(&mut registry);
 
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
@@ -113,18 +112,18 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         flags: flags.status.clone(),
         began,
     });
+    let streams = local::streams::Streams::default();
+    streams.register(&mut registry, &["ofrep", "native", "flagd_events", "flagd_sync", "health", "reflection"]);
     let flagd = flagd::Api::new(flagd::Parts {
         store: store.clone(),
         flags: flags.status.clone(),
         phase: lifecycle.watch(),
-        metrics: streams,
+        streams: streams.clone(),
     });
-    let streams = local::streams::Streams::default();
-    streams.register(&mut registry, &["ofrep", "native"]);
     let api = Arc::new(LocalApi {
         flags: local::Api::new(store).streaming(streams, lifecycle.watch(), settings.local.public_url.as_deref()),
-        overrides: local::overrides::Api::new(settings.flags.overrides, flags.overrides, flags.status.clone()),
         flagd,
+        overrides: local::overrides::Api::new(settings.flags.overrides, flags.overrides, flags.status.clone()),
         control,
         cors: Cors::new(&settings.local.cors_origins),
     });
@@ -290,8 +289,8 @@ struct Local {
 /// What the local listeners answer.
 struct LocalApi {
     flags: local::Api,
-    overrides: local::overrides::Api,
     flagd: flagd::Api,
+    overrides: local::overrides::Api,
     control: Control,
     cors: Cors,
 }
@@ -351,11 +350,12 @@ impl LocalApi {
         let mut response = if local::serves(path) {
             let activity = request.body().activity().clone();
             local::handle(&self.flags, &activity, request).await
+        } else if flagd::serves(path, request.headers()) {
+            let activity = request.body().activity().clone();
+            flagd::handle(&self.flagd, &activity, request).await
         } else if local::overrides::serves(path) {
             // Boxed, as are the commands below: every request's future is as large as that of the largest route.
             Box::pin(self.overrides.handle(peer, request)).await.map(Outbound::Whole)
-        } else if flagd::serves(path, request.headers()) {
-            Box::pin(flagd::handle(&self.flagd, request)).await
         } else {
             Box::pin(self.control.handle(peer, &request)).await.map(Outbound::Whole)
         };

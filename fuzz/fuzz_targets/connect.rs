@@ -11,8 +11,9 @@ use tidegate::flags::Status;
 use tidegate::flags::compile::{Format, document};
 use tidegate::flags::store::{Layer, Snapshot, Store};
 use tidegate::lifecycle::machine::Phase;
-use tidegate::local::flagd::{Api, Parts, handle, streams};
-use tidegate::telemetry::metrics::registry;
+use tidegate::local::flagd::{Api, Parts, handle};
+use tidegate::local::streams::Streams;
+use tidegate::net::activity::Activity;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
@@ -53,10 +54,10 @@ static API: LazyLock<Api> = LazyLock::new(|| {
     let layer = Layer { name: "fuzz".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
     let store = Arc::new(Store::new());
     store.publish(Snapshot::merge(vec![Arc::new(layer)], Arc::default(), 1, false));
-    let status = Status { ready: true, stale: false, generation: 1, flags: 4, sources: Vec::new() };
+    let status = Status { ready: true, stale: false, generation: 1, flags: 4, sources: Vec::new(), overrides: Vec::new() };
     let flags = watch::Sender::new(status).subscribe();
     let phase = watch::Sender::new(Phase::Serving).subscribe();
-    Api::new(Parts { store, flags, phase, metrics: streams::register(&mut registry()) })
+    Api::new(Parts { store, flags, phase, streams: Streams::default() })
 });
 
 static RUNTIME: LazyLock<Runtime> =
@@ -72,7 +73,7 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
         .body(Full::new(Bytes::copy_from_slice(body)))
         .expect("a sound request");
     RUNTIME.block_on(async {
-        let answer = handle(&API, request).await;
+        let answer = handle(&API, &Arc::new(Activity::new()), request).await;
         let failed = answer.status() != 200;
         let streams = method.ends_with("Stream") || method.ends_with("SyncFlags");
         let mut body = answer.into_body();

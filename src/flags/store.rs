@@ -144,9 +144,9 @@ impl Snapshot {
             let set = FlagSet { flags, metadata: metadata.clone(), evaluators: evaluators.clone() };
             Arc::new(Layer { set: Arc::new(set), ..Layer::clone(layer) })
         });
-        Self::merge(layers.collect(), self.context.clone(), self.generation, false)
-            .stale_from(self.stale_from, self.stale_since)
-            .with_bucketing(self.bucketing)
+        // None is dropped, so that places in the order of layers stay what they are.
+        let selected = Self::merge(layers.collect(), self.context.clone(), self.generation, false);
+        selected.with_bucketing(self.bucketing).stale_from(self.stale_from, self.stale_since)
     }
 
     /// The snapshot's revision, `Tidegate-Revision`.
@@ -332,6 +332,19 @@ mod tests {
         assert_eq!(metadata("both"), Some(r#"{"flagSetId":"a","n":1.0,"source":"mine","team":"own"}"#));
         assert_eq!(metadata("alone"), Some(r#"{"area":"z","source":"file:b","team":"y"}"#));
         assert_eq!(snapshot.metadata_json(), r#"{"area":"z","source":"mine","team":"x"}"#);
+    }
+
+    #[test]
+    fn a_selection_shows_what_is_covered_and_is_otherwise_the_same() {
+        let layers = vec![layer("redis:a", Some("a"), ABOVE), layer("file:b", None, BENEATH)];
+        let all = Snapshot::merge(layers, Arc::default(), 7, false)
+            .with_bucketing(Bucketing::V3)
+            .stale_from(1, Some(SystemTime::UNIX_EPOCH));
+        let beneath = all.select(|layer, _| &*layer.name == "file:b");
+        let both = beneath.get("both").expect("it is in both layers");
+        assert_eq!(both.flag().variants()[0].value_json(), "2");
+        assert_eq!((beneath.len(), beneath.generation(), beneath.bucketing()), (2, 7, Bucketing::V3));
+        assert!(beneath.is_stale(both) && beneath.stale());
     }
 
     #[test]

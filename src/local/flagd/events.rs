@@ -4,37 +4,24 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
 
-use super::streams::{End, Place};
 use super::structs::{put_entry, put_struct, put_text};
 use super::subscription::{News, Subscription};
-use crate::flags::store::{Entry, Snapshot};
+use crate::flags::changes::{Change, between};
+use crate::flags::store::Snapshot;
+use crate::local::streams::Place;
 use crate::net::rpc::wire::{put_bytes, put_message};
 use crate::net::rpc::{Codec, Status, Stream};
 
 /// What changed between two snapshots, as the event that tells it.
 #[derive(Debug)]
-pub(super) struct Change {
-    /// Keys, each with `write`, `update` or `delete`.
-    flags: Vec<(Box<str>, &'static str)>,
+pub(super) struct Changes {
+    flags: Vec<(Box<str>, Change)>,
 }
 
-impl Change {
+impl Changes {
     pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
-        let mut flags = Vec::new();
-        let mut tell = |entry: &Entry, kind| flags.push((entry.flag().key().into(), kind));
-        for entry in new.iter() {
-            match old.get(entry.flag().key()) {
-                None => tell(entry, "write"),
-                Some(known) if !same((old, known), (new, entry)) => tell(entry, "update"),
-                Some(_) => {}
-            }
-        }
-        for entry in old.iter() {
-            if new.get(entry.flag().key()).is_none() {
-                tell(entry, "delete");
-            }
-        }
-        Self { flags }
+        let flags = between(old, new).into_iter();
+        Self { flags: flags.map(|(key, change)| (key.into(), change)).collect() }
     }
 
     /// Whether nothing did.
@@ -50,9 +37,11 @@ impl Change {
                 put_message(&mut event, 2, |data| {
                     put_entry(data, "flags", |data| {
                         put_struct(data, |data| {
-                            for (key, kind) in &self.flags {
+                            for (key, change) in &self.flags {
                                 put_entry(data, key, |data| {
-                                    put_struct(data, |data| put_entry(data, "type", |data| put_text(data, kind)));
+                                    put_struct(data, |data| {
+                                        put_entry(data, "type", |data| put_text(data, change.name()))
+                                    });
                                 });
                             }
                         });
@@ -61,28 +50,15 @@ impl Change {
                 event
             }
             Codec::Json => {
-                let flags: serde_json::Map<_, _> =
-                    self.flags.iter().map(|(key, kind)| (key.to_string(), json!({ "type": kind }))).collect();
+                let flags: serde_json::Map<_, _> = self
+                    .flags
+                    .iter()
+                    .map(|(key, change)| (key.to_string(), json!({ "type": change.name() })))
+                    .collect();
                 json!({ "type": "configuration_change", "data": { "flags": flags } }).to_string().into_bytes()
             }
         }
     }
-}
-
-/// Whether two entries evaluate alike and say the same of themselves.
-fn same((old, known): (&Snapshot, &Entry), (new, entry): (&Snapshot, &Entry)) -> bool {
-    if known.metadata() != entry.metadata() {
-        return false;
-    }
-    if std::sync::Arc::ptr_eq(known.flag(), entry.flag()) {
-        return true;
-    }
-    let evaluators = |snapshot: &Snapshot, entry: &Entry| snapshot.layers()[entry.layer()].set.clone();
-    let definition = entry.flag().definition();
-    // A file is compiled anew as a whole, so equal definitions need not be the same flag.
-    known.flag().definition() == definition
-        && (!definition.contains("$ref")
-            || evaluators(old, known).evaluators.json() == evaluators(new, entry).evaluators.json())
 }
 
 /// An event without flags.
@@ -139,12 +115,10 @@ impl State {
                 (News::Quiet, _) => plain(self.codec, "keep_alive"),
                 (News::Closing, _) => {
                     self.stage = Stage::Ends;
-                    self.place.ends(End::Shutdown);
                     plain(self.codec, "provider_shutdown")
                 }
                 (News::TooLate(status), _) => {
                     self.stage = Stage::Ends;
-                    self.place.ends(End::Deadline);
                     return Some(Err(status));
                 }
             };
@@ -168,28 +142,20 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_of_definitions_of_evaluators_and_of_metadata() {
-        let flags = r#""same":{"state":"ENABLED","variants":{"v":1}},"gone":{"state":"ENABLED","variants":{"v":1}},
-            "edited":{"state":"ENABLED","variants":{"v":1}},
-            "refers":{"state":"ENABLED","variants":{"true":1,"false":2},"targeting":{"$ref":"e"}}"#;
-        let old = snapshot(&format!(r#"{{"$evaluators":{{"e":{{"==":[1,1]}}}},"flags":{{{flags}}}}}"#));
-        let edited = flags
-            .replace(r#""gone""#, r#""new""#)
-            .replace(r#""edited":{"state":"ENABLED""#, r#""edited":{"state":"DISABLED""#);
-        let new = snapshot(&format!(r#"{{"$evaluators":{{"e":{{"==":[1,2]}}}},"flags":{{{edited}}}}}"#));
-        let change = Change::between(&old, &new);
-        let told: Vec<_> = change.flags.iter().map(|(key, kind)| (&**key, *kind)).collect();
-        assert_eq!(told, [("edited", "update"), ("new", "write"), ("refers", "update"), ("gone", "delete")]);
+    fn a_change_is_one_event_with_all_keys() {
+        let old = snapshot(
+            r#"{"flags":{"a":{"state":"ENABLED","variants":{"v":1}},"b":{"state":"ENABLED","variants":{"v":1}}}}"#,
+        );
+        let new = snapshot(
+            r#"{"flags":{"a":{"state":"ENABLED","variants":{"v":2}},"c":{"state":"ENABLED","variants":{"v":1}}}}"#,
+        );
         assert_eq!(
-            String::from_utf8(change.event(Codec::Json)).as_deref(),
+            String::from_utf8(Changes::between(&old, &new).event(Codec::Json)).as_deref(),
             Ok(concat!(
-                r#"{"data":{"flags":{"edited":{"type":"update"},"gone":{"type":"delete"},"new":{"type":"write"},"#,
-                r#""refers":{"type":"update"}}},"type":"configuration_change"}"#
+                r#"{"data":{"flags":{"a":{"type":"update"},"b":{"type":"delete"},"c":{"type":"write"}}},"#,
+                r#""type":"configuration_change"}"#
             ))
         );
-        assert!(Change::between(&old, &old).is_empty());
-        let told =
-            snapshot(&format!(r#"{{"metadata":{{"team":"a"}},"flags":{{{flags}}},"$evaluators":{{"e":true}}}}"#));
-        assert_eq!(Change::between(&old, &told).flags.len(), 4, "metadata of the set is of every flag");
+        assert!(Changes::between(&old, &old).is_empty());
     }
 }

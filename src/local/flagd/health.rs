@@ -5,8 +5,8 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use super::SERVICES;
-use super::streams::{End, Place};
 use super::subscription::Sources;
+use crate::local::streams::Place;
 use crate::net::rpc::wire::{Fields, Malformed, put_bytes, put_message, put_number};
 use crate::net::rpc::{Code, Codec, Status, Stream};
 
@@ -126,7 +126,6 @@ impl Watching {
                 return Some(Ok(answer.into()));
             }
             if self.sources.closing() {
-                self.place.ends(End::Shutdown);
                 return None;
             }
             let deadline = async {
@@ -141,12 +140,10 @@ impl Watching {
                 changed = flags.changed() => changed.is_err(),
                 () = deadline => {
                     self.ended = true;
-                    self.place.ends(End::Deadline);
                     return Some(Err(Status::new(Code::DeadlineExceeded, "the time of the stream is over")));
                 }
             };
             if ended {
-                self.place.ends(End::Shutdown);
                 return None;
             }
         }

@@ -6,7 +6,6 @@ mod evaluation;
 mod events;
 mod health;
 mod reflection;
-pub mod streams;
 mod structs;
 mod subscription;
 mod sync;
@@ -22,13 +21,14 @@ use http_body::Body;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::streams::{Full, Place, Streams};
 use crate::flags;
-use crate::flags::store::Store;
+use crate::flags::store::{Snapshot, Store};
 use crate::lifecycle::machine::Phase;
+use crate::net::activity::Activity;
 use crate::net::outbound::Outbound;
 use crate::net::rpc::{self, Code, Format, Interrupted, Messages, Protocol, Status};
 use evaluation::{Kind, Version};
-use streams::Streams;
 use subscription::{Sources, Subscription};
 use view::{Selector, Views};
 
@@ -62,16 +62,16 @@ pub struct Parts {
     pub flags: watch::Receiver<flags::Status>,
     /// The phase, which tells when the sidecar ends.
     pub phase: watch::Receiver<Phase>,
-    /// What is counted.
-    pub metrics: streams::Metrics,
+    /// The places for streams.
+    pub streams: Streams,
 }
 
 impl Api {
     /// Serves the flags of these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, flags, phase, metrics } = parts;
+        let Parts { store, flags, phase, streams } = parts;
         let views = Arc::new(Views::new(store));
-        Self { sources: Sources { views, phase, flags }, streams: Streams::new(metrics) }
+        Self { sources: Sources { views, phase, flags }, streams }
     }
 }
 
@@ -81,22 +81,22 @@ pub fn serves(path: &str, headers: &HeaderMap) -> bool {
     ["flagd.", "schema.v1.", "grpc."].iter().any(|prefix| service.starts_with(prefix)) || rpc::is_grpc(headers)
 }
 
-/// Answers a request.
+/// Answers a request on the connection of `activity`.
 ///
 /// # Cancellation
 /// Dropped at any point it leaves nothing behind; a stream ends with its answer's body.
-pub async fn handle<B>(api: &Api, request: Request<B>) -> Response<Outbound>
+pub async fn handle<B>(api: &Api, activity: &Arc<Activity>, request: Request<B>) -> Response<Outbound>
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Into<Interrupted>,
 {
-    let mut answer = answer(api, request).await;
+    let mut answer = answer(api, activity, request).await;
     let generation = api.sources.views.store().load().generation();
     answer.headers_mut().entry(REVISION).or_insert_with(|| HeaderValue::from(generation));
     answer.map(Outbound::Call)
 }
 
-async fn answer<B>(api: &Api, request: Request<B>) -> Response<rpc::Body>
+async fn answer<B>(api: &Api, activity: &Arc<Activity>, request: Request<B>) -> Response<rpc::Body>
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Into<Interrupted>,
@@ -125,7 +125,10 @@ where
     }
     let answered = match call {
         Call::Unary(unary) => unary.answer(api, format, &head.headers, body).await,
-        Call::Streaming(streaming) => streaming.answer(api, format, &head.headers, body).await,
+        Call::Streaming(streaming) => {
+            let place = || Ok::<_, Full>(api.streams.open(streaming.name(), activity.clone())?);
+            streaming.answer(api.sources.clone(), format, &head.headers, body, place).await
+        }
     };
     answered.unwrap_or_else(|status| format.failure(&status))
 }
@@ -216,18 +219,18 @@ impl Unary {
         let revision = match self {
             Unary::Resolve(version, kind) => views.with(&Selector::of(headers, "")?, |snapshot| {
                 let asked = (version, kind);
+                started(snapshot)?;
                 evaluation::resolve(asked, codec, snapshot, &message, SystemTime::now(), &mut buffer)?;
                 Ok::<_, Status>(snapshot.generation())
             })?,
             Unary::ResolveAll(version) => views.with(&Selector::of(headers, "")?, |snapshot| {
+                started(snapshot)?;
                 evaluation::resolve_all(version, codec, snapshot, &message, SystemTime::now(), &mut buffer)?;
                 Ok::<_, Status>(snapshot.generation())
             })?,
             Unary::Fetch => {
-                if !api.sources.ready() {
-                    return Err(Status::new(Code::Unavailable, "there are no flags yet"));
-                }
                 let view = views.get(&Selector::of(headers, &sync::selector(codec, &message)?)?);
+                started(view.snapshot())?;
                 sync::fetched(codec, &view, &mut buffer);
                 view.snapshot().generation()
             }
@@ -252,12 +255,23 @@ impl Unary {
 }
 
 impl Streaming {
+    /// What it is counted as.
+    fn name(self) -> &'static str {
+        match self {
+            Streaming::Events => "flagd_events",
+            Streaming::Sync => "flagd_sync",
+            Streaming::Watch => "health",
+            Streaming::Reflection => "reflection",
+        }
+    }
+
     async fn answer<B>(
         self,
-        api: &Api,
+        sources: Sources,
         format: Format,
         headers: &HeaderMap,
         body: B,
+        place: impl FnOnce() -> Result<Place, Full>,
     ) -> Result<Response<rpc::Body>, Status>
     where
         B: Body<Data = Bytes> + Unpin + Send + 'static,
@@ -265,7 +279,6 @@ impl Streaming {
     {
         let deadline = deadline(format, headers)?;
         let codec = format.codec;
-        let sources = api.sources.clone();
         if sources.closing() {
             return Err(Status::new(Code::Unavailable, "the sidecar ends"));
         }
@@ -275,26 +288,29 @@ impl Streaming {
             }
             Streaming::Reflection => {
                 let questions = Messages::new(format, headers, body)?;
-                reflection::stream(questions, sources, api.streams.place(streams::Kind::Reflection)?)
+                reflection::stream(questions, sources, place()?)
             }
             Streaming::Events => {
                 message(format, headers, body, deadline).await?;
-                let place = api.streams.place(streams::Kind::Events)?;
-                events::stream(codec, Subscription::new(sources, Selector::of(headers, "")?, deadline), place)
+                events::stream(codec, Subscription::new(sources, Selector::of(headers, "")?, deadline), place()?)
             }
             Streaming::Sync => {
                 let message = message(format, headers, body, deadline).await?;
                 let selector = Selector::of(headers, &sync::selector(codec, &message)?)?;
-                let place = api.streams.place(streams::Kind::Sync)?;
-                sync::stream(codec, Subscription::new(sources, selector, deadline), place)
+                sync::stream(codec, Subscription::new(sources, selector, deadline), place()?)
             }
             Streaming::Watch => {
                 let message = message(format, headers, body, deadline).await?;
-                let place = api.streams.place(streams::Kind::Health)?;
-                health::watch(codec, sources, &message, deadline, place)?
+                health::watch(codec, sources, &message, deadline, place()?)?
             }
         };
         Ok(format.stream(messages))
+    }
+}
+
+impl From<Full> for Status {
+    fn from(full: Full) -> Self {
+        Status::new(Code::ResourceExhausted, full.to_string())
     }
 }
 
@@ -316,6 +332,11 @@ where
         Some(deadline) if deadline <= Instant::now() => Err(late()),
         Some(deadline) => timeout_at(deadline, message).await.unwrap_or_else(|_| Err(late())),
     }
+}
+
+/// Before the first flags are in force, none is known not to be there.
+fn started(snapshot: &Snapshot) -> Result<(), Status> {
+    if snapshot.generation() > 0 { Ok(()) } else { Err(Status::new(Code::Unavailable, "there are no flags yet")) }
 }
 
 fn late() -> Status {

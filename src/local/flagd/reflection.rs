@@ -6,8 +6,8 @@ use futures_util::stream;
 use http_body::Body;
 
 use super::SERVICES;
-use super::streams::{End, Place};
 use super::subscription::Sources;
+use crate::local::streams::Place;
 use crate::net::rpc::wire::{Fields, Malformed, put_bytes, put_message, put_number};
 use crate::net::rpc::{Code, Interrupted, Messages, Status, Stream};
 
@@ -87,7 +87,6 @@ where
         let question = tokio::select! {
             question = questions.next() => question,
             _ = sources.phase.wait_for(|phase| phase.rank() >= 5) => {
-                place.ends(End::Shutdown);
                 return None;
             }
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::events::Change;
+use super::events::Changes;
 use super::view::{Selector, View, Views};
 use crate::flags;
 use crate::lifecycle::machine::Phase;
@@ -46,7 +46,7 @@ pub(super) enum News {
     /// Flags can be evaluated; the first news but for others that end the stream.
     Ready,
     /// Another snapshot is in force; not all of it need be of flags.
-    Changed(Arc<Change>),
+    Changed(Arc<Changes>),
     /// Nothing, for a while.
     Quiet,
     /// The sidecar ends.

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use super::definitions::Definitions;
-use super::streams::{End, Place};
 use super::structs;
 use super::subscription::{News, Subscription};
 use super::view::View;
 use crate::flags::context::Object;
+use crate::local::streams::Place;
 use crate::net::rpc::wire::{Fields, Malformed, put_bytes};
 use crate::net::rpc::{Code, Codec, Status, Stream};
 
@@ -111,12 +111,10 @@ impl State {
                 News::Changed(change) if !change.is_empty() => {}
                 News::Changed(_) | News::Quiet => continue,
                 News::Closing => {
-                    self.place.ends(End::Shutdown);
                     return None;
                 }
                 News::TooLate(status) => {
                     self.ended = true;
-                    self.place.ends(End::Deadline);
                     return Some(Err(status));
                 }
             }

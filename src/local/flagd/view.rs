@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use http::HeaderMap;
 
 use super::definitions::Definitions;
-use super::events::Change;
+use super::events::Changes;
 use crate::flags::model::Flag;
 use crate::flags::store::{Layer, Snapshot, Store};
 use crate::net::rpc::{Code, Status};
@@ -74,7 +74,7 @@ pub(super) struct View {
     snapshot: Arc<Snapshot>,
     definitions: OnceLock<Definitions>,
     /// The changes from earlier generations, the last asked for at the end.
-    changes: Mutex<Vec<(u64, Arc<Change>)>>,
+    changes: Mutex<Vec<(u64, Arc<Changes>)>>,
 }
 
 /// How many ways to here are kept: nearly all clients come from the generation before.
@@ -96,13 +96,13 @@ impl View {
     }
 
     /// What is different from `earlier`.
-    pub(super) fn since(&self, earlier: &View) -> Arc<Change> {
+    pub(super) fn since(&self, earlier: &View) -> Arc<Changes> {
         let from = earlier.snapshot.generation();
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, change)) = changes.iter().find(|(generation, _)| *generation == from) {
             return change.clone();
         }
-        let change = Arc::new(Change::between(&earlier.snapshot, &self.snapshot));
+        let change = Arc::new(Changes::between(&earlier.snapshot, &self.snapshot));
         if changes.len() == CHANGES {
             changes.remove(0);
         }

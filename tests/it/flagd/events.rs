@@ -37,7 +37,7 @@ async fn a_change_tells_the_keys_and_how_they_changed() {
         assert_eq!(event["data"]["flags"]["new"], json!({"type":"delete"}));
     }
     drop(streams);
-    until_metric(&sidecar, "tidegate_flagd_streams", r#"kind="events""#, 0.0).await;
+    until_metric(&sidecar, "tidegate_flag_streams", "flagd_events", 0.0).await;
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn events_flow_over_http1_in_connect_and_grpc_web() {
         assert_eq!(client.head().await.unwrap().header("content-type"), Some(form));
         clients.push((form, client));
     }
-    until_metric(&sidecar, "tidegate_flagd_streams", r#"kind="events""#, 3.0).await;
+    until_metric(&sidecar, "tidegate_flag_streams", "flagd_events", 3.0).await;
     sidecar.signal("TERM");
     let whole = |chunks: Vec<u8>| -> Vec<u8> {
         let (mut rest, mut body) = (&chunks[..], Vec::new());

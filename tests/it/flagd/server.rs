@@ -181,15 +181,15 @@ async fn a_client_that_takes_nothing_is_cut_and_counted() {
     .concat();
     stuck.write_all(&frame(1, 4, 1, &head)).await.unwrap();
     stuck.write_all(&frame(0, 1, 1, &[0; 5])).await.unwrap();
-    until_metric(&sidecar, "tidegate_flagd_streams", r#"kind="sync""#, 1.0).await;
+    until_metric(&sidecar, "tidegate_flag_streams", "flagd_sync", 1.0).await;
     let rpc = Rpc::connect(sidecar.local).await;
     let mut other = rpc.stream(&format!("{SYNC}/SyncFlags"), json!({})).await.unwrap();
     other.one().await;
     // The first answer waits in a buffer; only with the second there is one that finds no room.
     write(&sidecar, &FLAGS.replace(r#""defaultVariant":"half""#, r#""defaultVariant":"one""#));
     other.one().await;
-    until_metric(&sidecar, "tidegate_flagd_streams_ended_total", r#"kind="sync",reason="slow""#, 1.0).await;
-    assert_eq!(sidecar.metric("tidegate_flagd_streams", r#"kind="sync""#).await, 1.0, "the other goes on");
+    until_metric(&sidecar, "tidegate_flag_streams_cut_total", "flagd_sync", 1.0).await;
+    assert_eq!(sidecar.metric("tidegate_flag_streams", "flagd_sync").await, 1.0, "the other goes on");
     let mut read = Vec::new();
     let mut chunk = [0; 4096];
     while !read.windows(9).any(|head: &[u8]| head[..4] == [0, 0, 4, 3] && head[8] == 1) {
@@ -243,9 +243,9 @@ async fn beyond_the_limit_streams_are_refused_and_a_place_left_is_given_again() 
     let rpc = Rpc::connect(sidecar.local).await;
     let refused = rpc.stream(&path, json!({})).await.map(drop);
     assert_eq!(refused.map_err(|status| status.code()), Err(tonic::Code::ResourceExhausted));
-    assert_eq!(sidecar.metric("tidegate_flagd_streams_refused_total", "").await, 1.0);
+    assert_eq!(sidecar.metric("tidegate_flag_streams_refused_total", "flagd_events").await, 1.0);
     open.truncate(1000);
-    until_metric(&sidecar, "tidegate_flagd_streams", r#"kind="events""#, 1000.0).await;
+    until_metric(&sidecar, "tidegate_flag_streams", "flagd_events", 1000.0).await;
     assert_eq!(rpc.stream(&path, json!({})).await.unwrap().one().await["type"], "provider_ready");
     // All of them are told of a change.
     write(&sidecar, &FLAGS.replace(r#""defaultVariant":"half""#, r#""defaultVariant":"one""#));
