@@ -380,3 +380,16 @@ fn a_request_of_hyper_is_answered_on_any_thread() {
         handle(&api(), &activity, request).await
     });
 }
+
+#[test]
+fn the_room_for_an_answer_is_exactly_what_it_takes() {
+    let api = api();
+    let snapshot = api.store.load();
+    for key in ["on", "off", "ratio"] {
+        let context = crate::flags::context::Context::default();
+        let resolution = crate::flags::evaluate::evaluate(&snapshot, key, &context, SystemTime::now());
+        let mut body = Vec::new();
+        answer::write_resolution(&mut body, &resolution.unwrap_or_else(|failure| panic!("{failure}")));
+        assert_eq!(body.len(), body.capacity(), "{key}");
+    }
+}

@@ -11,6 +11,7 @@ mod support;
 
 mod config;
 mod conformance;
+mod differential;
 mod drain;
 mod events;
 mod flagd;
