@@ -74,6 +74,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
     flags::metrics::register_ages(&mut registry, flags.status.clone());
+    flags::usage::exposure::register(&mut registry, store.clone());
 
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));

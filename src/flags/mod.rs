@@ -11,11 +11,13 @@ mod layers;
 pub mod metrics;
 pub mod model;
 pub mod overrides;
+pub mod rebucket;
 pub mod settings;
 pub mod sources;
 pub mod status;
 pub mod store;
 mod targeting;
+pub mod usage;
 
 pub use settings::Settings;
 pub use status::Status;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::context::Base;
 use super::model::{Flag, FlagSet, Metadata};
 use super::settings::Bucketing;
+use super::usage::{Tally, Totals};
 
 /// What one source last gave, kept whole: when a layer above drops a flag, the one beneath shows again.
 #[derive(Debug, Clone)]
@@ -32,6 +33,7 @@ pub struct Entry {
     layer: usize,
     metadata: Arc<Metadata>,
     metadata_json: Arc<str>,
+    pub(super) tally: Arc<Tally>,
 }
 
 impl Entry {
@@ -72,6 +74,7 @@ pub struct Snapshot {
     bucketing: Bucketing,
     timed: bool,
     metadata_json: Box<str>,
+    pub(super) totals: Arc<Totals>,
 }
 
 impl Snapshot {
@@ -89,7 +92,8 @@ impl Snapshot {
             .into_values()
             .map(|(flag, layer)| {
                 let Shared { metadata, json } = bases[layer].with(flag.metadata());
-                Entry { flag: flag.clone(), layer, metadata, metadata_json: json }
+                let tally = Arc::new(Tally::new(flag));
+                Entry { flag: flag.clone(), layer, metadata, metadata_json: json, tally }
             })
             .collect();
         let index = entries.iter().enumerate().map(|(at, entry)| (entry.flag.key.clone(), at)).collect();
@@ -112,6 +116,19 @@ impl Snapshot {
             bucketing,
             timed,
             metadata_json,
+            totals: Arc::default(),
+        }
+    }
+
+    /// Goes on counting where `before` is. Both are in the order of their keys: two walks, and no search.
+    fn inherit(&mut self, before: &Self) {
+        self.totals = before.totals.clone();
+        let mut old = before.entries.iter().peekable();
+        for entry in &mut self.entries {
+            while old.next_if(|old| old.flag.key < entry.flag.key).is_some() {}
+            if let Some(old) = old.next_if(|old| old.flag.key == entry.flag.key) {
+                entry.tally = Tally::succeeding(&old.tally, &old.flag, &entry.flag);
+            }
         }
     }
 
@@ -281,7 +298,8 @@ impl Store {
     }
 
     /// Puts `snapshot` in force, then tells subscribers. Only one task may publish.
-    pub fn publish(&self, snapshot: Snapshot) {
+    pub fn publish(&self, mut snapshot: Snapshot) {
+        snapshot.inherit(&self.current.load());
         let generation = snapshot.generation;
         self.current.store(Arc::new(snapshot));
         self.generation.send_replace(generation);

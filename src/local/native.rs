@@ -1,6 +1,6 @@
 //! The native flag routes, for `curl` and for code without an SDK: a context of query parameters, which are strings.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::ACCEPT;
@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 
 use super::{answer, ofrep, percent};
 use crate::flags::context::{self, Context, Object};
-use crate::flags::evaluate::{ErrorCode, Failure, Resolution, evaluate};
+use crate::flags::evaluate::{ErrorCode, Failure, Resolution};
 use crate::flags::explain::explain;
 use crate::flags::model::Variant;
 use crate::flags::store::{Entry, Snapshot};
+use crate::flags::usage;
 
 /// `GET /v1/flags`: every flag in force.
 pub(super) fn list(snapshot: &Snapshot, now: SystemTime) -> Response<Full<Bytes>> {
@@ -38,6 +39,7 @@ fn listed(snapshot: &Snapshot, entry: &Entry) -> Value {
         "source": &*layer.name,
         "revision": layer.revision,
         "stale": snapshot.is_stale(entry),
+        "lastEvaluated": usage::last_evaluated(entry).and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|at| at.as_millis() as u64),
     })
 }
 
@@ -96,7 +98,7 @@ fn resolve<'s>(
     answered: impl FnOnce(Resolution<'s>) -> Result<Response<Full<Bytes>>, Failure>,
 ) -> Response<Full<Bytes>> {
     with_key(snapshot, key, |key| {
-        let resolution = evaluate(snapshot, key, &parameters(query)?, now)?;
+        let resolution = usage::evaluate(snapshot, key, &parameters(query)?, now)?;
         let stale = snapshot.is_stale(resolution.entry);
         let mut response = answered(resolution)?;
         if stale {

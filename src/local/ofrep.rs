@@ -13,8 +13,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{answer, percent};
 use crate::flags::context::{Context, Name, Value};
-use crate::flags::evaluate::{ErrorCode, Failure, evaluate, evaluate_entry};
+use crate::flags::evaluate::{ErrorCode, Failure, evaluate_entry};
 use crate::flags::store::Snapshot;
+use crate::flags::usage::{self, Fetch};
 
 /// `POST /ofrep/v1/evaluate/flags/{key}`
 pub(super) fn single(snapshot: &Snapshot, key: &str, body: &[u8], now: SystemTime) -> Response<Full<Bytes>> {
@@ -26,7 +27,7 @@ pub(super) fn single(snapshot: &Snapshot, key: &str, body: &[u8], now: SystemTim
             return answer::failure(key, &failure, revision);
         }
     };
-    let resolution = context(body).and_then(|context| evaluate(snapshot, &key, &context, now));
+    let resolution = context(body).and_then(|context| usage::evaluate(snapshot, &key, &context, now));
     match resolution {
         Ok(resolution) => {
             let mut body = Vec::new();
@@ -55,6 +56,7 @@ pub(super) fn bulk(
         Ok(context) => context,
         Err(failure) => return answer::bulk_failure(&failure, revision),
     };
+    usage::fetched(snapshot, Fetch::Bulk, now);
     let mut body = Vec::with_capacity(64 + snapshot.len() * 128);
     body.extend_from_slice(b"{\"flags\":[");
     for (at, entry) in snapshot.iter().enumerate() {
@@ -153,5 +155,34 @@ impl<'de> Deserialize<'de> for Asked<'de> {
         }
 
         deserializer.deserialize_map(Fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::flags::compile::{Format, document};
+    use crate::flags::store::Layer;
+
+    #[test]
+    fn what_a_client_has_is_out_of_date_once_time_or_a_lost_source_makes_it_so() {
+        let text = r#"{"flags":{"sale":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
+            "targeting":{"if":[{">=":[{"var":"$flagd.timestamp"},1000]},"on"]}}}}"#;
+        let set = document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+        let snapshot = |stale| Snapshot::merge(vec![Arc::new(layer.clone())], Arc::default(), 1, stale);
+        let ask = |snapshot: &Snapshot, seconds, tag: Option<&HeaderValue>| {
+            let headers = tag.map(|tag| (IF_NONE_MATCH, tag.clone())).into_iter().collect();
+            let answer = bulk(snapshot, &headers, b"", "[]", UNIX_EPOCH + Duration::from_secs(seconds));
+            (answer.status().as_u16(), answer.headers()[ETAG].clone())
+        };
+        let fresh = snapshot(false);
+        let (_, tag) = ask(&fresh, 998, None);
+        assert_eq!(ask(&fresh, 999, Some(&tag)).0, 304);
+        assert_eq!(ask(&fresh, 1000, Some(&tag)).0, 200, "the rule decides otherwise by now");
+        assert_eq!(ask(&snapshot(true), 999, Some(&tag)).0, 200, "the reason is another");
     }
 }

@@ -141,4 +141,19 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_last_part_stays_untaken_was_cut_and_one_that_waits_for_news_was_not() {
+        let streams = Streams::default();
+        for waits in [true, false] {
+            let mut place = streams.open("ofrep", Arc::default()).expect("room");
+            place.gave();
+            if waits {
+                place.asked();
+            }
+            tokio::time::advance(Duration::from_secs(10)).await;
+            drop(place);
+        }
+        assert_eq!(streams.0.cut.get_or_create(&Protocol { protocol: "ofrep" }).get(), 1);
+    }
 }

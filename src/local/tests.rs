@@ -86,7 +86,7 @@ async fn a_flag_is_evaluated() {
             r#"{"key":"ratio","reason":"STATIC","variant":"one","value":1.0,"metadata":{"flagSetId":"s","owner":"ann","source":"redis:s","team":"search"}}"#,
         ),
         ("off", "{}", r#"{"key":"off","reason":"DISABLED","variant":"","metadata":META}"#),
-        ("code", "{}", r#"{"key":"code","reason":"STATIC","variant":"","metadata":META}"#),
+        ("code", "{}", r#"{"key":"code","reason":"DEFAULT","variant":"","metadata":META}"#),
         (
             "vip",
             r#"{"context":{"targetingKey":"u1"}}"#,
@@ -379,4 +379,17 @@ fn a_request_of_hyper_is_answered_on_any_thread() {
         let activity = request.body().activity().clone();
         handle(&api(), &activity, request).await
     });
+}
+
+#[test]
+fn the_room_for_an_answer_is_exactly_what_it_takes() {
+    let api = api();
+    let snapshot = api.store.load();
+    for key in ["on", "off", "ratio"] {
+        let context = crate::flags::context::Context::default();
+        let resolution = crate::flags::evaluate::evaluate(&snapshot, key, &context, SystemTime::now());
+        let mut body = Vec::new();
+        answer::write_resolution(&mut body, &resolution.unwrap_or_else(|failure| panic!("{failure}")));
+        assert_eq!(body.len(), body.capacity(), "{key}");
+    }
 }

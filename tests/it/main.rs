@@ -10,6 +10,8 @@
 mod support;
 
 mod config;
+mod conformance;
+mod differential;
 mod drain;
 mod events;
 mod flagd;
@@ -23,4 +25,5 @@ mod overrides;
 mod proxy;
 mod readiness;
 mod readme;
+mod sdk;
 mod secrets;

@@ -56,11 +56,13 @@ impl Sidecar {
         std::fs::create_dir_all(&state).unwrap();
         let config = directory.path().join("tidegate.yaml");
         let ops = if settings.contains("\nops:") { "" } else { "ops: { listen: ['127.0.0.1:0'] }\n" };
-        let text = format!(
-            "{ops}local: {{ listen: ['127.0.0.1:0'], socket: '{}', {local} }}\nstate_dir: '{}'\nworkload: test\n{settings}\n",
-            directory.path().join("tidegate.sock").display(),
-            state.display(),
-        );
+        let socket = directory.path().join("tidegate.sock");
+        let local = if settings.contains("\nlocal:") {
+            String::new()
+        } else {
+            format!("local: {{ listen: ['127.0.0.1:0'], socket: '{}', {local} }}\n", socket.display())
+        };
+        let text = format!("{ops}{local}state_dir: '{}'\nworkload: test\n{settings}\n", state.display());
         std::fs::write(&config, &text).unwrap();
         let mut child = Command::new(TIDEGATE)
             .arg("--config")
