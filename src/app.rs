@@ -353,9 +353,9 @@ impl LocalApi {
             local::handle(&self.flags, &activity, request).await
         } else if flagd::serves(path, request.headers()) {
             let activity = request.body().activity().clone();
-            flagd::handle(&self.flagd, &activity, request).await
+            // Boxed, as are those below: every request's future is as large as that of the largest route.
+            Box::pin(flagd::handle(&self.flagd, &activity, request)).await
         } else if local::overrides::serves(path) {
-            // Boxed, as are the commands below: every request's future is as large as that of the largest route.
             Box::pin(self.overrides.handle(peer, request)).await.map(Outbound::Whole)
         } else {
             Box::pin(self.control.handle(peer, &request)).await.map(Outbound::Whole)

@@ -41,6 +41,11 @@ const SYNC: &str = "flagd.sync.v1.FlagSyncService";
 
 /// A sidecar that serves [`FLAGS`] from a file.
 async fn sidecar() -> (App, Sidecar) {
+    sidecar_with("bucketing: v2").await
+}
+
+/// The same with another setting of `flags`.
+async fn sidecar_with(setting: &str) -> (App, Sidecar) {
     let app = App::start().await;
     let directory = tempfile::tempdir().unwrap();
     let flags = directory.path().join("flags.json");
@@ -50,7 +55,7 @@ async fn sidecar() -> (App, Sidecar) {
         &format!(
             "proxy: [{{ listen: '127.0.0.1:0', upstream: 'http://{}' }}]\n\
              drain: {{ delay: 0s, quiet: 0s, deadline: 10s }}\n\
-             flags: {{ files: ['{}'], context: {{ environment: production, tier: 2, ratio: 0.5 }} }}",
+             flags: {{ files: ['{}'], context: {{ environment: production, tier: 2, ratio: 0.5 }}, {setting} }}",
             app.address,
             flags.display()
         ),

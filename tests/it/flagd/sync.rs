@@ -1,6 +1,7 @@
 //! `flagd.sync.v1`: definitions for clients that evaluate by themselves.
 
 use super::*;
+use crate::support::raw::Client;
 use crate::support::rpc::{FORMS, call_as, decoded, enveloped, envelopes, normal, post};
 
 fn configuration(answer: &Value) -> Value {
@@ -109,4 +110,39 @@ async fn connect_and_grpc_web_stream_over_http1_too() {
         };
         assert_eq!(status, late, "{form}");
     }
+}
+
+#[tokio::test]
+async fn an_override_reaches_clients_of_its_set_and_ends_with_it() {
+    let (_app, sidecar) = sidecar_with("overrides: local").await;
+    let rpc = Rpc::connect(sidecar.local).await;
+    let mut metadata = tonic::metadata::MetadataMap::new();
+    metadata.insert("flagd-selector", "flagSetId=shop".parse().unwrap());
+    let path = format!("{V2}/EventStream");
+    let mut events = rpc.stream_with(&path, json!({}), metadata.clone()).await.unwrap();
+    assert_eq!(events.one().await["type"], "provider_ready");
+    let mut flags = rpc.stream_with(&format!("{SYNC}/SyncFlags"), json!({}), metadata).await.unwrap();
+    flags.one().await;
+
+    let set = async |method: &str, body: &str| {
+        let mut client = Client::connect(sidecar.local).await.unwrap();
+        let head = format!("{method} /v1/override/staff HTTP/1.1\r\nHost: t\r\nTidegate-Override: allow\r\n");
+        client.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await.unwrap();
+        let answer = client.answer().await.unwrap();
+        assert!(answer.status < 300, "{}", answer.text());
+    };
+    let definition = r#"{"definition":{"state":"ENABLED","variants":{"in":true,"out":false},"defaultVariant":"in",
+        "targeting":{"if":[{"$ref":"staff"},"out"]}},"ttl":"1m"}"#;
+    set("PUT", definition).await;
+    assert_eq!(events.one().await["data"], json!({"flags":{"staff":{"type":"update"}}}));
+    let forced = &configuration(&flags.one().await)["flags"]["staff"];
+    assert_eq!(
+        forced["targeting"],
+        json!({"if":[{"ends_with":[{"var":"email"},"@example.com"]},"out"]}),
+        "its rule means the evaluators of the flag that it covers"
+    );
+    assert_eq!(forced["metadata"]["source"], "override");
+    set("DELETE", "").await;
+    assert_eq!(events.one().await["data"], json!({"flags":{"staff":{"type":"update"}}}));
+    assert_eq!(configuration(&flags.one().await)["flags"]["staff"]["defaultVariant"], "out", "what it covered is back");
 }
