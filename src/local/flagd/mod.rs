@@ -126,7 +126,7 @@ where
     let answered = match call {
         Call::Unary(unary) => unary.answer(api, format, &head.headers, body).await,
         Call::Streaming(streaming) => {
-            let place = || Ok::<_, Full>(api.streams.open(streaming.name(), activity.clone())?);
+            let place = || api.streams.open(streaming.name(), activity.clone());
             streaming.answer(api.sources.clone(), format, &head.headers, body, place).await
         }
     };
