@@ -280,7 +280,7 @@ impl Streaming {
         let deadline = deadline(format, headers)?;
         let codec = format.codec;
         if sources.closing() {
-            return Err(Status::new(Code::Unavailable, "the sidecar ends"));
+            return Err(subscription::parted());
         }
         let messages = match self {
             Streaming::Reflection if codec == rpc::Codec::Json => {
