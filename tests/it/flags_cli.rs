@@ -53,7 +53,7 @@ impl Desk {
     fn with(redis: Redis) -> Self {
         let desk = Self { redis, directory: tempfile::tempdir().unwrap() };
         let url = desk.redis.url();
-        desk.write("tidegate.yaml", &format!("workload: orders\nredis: {{ url: '{}' }}\n", url.expose()));
+        desk.write("tidegate.yaml", format!("workload: orders\nredis: {{ url: '{}' }}\n", url.expose()));
         desk
     }
 
