@@ -14,6 +14,7 @@ mod conformance;
 mod differential;
 mod drain;
 mod events;
+mod flagd;
 mod flags_file;
 mod flags_redis;
 mod http2;

@@ -110,8 +110,16 @@ impl Sources {
                 });
                 scopes.push(redis::Scope::new(keys.clone(), source, self.names[source].clone(), disk));
             }
-            let (metrics, pace) = (self.metrics.clone(), self.pace.clone());
-            tasks.spawn(redis::Follower { endpoint, scopes, reports: tell.clone(), metrics, pace }.run());
+            // In a cluster each scope has a server of its own.
+            let groups: Vec<Vec<_>> = if endpoint.is_cluster() {
+                scopes.into_iter().map(|scope| vec![scope]).collect()
+            } else {
+                vec![scopes]
+            };
+            for scopes in groups {
+                let (endpoint, metrics, pace) = (endpoint.clone(), self.metrics.clone(), self.pace.clone());
+                tasks.spawn(redis::Follower { endpoint, scopes, reports: tell.clone(), metrics, pace }.run());
+            }
         }
         // `tell` lives on: without any source there is nothing to report, and no end to that.
         let context = Arc::new(Base::new(&self.settings.context));
