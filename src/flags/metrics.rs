@@ -1,13 +1,20 @@
 //! Metrics of the flag sources. The label `source` is bounded by the configuration.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, LabelValueEncoder,
+};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tokio::sync::watch;
 
+use super::schedule::State;
+use super::status::{self, Status};
 use crate::telemetry::metrics::Registry;
 
 /// What the sources count; clones count together.
@@ -16,6 +23,7 @@ pub struct Metrics {
     pub(super) generation: Gauge,
     pub(super) stale: Gauge,
     pub(super) flags: Gauge,
+    pub(super) overrides: Gauge,
     pub(super) up: Family<Source, Gauge>,
     pub(super) revision: Family<Source, Gauge>,
     pub(super) confirmed: Family<Source, Gauge>,
@@ -24,6 +32,9 @@ pub struct Metrics {
     pub(super) rewinds: Family<Source, Counter>,
     pub(super) propagation: Histogram,
     pub(super) disk_failures: Family<Source, Counter>,
+    pub(super) schedules: Family<Scheduled, Gauge>,
+    pub(super) schedule_steps: Family<Source, Counter>,
+    pub(super) schedule_conflicts: Family<Source, Counter>,
 }
 
 /// The source a figure is of.
@@ -37,6 +48,13 @@ pub(super) struct Source {
 pub(super) struct Resync {
     pub(super) source: Arc<str>,
     pub(super) reason: Reason,
+}
+
+/// Schedules in a state.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Scheduled {
+    pub(super) source: Arc<str>,
+    pub(super) state: &'static str,
 }
 
 /// Why a snapshot is read.
@@ -105,6 +123,16 @@ impl Metrics {
             drop(self.resyncs.get_or_create(&Resync { source: source.clone(), reason: Reason::Connected }));
         }
     }
+
+    /// Makes the figures of a scope's schedules visible, its gauges at zero.
+    pub(super) fn begin_schedules(&self, source: &Source) {
+        for state in [State::Waiting, State::Running, State::Paused] {
+            let label = Scheduled { source: source.source.clone(), state: state.name() };
+            self.schedules.get_or_create(&label).set(0);
+        }
+        drop(self.schedule_steps.get_or_create(source));
+        drop(self.schedule_conflicts.get_or_create(source));
+    }
 }
 
 /// Registers the metrics.
@@ -113,6 +141,7 @@ pub fn register(registry: &mut Registry) -> Metrics {
         generation: Gauge::default(),
         stale: Gauge::default(),
         flags: Gauge::default(),
+        overrides: Gauge::default(),
         up: Family::default(),
         revision: Family::default(),
         confirmed: Family::default(),
@@ -122,11 +151,15 @@ pub fn register(registry: &mut Registry) -> Metrics {
         // 0.25 ms to 8 s.
         propagation: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
         disk_failures: Family::default(),
+        schedules: Family::default(),
+        schedule_steps: Family::default(),
+        schedule_conflicts: Family::default(),
     };
     let mut add = |name: &str, help: &str, metric: Gauge| registry.register(name, help, metric);
     add("flags_generation", "Snapshots put in force since the start", metrics.generation.clone());
     add("flags_stale", "1 while something is served that its source does not confirm", metrics.stale.clone());
     add("flags_in_force", "Flags in force, all layers merged", metrics.flags.clone());
+    add("flags_overrides", "Flags forced in this process alone", metrics.overrides.clone());
     let mut add =
         |name: &str, help: &str, metric: &Family<Source, Gauge>| registry.register(name, help, metric.clone());
     add("flags_source_up", "1 while what the source last gave is in force", &metrics.up);
@@ -149,7 +182,47 @@ pub fn register(registry: &mut Registry) -> Metrics {
         "Failed attempts to write the last known good",
         metrics.disk_failures.clone(),
     );
+    registry.register(
+        "flags_schedules",
+        "Schedules by state, told by the instance that executes them",
+        metrics.schedules.clone(),
+    );
+    registry.register("flags_schedule_steps", "Steps of schedules done here", metrics.schedule_steps.clone());
+    registry.register(
+        "flags_schedule_conflicts",
+        "Schedules paused here because somebody else changed their flag",
+        metrics.schedule_conflicts.clone(),
+    );
     metrics
+}
+
+/// Registers `flags_source_age_seconds{source}`: it grows without an event, so it is computed when it is asked for.
+pub fn register_ages(registry: &mut Registry, status: watch::Receiver<Status>) {
+    registry.register_collector(Box::new(Ages { status }));
+}
+
+#[derive(Debug)]
+struct Ages {
+    status: watch::Receiver<Status>,
+}
+
+impl Collector for Ages {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let now = SystemTime::now();
+        // The lock on the status is not held while text is written.
+        let ages: Vec<(Arc<str>, f64)> = {
+            let status = self.status.borrow();
+            let age = |source: &status::Source| Some((source.name.clone(), source.age(now)?.as_secs_f64()));
+            status.sources.iter().filter_map(age).collect()
+        };
+        let kind = ConstGauge::new(0_f64).metric_type();
+        let help = "How long ago the source confirmed what is served";
+        let mut family = encoder.encode_descriptor("flags_source_age_seconds", help, None, kind)?;
+        for (source, age) in ages {
+            ConstGauge::new(age).encode(family.encode_family(&[("source", &*source)])?)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,12 @@ pub use self::pace::Pace;
 use super::compile::Invalid;
 use super::context::Base;
 use super::contract::{IllegalName, Keys};
+use super::executor::Executor;
 use super::layers::{self, Outputs};
 use super::metrics::Metrics;
+use super::overrides;
+use super::reporter::Reporter;
+use super::settings::Duty;
 use super::status::Status;
 use super::store::Store;
 use super::{Settings, settings};
@@ -37,6 +41,7 @@ pub struct Sources {
     names: Vec<Arc<str>>,
     metrics: Metrics,
     outputs: Outputs,
+    commands: mpsc::Receiver<overrides::Command>,
 }
 
 /// How the rest of the process follows the sources.
@@ -44,6 +49,8 @@ pub struct Sources {
 pub struct Handle {
     /// The state of all sources, at every moment.
     pub status: watch::Receiver<Status>,
+    /// The way to change overrides.
+    pub overrides: overrides::Handle,
 }
 
 /// Settings that cannot be followed.
@@ -73,8 +80,26 @@ impl Sources {
             metrics.begin(name, at < scopes.len());
         }
         let outputs = Outputs { bucketing: settings.bucketing, store, status, metrics: metrics.clone() };
-        let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs };
-        Ok((sources, Handle { status: handle }))
+        let (overrides, commands) = overrides::Handle::new();
+        let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs, commands };
+        Ok((sources, Handle { status: handle, overrides }))
+    }
+
+    /// Who executes the schedules of the scopes, if anybody is to do that here: one for each server; `name` tells
+    /// others who it is.
+    pub fn executors(&self, name: &str) -> Vec<Executor> {
+        let wanted = self.settings.schedules == Duty::Auto && !self.scopes.is_empty();
+        let Some(endpoint) = self.endpoint.clone().filter(|_| wanted) else { return Vec::new() };
+        // In a cluster each scope has a server of its own.
+        let together = if endpoint.is_cluster() { 1 } else { self.scopes.len() };
+        let groups = self.scopes.chunks(together);
+        groups.map(|scopes| Executor::new(endpoint.clone(), scopes, name, self.metrics.clone())).collect()
+    }
+
+    /// Who reports which flags are evaluated here, if anybody is to do that.
+    pub fn reporter(&self) -> Option<Reporter> {
+        let wanted = self.settings.report == Duty::Auto && !self.scopes.is_empty();
+        Some(Reporter::new(self.endpoint.clone().filter(|_| wanted)?, &self.scopes))
     }
 
     /// Other times than the default ones.
@@ -118,7 +143,7 @@ impl Sources {
         }
         // `tell` lives on: without any source there is nothing to report, and no end to that.
         let context = Arc::new(Base::new(&self.settings.context));
-        let merge = layers::run(self.names, self.settings.on_missing, context, reports, self.outputs);
+        let merge = layers::run(self.names, self.settings.on_missing, context, reports, self.commands, self.outputs);
         tokio::select! {
             () = merge => {}
             ended = next(&mut tasks) => if let Err(ended) = ended && ended.is_panic() {

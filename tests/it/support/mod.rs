@@ -4,14 +4,18 @@
 pub(crate) mod app;
 pub(crate) mod authority;
 pub(crate) mod balancer;
+pub(crate) mod browser;
 pub(crate) mod chaos;
 pub(crate) mod deployment;
+pub(crate) mod events;
 pub(crate) mod flags;
 pub(crate) mod load;
 pub(crate) mod port;
 pub(crate) mod postgres;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod rpc;
+pub(crate) mod sdk;
 pub(crate) mod sidecar;
 
 use std::time::Duration;
