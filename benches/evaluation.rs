@@ -3,6 +3,10 @@
 //! leaves some of them alone.
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[expect(dead_code, reason = "shared with the other bench, which needs more of it")]
+#[path = "compare/flags.rs"]
+mod flags;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -10,11 +14,13 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use tidegate::flags::compile::{Format, document};
+use tidegate::flags::compile::{self, Format, document};
 use tidegate::flags::context::{Context, Value};
 use tidegate::flags::evaluate::evaluate;
+use tidegate::flags::settings::Bucketing;
 use tidegate::flags::store::{Layer, Snapshot, Store};
 use tidegate::local::{Api, handle};
+use tidegate::net::activity::Activity;
 
 const CONTEXT: &str = r#"{"targetingKey":"user-48213","email":"ann.smith@example.com","country":"de","plan":"premium","appVersion":"4.12.3","age":34,"beta":true,"device":{"os":"android","model":"pixel 9","width":1080},"roles":["admin","editor"],"lang":"de-DE","x":1}"#;
 
@@ -84,6 +90,13 @@ fn main() {
         });
         report(&format!("evaluate {key}"), target, nanoseconds);
     }
+    for (version, name) in [(Bucketing::V1, "v1"), (Bucketing::V3, "v3")] {
+        let snapshot = Snapshot::merge(vec![layer.clone()], Arc::default(), 1, false).with_bucketing(version);
+        let nanoseconds = best(|| {
+            black_box(evaluate(black_box(&snapshot), black_box("fractional"), black_box(&context), now)).ok();
+        });
+        report(&format!("evaluate fractional, bucketing {name}"), "", nanoseconds);
+    }
     let parse = best(|| {
         black_box(serde_json::from_str::<Value<'_>>(black_box(CONTEXT))).ok();
     });
@@ -102,16 +115,36 @@ fn main() {
     });
     report("compile the flags", "on each load", compile);
 
+    let large: Vec<(String, String)> =
+        flags::large(10_000, 500, 0).into_iter().map(|(key, flag)| (key, flag.to_string())).collect();
+    let none = tidegate::flags::model::Evaluators::default();
+    let compile = best_of(10, 1, || {
+        for (key, definition) in &large {
+            black_box(compile::flag(key, black_box(definition), &none)).ok();
+        }
+    });
+    report("compile a flag of 500 bytes, from Redis", "", compile / large.len() as f64);
+    let text = format!(
+        "{{\"flags\":{{{}}}}}",
+        large.iter().map(|(key, flag)| format!("\"{key}\":{flag}")).collect::<Vec<_>>().join(",")
+    );
+    let layer = self::layer(&text);
+    let merge = best_of(10, 1, || {
+        black_box(Snapshot::merge(vec![layer.clone()], Arc::default(), 1, false));
+    });
+    report("merge 10 000 flags into a snapshot", "on each change", merge);
+
     let store = Arc::new(Store::new());
     store.publish(snapshot);
     let api = Api::new(store);
+    let activity = Arc::new(Activity::new());
     let body = Bytes::from(format!(r#"{{"context":{CONTEXT}}}"#));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     for key in ["static", "typical"] {
         let path = format!("/ofrep/v1/evaluate/flags/{key}");
         let nanoseconds = best(|| {
             let request = Request::post(&path).body(Full::new(body.clone())).expect("the request is sound");
-            black_box(runtime.block_on(handle(&api, request)));
+            black_box(runtime.block_on(handle(&api, &activity, request)));
         });
         report(&format!("OFREP request to answer, {key}"), "without HTTP; builds its request", nanoseconds);
     }

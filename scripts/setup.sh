@@ -2,7 +2,8 @@
 # Installs what a command of the Makefile needs and this machine lacks. Debian and its derivatives; says what it does.
 #
 #   scripts/setup.sh build             a C compiler, for the C parts of ring and jemalloc
-#   scripts/setup.sh test              also the servers that tests start, musl, rustfmt, clippy
+#   scripts/setup.sh test              also the servers that tests start, musl, rustfmt, clippy, and what `sdk` does
+#   scripts/setup.sh sdk               OpenFeature SDKs below target/sdk, their languages, and a browser without a window
 #   scripts/setup.sh bench             also the peers that benches measure against
 #   scripts/setup.sh fuzz [TOOLCHAIN]  cargo-fuzz and its toolchain (nightly)
 set -euo pipefail
@@ -76,8 +77,51 @@ has_target() {
     compgen -G "$(rustc --print target-libdir --target "$1")/libstd-*.rlib" >/dev/null
 }
 
-need_rust
-need cc gcc
+need_sdk() {
+    need chromium-headless-shell chromium-headless-shell
+    need node nodejs
+    need npm npm
+    # Debian packs venv's own pip apart from Python.
+    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || packages+=(python3 python3-venv)
+}
+
+# installed FILE COPY VERSION: whether what was installed from FILE is what FILE asks for, by a tool of this version.
+installed() {
+    cmp -s "$1" "$2" && [ "$(cat "$2.by" 2>/dev/null)" = "$3" ]
+}
+
+# The SDKs that tests run against a sidecar, of exactly these versions (every file by its hash), away from what the
+# machine has of its own.
+install_sdk() {
+    local sdk=target/sdk from version
+    from=tests/sdk/python/requirements.txt
+    version=$(python3 --version)
+    if ! installed "$from" "$sdk/python/requirements.txt" "$version"; then
+        echo "setup: installing the SDKs for $version into $sdk/python"
+        rm -rf "$sdk/python"
+        python3 -m venv "$sdk/python"
+        "$sdk/python/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement "$from"
+        cp "$from" "$sdk/python/requirements.txt"
+        echo "$version" >"$sdk/python/requirements.txt.by"
+    fi
+    from=tests/sdk/node/package-lock.json
+    version="Node.js $(node --version)"
+    if ! installed "$from" "$sdk/node/package-lock.json" "$version"; then
+        echo "setup: installing the SDKs for $version into $sdk/node"
+        rm -rf "$sdk/node"
+        mkdir -p "$sdk/node"
+        cp tests/sdk/node/package.json tests/sdk/node/package-lock.json "$sdk/node"
+        # No package needs its own script to run here, so none may.
+        npm ci --prefix "$sdk/node" --ignore-scripts --no-audit --no-fund --loglevel error
+        echo "$version" >"$sdk/node/package-lock.json.by"
+    fi
+}
+
+cd "$(dirname "$0")/.."
+if [ "${1:-}" != sdk ]; then
+    need_rust
+    need cc gcc
+fi
 case "${1:-}" in
 build) ;;
 test)
@@ -87,6 +131,10 @@ test)
     need openssl openssl
     need curl curl
     need kill procps
+    need_sdk
+    ;;
+sdk)
+    need_sdk
     ;;
 bench)
     need redis-server redis-server
@@ -98,7 +146,7 @@ fuzz)
     need c++ g++
     ;;
 *)
-    fail 'usage: scripts/setup.sh build|test|bench|fuzz'
+    fail 'usage: scripts/setup.sh build|test|sdk|bench|fuzz'
     ;;
 esac
 install_packages
@@ -109,6 +157,10 @@ test)
     rust_part component clippy cargo clippy --version
     musl="$(uname -m)-unknown-linux-musl"
     rust_part target "$musl" has_target "$musl"
+    install_sdk
+    ;;
+sdk)
+    install_sdk
     ;;
 fuzz)
     toolchain=${2:-nightly}

@@ -38,8 +38,8 @@ fuzz_target!(|body: &[u8]| {
     for path in paths.iter().map(String::as_str).chain(["/ofrep/v1/evaluate/flags"]) {
         let request = Request::post(path).body(Full::new(Bytes::copy_from_slice(body))).expect("a sound request");
         let answer = RUNTIME.block_on(async {
-            let answer = handle(&API, request).await.into_body().collect().await;
-            answer.unwrap_or_else(|never| match never {}).to_bytes()
+            let answer = handle(&API, &Arc::default(), request).await.into_body().collect().await;
+            answer.unwrap_or_else(|broken| panic!("{broken}")).to_bytes()
         });
         serde_json::from_slice::<serde_json::Value>(&answer).expect("an answer is JSON");
     }

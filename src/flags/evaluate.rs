@@ -12,9 +12,9 @@ use super::targeting::{Halt, Observer, Root, Scope, Unobserved, Val, variant_nam
 /// Why a flag has the value it has (OpenFeature specification, Types, Resolution Reason).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// It has no targeting.
+    /// It has no targeting, and a default variant.
     Static,
-    /// Its targeting decided nothing.
+    /// Its targeting decided nothing, or there is neither targeting nor a default variant.
     Default,
     /// Its targeting decided.
     TargetingMatch,
@@ -143,9 +143,12 @@ pub(super) fn decide<'s>(
     if !flag.enabled {
         return Ok(Resolution { entry, variant: None, reason: Reason::Disabled });
     }
-    let fresh = |reason| if snapshot.stale() { Reason::Stale } else { reason };
+    let fresh = |reason| if snapshot.is_stale(entry) { Reason::Stale } else { reason };
     let Some(rule) = &flag.targeting else {
-        return Ok(Resolution { entry, variant: flag.default_variant(), reason: fresh(Reason::Static) });
+        let variant = flag.default_variant();
+        // What the application falls back to is no value of the flag's own, and so not static.
+        let reason = if variant.is_some() { Reason::Static } else { Reason::Default };
+        return Ok(Resolution { entry, variant, reason: fresh(reason) });
     };
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let root = Root::new(context, snapshot.context(), flag.key(), seconds, bucketing, observer);
@@ -219,7 +222,7 @@ mod tests {
             ("static", "{}", "STATIC", Some("on")),
             ("empty", "{}", "STATIC", Some("on")),
             ("off", "{}", "DISABLED", None),
-            ("code", "{}", "STATIC", None),
+            ("code", "{}", "DEFAULT", None),
             ("fallen", "{}", "DEFAULT", None),
             ("plan", r#"{"pick":"b"}"#, "TARGETING_MATCH", Some("b")),
             ("plan", r#"{"pick":null}"#, "DEFAULT", Some("a")),
@@ -252,6 +255,61 @@ mod tests {
         assert_eq!(outcome(&snapshot, "plan", r#"{"pick":"b"}"#), ("STALE", Some("b".to_owned())));
         assert_eq!(outcome(&snapshot, "off", "{}"), ("DISABLED", None));
         assert_eq!(outcome(&snapshot, "plan", r#"{"pick":"c"}"#), ("GENERAL", None));
+    }
+
+    #[test]
+    fn edges_of_definitions_are_as_designed() {
+        let text = r#"{"$evaluators":{
+            "inner":{"==":[{"var":"plan"},"pro"]}, "outer":{"and":[{"$ref":"inner"},{"var":"beta"}]},
+            "choice":{"if":[{"$ref":"outer"},"on","off"]}, "weight":{"if":[{"$ref":"inner"},100,0]}
+        },"flags":{
+            "no":{"state":"ENABLED","variants":{"on":true},"defaultVariant":null,"targeting":null},
+            "blank":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"","targeting":{}},
+            "ref":{"state":"ENABLED","variants":{"on":true,"off":false},"targeting":{"$ref":"choice"}},
+            "share":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
+                "targeting":{"fractional":[["on",{"$ref":"weight"}],[{"$ref":"choice"},1]]}},
+            "static key":{"state":"ENABLED","variants":{"on":true},"targeting":{"fractional":[["on"]]}},
+            "forged":{"state":"ENABLED","variants":{"forged":1},"targeting":{"if":[{"==":[{"var":"$flagd.flagKey"},"forged"]},"forged"]}}
+        }}"#;
+        let set = compile::document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+        let base = serde_json::json!({"targetingKey": "t", "plan": "pro", "$flagd": {"flagKey": "x"}});
+        let base = Base::new(base.as_object().expect("an object"));
+        let snapshot = Snapshot::merge(vec![Arc::new(layer)], Arc::new(base), 1, false);
+        for (key, context, reason, variant) in [
+            ("no", "{}", "DEFAULT", None),
+            ("blank", "{}", "DEFAULT", None),
+            ("ref", r#"{"beta":true}"#, "TARGETING_MATCH", Some("on")),
+            ("ref", r#"{"beta":0}"#, "TARGETING_MATCH", Some("off")),
+            ("ref", r#"{"beta":true,"plan":"free"}"#, "TARGETING_MATCH", Some("off")),
+            ("share", r#"{"beta":true}"#, "TARGETING_MATCH", Some("on")),
+            ("share", r#"{"plan":"free"}"#, "TARGETING_MATCH", Some("off")),
+            ("share", r#"{"targetingKey":""}"#, "DEFAULT", Some("off")),
+            ("share", r#"{"targetingKey":7}"#, "DEFAULT", Some("off")),
+            ("share", r#"{"targetingKey":null}"#, "DEFAULT", Some("off")),
+            ("static key", "{}", "TARGETING_MATCH", Some("on")),
+            ("forged", r#"{"$flagd":{"flagKey":"y"}}"#, "TARGETING_MATCH", Some("forged")),
+        ] {
+            assert_eq!(outcome(&snapshot, key, context), (reason, variant.map(str::to_owned)), "{key} over {context}");
+        }
+    }
+
+    #[test]
+    fn a_context_of_megabytes_costs_no_more_than_what_is_looked_at() {
+        let fields: Vec<String> = (0..100_000).map(|n| format!(r#""field-{n}":"{}""#, "x".repeat(40))).collect();
+        let context = format!(r#"{{{},"pick":"b","pick":"a","list":[{}1]}}"#, fields.join(","), "1,".repeat(500_000));
+        assert!(context.len() > 6_000_000);
+        assert_eq!(outcome(&snapshot(false), "plan", &context), ("TARGETING_MATCH", Some("a".to_owned())));
+        // A rule that wants to see all of it is told that it is too much.
+        let text = r#"{"flags":{"all":{"state":"ENABLED","variants":{"on":true},
+            "targeting":{"if":[{"some":[{"var":"list"},{"==":[{"var":""},2]}]},"on"]}}}}"#;
+        let set = compile::document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+        let snapshot = Snapshot::merge(vec![Arc::new(layer)], Arc::default(), 1, false);
+        assert_eq!(outcome(&snapshot, "all", &context), ("GENERAL", None));
+        // Deeper than the parser goes there is no context at all.
+        let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+        assert!(serde_json::from_str::<Value<'_>>(&deep).is_err());
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::context::Base;
 use super::metrics::{self, Metrics};
+use super::overrides::{Command, Overridden, Overrides};
 use super::settings::{Bucketing, OnMissing};
 use super::status::{Source, State, Status};
 use super::store::{Layer, Snapshot, Store};
@@ -46,7 +48,33 @@ pub(super) enum News {
 struct Layers {
     on_missing: OnMissing,
     layers: Vec<Option<Arc<Layer>>>,
+    overrides: Overrides,
+    /// How often the overrides have changed.
+    overridden: u64,
+    /// The layer made of the overrides, and of which layers and how many changes it was made.
+    above: (Option<Arc<Layer>>, Vec<Arc<Layer>>, u64),
     status: Status,
+}
+
+/// What is to be in force.
+#[derive(Clone, Default)]
+struct Wanted {
+    layers: Vec<Arc<Layer>>,
+    /// The first layer whose flags may be out of date, and since when.
+    stale_from: usize,
+    stale_since: Option<SystemTime>,
+}
+
+impl PartialEq for Wanted {
+    fn eq(&self, other: &Self) -> bool {
+        self.stale_from == other.stale_from
+            && self.stale_since == other.stale_since
+            && same(&self.layers, &other.layers)
+    }
+}
+
+fn same(a: &[Arc<Layer>], b: &[Arc<Layer>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 impl Layers {
@@ -61,8 +89,15 @@ impl Layers {
             disk_error: None,
         };
         let sources = names.iter().map(source).collect();
-        let status = Status { ready: false, stale: false, generation: 0, flags: 0, sources };
-        let mut layers = Self { on_missing, layers: vec![None; names.len()], status };
+        let status = Status { ready: false, stale: false, generation: 0, flags: 0, sources, overrides: Vec::new() };
+        let mut layers = Self {
+            on_missing,
+            layers: vec![None; names.len()],
+            overrides: Overrides::default(),
+            overridden: 0,
+            above: (None, Vec::new(), 0),
+            status,
+        };
         layers.conclude();
         layers
     }
@@ -106,18 +141,73 @@ impl Layers {
                     State::Stale { .. } | State::Rejected { .. } => self.on_missing == OnMissing::Empty,
                 }
         };
-        let stale = |source: &Source| match source.state {
-            State::Waiting | State::Fresh => false,
-            State::Missing { .. } => source.revision.is_some(),
-            State::Stale { .. } | State::Rejected { .. } => true,
-        };
         self.status.ready = self.status.ready || self.status.sources.iter().all(settled);
-        self.status.stale = self.status.sources.iter().any(stale);
+        self.status.stale = self.status.sources.iter().any(Source::is_stale);
     }
 
-    fn in_force(&self) -> Vec<Arc<Layer>> {
-        self.layers.iter().flatten().cloned().collect()
+    /// What is to be in force; the overrides' layer is made anew when they or what they force has changed.
+    fn wanted(&mut self) -> Wanted {
+        let beneath: Vec<Arc<Layer>> = self.layers.iter().flatten().cloned().collect();
+        let (_, made_of, changes) = &self.above;
+        if *changes != self.overridden || !(self.overrides.is_empty() || same(made_of, &beneath)) {
+            let (layer, told) = self.overrides.layer(self.overridden, &beneath);
+            self.status.overrides = told;
+            self.above = (layer, beneath.clone(), self.overridden);
+        }
+        let mut layers: Vec<Arc<Layer>> = self.above.0.iter().cloned().collect();
+        let (mut stale_from, mut stale_since) = (usize::MAX, None);
+        for (source, layer) in self.status.sources.iter().zip(&self.layers) {
+            if source.is_stale() {
+                stale_from = stale_from.min(layers.len());
+                stale_since = [stale_since, source.confirmed_at].into_iter().flatten().min();
+            }
+            layers.extend(layer.clone());
+        }
+        Wanted { layers, stale_from, stale_since }
     }
+
+    /// Does what is asked of the overrides; the reply is due once that is in force.
+    fn obey(&mut self, command: Command) -> Due {
+        let beneath: Vec<Arc<Layer>> = self.layers.iter().flatten().cloned().collect();
+        let due: Due = match command {
+            Command::Set(order, reply) => {
+                match self.overrides.set(order, &beneath, Instant::now(), SystemTime::now()) {
+                    Ok(over) => {
+                        log_override("override set", &over);
+                        Box::new(move |generation| drop(reply.send(Ok((over, generation)))))
+                    }
+                    Err(refused) => Box::new(move |_| drop(reply.send(Err(refused)))),
+                }
+            }
+            Command::Remove(key, reply) => {
+                let removed = self.overrides.remove(&key);
+                if let Some(over) = &removed {
+                    log_override("override removed", over);
+                }
+                Box::new(move |generation| drop(reply.send(removed.map(|over| (over, generation)))))
+            }
+        };
+        self.overridden += 1;
+        due
+    }
+
+    /// Ends the overrides whose time is over.
+    fn expire(&mut self) {
+        for over in self.overrides.expire(Instant::now()) {
+            log_override("override expired", &over);
+            self.overridden += 1;
+        }
+    }
+}
+
+/// A reply that waits for the generation it tells of.
+type Due = Box<dyn FnOnce(u64) + Send>;
+
+fn log_override(message: &'static str, over: &Overridden) {
+    let seconds = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs());
+    let expires = over.expires_at.and_then(seconds);
+    let (key, by, note) = (&*over.key, &*over.by, over.note.as_deref());
+    tracing::info!(key, forced = %over.force, by, note, expires, "{message}");
 }
 
 impl Source {
@@ -142,7 +232,7 @@ pub(super) fn initial(names: &[Arc<str>], on_missing: OnMissing) -> Status {
     Layers::new(names, on_missing).status
 }
 
-/// Takes reports for as long as sources live, and publishes.
+/// Takes reports and commands for as long as sources live, and publishes.
 ///
 /// # Cancellation
 /// Between two reports nothing is lost; a snapshot is published whole or not.
@@ -151,11 +241,13 @@ pub(super) async fn run(
     on_missing: OnMissing,
     context: Arc<Base>,
     mut reports: mpsc::Receiver<Report>,
+    mut commands: mpsc::Receiver<Command>,
     outputs: Outputs,
 ) {
     let mut layers = Layers::new(&names, on_missing);
-    let mut published: Option<(Vec<Arc<Layer>>, bool)> = None;
+    let mut published: Option<Wanted> = None;
     let mut batch = Vec::new();
+    let mut due: Option<Due> = None;
     loop {
         let before = layers.status.clone();
         let mut written = Vec::new();
@@ -166,32 +258,42 @@ pub(super) async fn run(
             }
             layers.take(report, SystemTime::now());
         }
+        layers.expire();
         layers.conclude();
-        let wanted = (layers.in_force(), layers.status.stale);
+        let wanted = layers.wanted();
         // Before anything is known an empty snapshot would be an answer: "flag not found" in place of "not ready".
-        if layers.status.ready && !published.as_ref().is_some_and(|now| same(now, &wanted)) {
+        if layers.status.ready && published.as_ref() != Some(&wanted) {
             let generation = layers.status.generation + 1;
             layers.status.flags = outputs.publish(wanted.clone(), context.clone(), generation).await;
             layers.status.generation = generation;
             published = Some(wanted);
         }
         outputs.tell(&before, &layers.status, &written);
-        if reports.recv_many(&mut batch, 64).await == 0 {
-            return;
+        if let Some(due) = due.take() {
+            due(layers.status.generation);
+        }
+        let expiry = layers.overrides.next_end();
+        tokio::select! {
+            taken = reports.recv_many(&mut batch, 64) => if taken == 0 {
+                return;
+            },
+            Some(command) = commands.recv() => due = Some(layers.obey(command)),
+            () = tokio::time::sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => {}
         }
     }
 }
 
-fn same(a: &(Vec<Arc<Layer>>, bool), b: &(Vec<Arc<Layer>>, bool)) -> bool {
-    a.1 == b.1 && a.0.len() == b.0.len() && a.0.iter().zip(&b.0).all(|(a, b)| Arc::ptr_eq(a, b))
-}
-
 impl Outputs {
     /// Merges and publishes; the number of flags in force.
-    async fn publish(&self, (layers, stale): (Vec<Arc<Layer>>, bool), context: Arc<Base>, generation: u64) -> usize {
+    async fn publish(&self, wanted: Wanted, context: Arc<Base>, generation: u64) -> usize {
+        let Wanted { layers, stale_from, stale_since } = wanted;
         let total: usize = layers.iter().map(|layer| layer.set.flags.len()).sum();
         let bucketing = self.bucketing;
-        let merge = move || Snapshot::merge(layers, context, generation, stale).with_bucketing(bucketing);
+        let merge = move || {
+            Snapshot::merge(layers, context, generation, false)
+                .stale_from(stale_from, stale_since)
+                .with_bucketing(bucketing)
+        };
         let snapshot = if total <= INLINE {
             merge()
         } else {
@@ -238,6 +340,7 @@ impl Outputs {
         self.metrics.generation.set(signed(after.generation));
         self.metrics.stale.set(i64::from(after.stale));
         self.metrics.flags.set(signed(after.flags as u64));
+        self.metrics.overrides.set(signed(after.overrides.len() as u64));
         self.status.send_if_modified(|status| {
             let modified = status != after;
             if modified {

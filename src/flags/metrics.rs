@@ -1,13 +1,19 @@
 //! Metrics of the flag sources. The label `source` is bounded by the configuration.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, LabelValueEncoder,
+};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tokio::sync::watch;
 
+use super::status::{self, Status};
 use crate::telemetry::metrics::Registry;
 
 /// What the sources count; clones count together.
@@ -16,11 +22,13 @@ pub struct Metrics {
     pub(super) generation: Gauge,
     pub(super) stale: Gauge,
     pub(super) flags: Gauge,
+    pub(super) overrides: Gauge,
     pub(super) up: Family<Source, Gauge>,
     pub(super) revision: Family<Source, Gauge>,
     pub(super) confirmed: Family<Source, Gauge>,
     pub(super) rejected: Family<Source, Counter>,
     pub(super) resyncs: Family<Resync, Counter>,
+    pub(super) rewinds: Family<Source, Counter>,
     pub(super) propagation: Histogram,
     pub(super) disk_failures: Family<Source, Counter>,
 }
@@ -100,6 +108,7 @@ impl Metrics {
         drop(self.rejected.get_or_create(&label));
         if in_redis {
             drop(self.disk_failures.get_or_create(&label));
+            drop(self.rewinds.get_or_create(&label));
             drop(self.resyncs.get_or_create(&Resync { source: source.clone(), reason: Reason::Connected }));
         }
     }
@@ -111,11 +120,13 @@ pub fn register(registry: &mut Registry) -> Metrics {
         generation: Gauge::default(),
         stale: Gauge::default(),
         flags: Gauge::default(),
+        overrides: Gauge::default(),
         up: Family::default(),
         revision: Family::default(),
         confirmed: Family::default(),
         rejected: Family::default(),
         resyncs: Family::default(),
+        rewinds: Family::default(),
         // 0.25 ms to 8 s.
         propagation: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
         disk_failures: Family::default(),
@@ -124,6 +135,7 @@ pub fn register(registry: &mut Registry) -> Metrics {
     add("flags_generation", "Snapshots put in force since the start", metrics.generation.clone());
     add("flags_stale", "1 while something is served that its source does not confirm", metrics.stale.clone());
     add("flags_in_force", "Flags in force, all layers merged", metrics.flags.clone());
+    add("flags_overrides", "Flags forced in this process alone", metrics.overrides.clone());
     let mut add =
         |name: &str, help: &str, metric: &Family<Source, Gauge>| registry.register(name, help, metric.clone());
     add("flags_source_up", "1 while what the source last gave is in force", &metrics.up);
@@ -135,6 +147,7 @@ pub fn register(registry: &mut Registry) -> Metrics {
     );
     registry.register("flags_rejected", "Documents refused because they do not validate", metrics.rejected.clone());
     registry.register("flags_resyncs", "Snapshots read from Redis, by reason", metrics.resyncs.clone());
+    registry.register("flags_rewinds", "Snapshots of a lower revision than the one held", metrics.rewinds.clone());
     registry.register(
         "flags_propagation_seconds",
         "From a write in Redis, by its clock, to the flag in force here",
@@ -146,6 +159,35 @@ pub fn register(registry: &mut Registry) -> Metrics {
         metrics.disk_failures.clone(),
     );
     metrics
+}
+
+/// Registers `flags_source_age_seconds{source}`: it grows without an event, so it is computed when it is asked for.
+pub fn register_ages(registry: &mut Registry, status: watch::Receiver<Status>) {
+    registry.register_collector(Box::new(Ages { status }));
+}
+
+#[derive(Debug)]
+struct Ages {
+    status: watch::Receiver<Status>,
+}
+
+impl Collector for Ages {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let now = SystemTime::now();
+        // The lock on the status is not held while text is written.
+        let ages: Vec<(Arc<str>, f64)> = {
+            let status = self.status.borrow();
+            let age = |source: &status::Source| Some((source.name.clone(), source.age(now)?.as_secs_f64()));
+            status.sources.iter().filter_map(age).collect()
+        };
+        let kind = ConstGauge::new(0_f64).metric_type();
+        let help = "How long ago the source confirmed what is served";
+        let mut family = encoder.encode_descriptor("flags_source_age_seconds", help, None, kind)?;
+        for (source, age) in ages {
+            ConstGauge::new(age).encode(family.encode_family(&[("source", &*source)])?)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

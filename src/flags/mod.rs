@@ -1,5 +1,6 @@
 //! Feature flags: model, compilation, evaluation, layers and the sources that feed them.
 
+pub mod changes;
 pub mod compile;
 pub mod context;
 pub mod contract;
@@ -13,12 +14,15 @@ mod layers;
 pub mod lint;
 pub mod metrics;
 pub mod model;
+pub mod overrides;
 pub mod plan;
+pub mod rebucket;
 pub mod settings;
 pub mod sources;
 pub mod status;
 pub mod store;
 mod targeting;
+pub mod usage;
 
 pub use settings::Settings;
 pub use status::Status;

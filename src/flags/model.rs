@@ -60,6 +60,11 @@ impl Flag {
         self.targeting.is_some()
     }
 
+    /// Its rule.
+    pub(super) fn targeting(&self) -> Option<&Rule> {
+        self.targeting.as_ref()
+    }
+
     /// The type of all its variants.
     pub fn kind(&self) -> Kind {
         // A number flag is of floats as soon as one variant is: clients ask for one type and get any of them.

@@ -20,6 +20,8 @@ pub struct Settings {
     pub max_stale: Option<Duration>,
     /// `flags.on_missing`.
     pub on_missing: OnMissing,
+    /// `flags.overrides`.
+    pub overrides: Overrides,
     /// `state_dir`: where the last known good snapshot is kept; `None` keeps none.
     pub state_dir: Option<PathBuf>,
 }
@@ -70,4 +72,16 @@ pub enum OnMissing {
     Wait,
     /// Started with no flags.
     Empty,
+}
+
+/// Who may force flags in this process alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overrides {
+    /// Nobody.
+    #[default]
+    Off,
+    /// Whoever can open the local socket.
+    Socket,
+    /// And whoever asks from loopback with the header that says that it is meant.
+    Local,
 }

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
+use super::overrides::Overridden;
+
 /// A source that says it is fresh and has not confirmed anything for this long is wedged. Sources confirm at least
 /// every 33 s.
 const WEDGED: Duration = Duration::from_secs(120);
@@ -22,6 +24,9 @@ pub struct Status {
     pub flags: usize,
     /// By priority, the highest first.
     pub sources: Vec<Source>,
+    /// Flags forced in this process, above every source.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Overridden>,
 }
 
 /// One source of flags.
@@ -98,6 +103,15 @@ impl Source {
         self.name.starts_with("file:")
     }
 
+    /// Whether something is served that it does not confirm, or might be hidden by what it would say.
+    pub fn is_stale(&self) -> bool {
+        match self.state {
+            State::Waiting | State::Fresh => false,
+            State::Missing { .. } => self.revision.is_some(),
+            State::Stale { .. } | State::Rejected { .. } => true,
+        }
+    }
+
     /// How long ago the source confirmed what is served.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         // A clock that was set back makes things young, not unknown.
@@ -130,7 +144,7 @@ impl Status {
     }
 }
 
-fn millis<S: Serializer>(at: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn millis<S: Serializer>(at: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     let millis = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|since| since.as_millis());
     millis.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX)).serialize(serializer)
 }
@@ -144,7 +158,7 @@ mod tests {
         let revision = confirmed.map(|_| 7);
         let name = "redis:orders".into();
         let source = Source { name, state, revision, flags: 1, from_disk: false, confirmed_at, disk_error: None };
-        Status { ready, stale: false, generation: 1, flags: 1, sources: vec![source] }
+        Status { ready, stale: false, generation: 1, flags: 1, sources: vec![source], overrides: Vec::new() }
     }
 
     #[test]

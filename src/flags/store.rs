@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use super::context::Base;
 use super::model::{Flag, FlagSet, Metadata};
 use super::settings::Bucketing;
+use super::usage::{Tally, Totals};
 
 /// What one source last gave, kept whole: when a layer above drops a flag, the one beneath shows again.
 #[derive(Debug, Clone)]
@@ -31,6 +33,7 @@ pub struct Entry {
     layer: usize,
     metadata: Arc<Metadata>,
     metadata_json: Arc<str>,
+    pub(super) tally: Arc<Tally>,
 }
 
 impl Entry {
@@ -63,15 +66,20 @@ pub struct Snapshot {
     /// By key, in order.
     entries: Vec<Entry>,
     index: HashMap<Arc<str>, usize>,
-    stale: bool,
+    /// Flags of this layer and of those beneath it may be out of date.
+    stale_from: usize,
+    /// Since when.
+    stale_since: Option<SystemTime>,
     context: Arc<Base>,
     bucketing: Bucketing,
+    timed: bool,
     metadata_json: Box<str>,
+    pub(super) totals: Arc<Totals>,
 }
 
 impl Snapshot {
     /// Merges `layers`, the first of the highest priority. `generation` is the snapshot's revision, which must never
-    /// fall; `stale` says that a source has not confirmed what it last gave.
+    /// fall; `stale` says that no layer is confirmed by its source, see [`Snapshot::stale_from`].
     pub fn merge(layers: Vec<Arc<Layer>>, context: Arc<Base>, generation: u64, stale: bool) -> Self {
         let mut merged: BTreeMap<&Arc<str>, (&Arc<Flag>, usize)> = BTreeMap::new();
         for (at, layer) in layers.iter().enumerate() {
@@ -84,7 +92,8 @@ impl Snapshot {
             .into_values()
             .map(|(flag, layer)| {
                 let Shared { metadata, json } = bases[layer].with(flag.metadata());
-                Entry { flag: flag.clone(), layer, metadata, metadata_json: json }
+                let tally = Arc::new(Tally::new(flag));
+                Entry { flag: flag.clone(), layer, metadata, metadata_json: json, tally }
             })
             .collect();
         let index = entries.iter().enumerate().map(|(at, entry)| (entry.flag.key.clone(), at)).collect();
@@ -93,7 +102,42 @@ impl Snapshot {
             metadata.values.extend(layer.set.metadata.values.clone());
         }
         let metadata_json = metadata.json().into();
-        Self { generation, layers, entries, index, stale, context, bucketing: Bucketing::default(), metadata_json }
+        let stale_from = if stale { 0 } else { usize::MAX };
+        let bucketing = Bucketing::default();
+        let timed = entries.iter().any(|entry| reads_time(&entry.flag, &layers[entry.layer]));
+        Self {
+            generation,
+            layers,
+            entries,
+            index,
+            stale_from,
+            stale_since: None,
+            context,
+            bucketing,
+            timed,
+            metadata_json,
+            totals: Arc::default(),
+        }
+    }
+
+    /// Goes on counting where `before` is. Both are in the order of their keys: two walks, and no search.
+    fn inherit(&mut self, before: &Self) {
+        self.totals = before.totals.clone();
+        let mut old = before.entries.iter().peekable();
+        for entry in &mut self.entries {
+            while old.next_if(|old| old.flag.key < entry.flag.key).is_some() {}
+            if let Some(old) = old.next_if(|old| old.flag.key == entry.flag.key) {
+                entry.tally = Tally::succeeding(&old.tally, &old.flag, &entry.flag);
+            }
+        }
+    }
+
+    /// Says that a source has not confirmed what it last gave since `since`, and that `layer` is the first layer of
+    /// its priority or beneath it. What the source may hold by now would hide the flags of that layer and of those
+    /// beneath, and leaves those above it as they are.
+    #[must_use]
+    pub fn stale_from(self, layer: usize, since: Option<SystemTime>) -> Self {
+        Self { stale_from: layer, stale_since: since, ..self }
     }
 
     /// The same, but that `fractional` spreads keys by `bucketing`; else it does by the default version.
@@ -108,6 +152,20 @@ impl Snapshot {
         self.bucketing
     }
 
+    /// Only the flags that `keep` wants, of each layer, covered by a higher one or not; otherwise the same snapshot.
+    pub fn select(&self, keep: impl Fn(&Layer, &Flag) -> bool) -> Self {
+        let layers = self.layers.iter().map(|layer| {
+            let flags = layer.set.flags.iter().filter(|(_, flag)| keep(layer, flag));
+            let flags = flags.map(|(key, flag)| (key.clone(), flag.clone())).collect();
+            let FlagSet { metadata, evaluators, .. } = &*layer.set;
+            let set = FlagSet { flags, metadata: metadata.clone(), evaluators: evaluators.clone() };
+            Arc::new(Layer { set: Arc::new(set), ..Layer::clone(layer) })
+        });
+        // None is dropped, so that places in the order of layers stay what they are.
+        let selected = Self::merge(layers.collect(), self.context.clone(), self.generation, false);
+        selected.with_bucketing(self.bucketing).stale_from(self.stale_from, self.stale_since)
+    }
+
     /// The snapshot's revision, `Tidegate-Revision`.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -120,7 +178,19 @@ impl Snapshot {
 
     /// Whether a source has not confirmed what it last gave.
     pub fn stale(&self) -> bool {
-        self.stale
+        self.stale_from != usize::MAX
+    }
+
+    /// Whether this flag of the snapshot may be out of date: its own source, or one of higher priority that may hide
+    /// it by now, has not confirmed what it last gave.
+    pub fn is_stale(&self, entry: &Entry) -> bool {
+        entry.layer >= self.stale_from
+    }
+
+    /// For how long something has not been confirmed; `None` when all is, or never was.
+    pub fn stale_age(&self, now: SystemTime) -> Option<Duration> {
+        // A clock that was set back makes things young, not unknown.
+        self.stale_since.filter(|_| self.stale()).map(|since| now.duration_since(since).unwrap_or_default())
     }
 
     /// The flag of this key.
@@ -143,6 +213,11 @@ impl Snapshot {
         self.entries.is_empty()
     }
 
+    /// Whether a rule reads the time, so that answers may change without a new snapshot.
+    pub fn timed(&self) -> bool {
+        self.timed
+    }
+
     /// Attributes that join every evaluation.
     pub fn context(&self) -> &Base {
         &self.context
@@ -152,6 +227,16 @@ impl Snapshot {
     pub fn metadata_json(&self) -> &str {
         &self.metadata_json
     }
+}
+
+/// Whether the flag's rule reads `$flagd.timestamp`, itself or by a rule that it names. A path that is computed is not
+/// seen.
+fn reads_time(flag: &Flag, layer: &Layer) -> bool {
+    const TIME: &str = "$flagd.timestamp";
+    let definition = flag.definition();
+    flag.targeted()
+        && (definition.contains(TIME)
+            || (definition.contains("\"$ref\"") && layer.set.evaluators.json().contains(TIME)))
 }
 
 /// Metadata and its text, shared by all flags of a layer that have none of their own.
@@ -177,7 +262,7 @@ impl Shared {
 }
 
 /// The set's metadata with the layer's name and id beneath it: what the author of a definition says wins.
-fn base_metadata(layer: &Layer) -> Metadata {
+pub(super) fn base_metadata(layer: &Layer) -> Metadata {
     let mut metadata = Metadata::default();
     metadata.set_string("source", &layer.name);
     if let Some(id) = &layer.flag_set_id {
@@ -213,7 +298,8 @@ impl Store {
     }
 
     /// Puts `snapshot` in force, then tells subscribers. Only one task may publish.
-    pub fn publish(&self, snapshot: Snapshot) {
+    pub fn publish(&self, mut snapshot: Snapshot) {
+        snapshot.inherit(&self.current.load());
         let generation = snapshot.generation;
         self.current.store(Arc::new(snapshot));
         self.generation.send_replace(generation);
@@ -264,6 +350,50 @@ mod tests {
         assert_eq!(metadata("both"), Some(r#"{"flagSetId":"a","n":1.0,"source":"mine","team":"own"}"#));
         assert_eq!(metadata("alone"), Some(r#"{"area":"z","source":"file:b","team":"y"}"#));
         assert_eq!(snapshot.metadata_json(), r#"{"area":"z","source":"mine","team":"x"}"#);
+    }
+
+    #[test]
+    fn a_selection_shows_what_is_covered_and_is_otherwise_the_same() {
+        let layers = vec![layer("redis:a", Some("a"), ABOVE), layer("file:b", None, BENEATH)];
+        let all = Snapshot::merge(layers, Arc::default(), 7, false)
+            .with_bucketing(Bucketing::V3)
+            .stale_from(1, Some(SystemTime::UNIX_EPOCH));
+        let beneath = all.select(|layer, _| &*layer.name == "file:b");
+        let both = beneath.get("both").expect("it is in both layers");
+        assert_eq!(both.flag().variants()[0].value_json(), "2");
+        assert_eq!((beneath.len(), beneath.generation(), beneath.bucketing()), (2, 7, Bucketing::V3));
+        assert!(beneath.is_stale(both) && beneath.stale());
+    }
+
+    #[test]
+    fn rules_that_read_the_time_are_known() {
+        let timed = |targeting: &str, evaluators: &str| {
+            let text = format!(
+                r#"{{"$evaluators":{evaluators},"flags":{{
+                    "f":{{"state":"ENABLED","variants":{{"v":1}},"targeting":{targeting}}}}}}}"#
+            );
+            Snapshot::merge(vec![layer("f", None, &text)], Arc::default(), 1, false).timed()
+        };
+        let late = r#"{"<":[{"var":"$flagd.timestamp"},9]}"#;
+        assert!(timed(&format!(r#"{{"if":[{late},"v"]}}"#), "{}"));
+        assert!(timed(r#"{"if":[{"$ref":"late"},"v"]}"#, &format!(r#"{{"late":{late}}}"#)));
+        assert!(!timed(r#"{"if":[{"var":"a"},"v"]}"#, &format!(r#"{{"late":{late}}}"#)), "nobody asks for it");
+    }
+
+    #[test]
+    fn a_flag_is_stale_when_its_source_or_one_above_it_is_not_heard_of() {
+        let layers = vec![layer("redis:a", Some("a"), ABOVE), layer("file:b", None, BENEATH)];
+        let stale = |from| {
+            let since = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+            let snapshot = Snapshot::merge(layers.clone(), Arc::default(), 1, false).stale_from(from, Some(since));
+            let of = |key: &str| snapshot.get(key).map(|entry| snapshot.is_stale(entry));
+            let age = snapshot.stale_age(SystemTime::UNIX_EPOCH + Duration::from_secs(160));
+            (of("both"), of("alone"), snapshot.stale(), age.map(|age| age.as_secs()))
+        };
+        assert_eq!(stale(0), (Some(true), Some(true), true, Some(60)));
+        assert_eq!(stale(1), (Some(false), Some(true), true, Some(60)), "the one beneath does not touch the one above");
+        assert_eq!(stale(2), (Some(false), Some(false), true, Some(60)), "beneath all that is in force");
+        assert_eq!(stale(usize::MAX), (Some(false), Some(false), false, None));
     }
 
     #[test]

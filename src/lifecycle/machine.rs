@@ -208,6 +208,11 @@ impl Phase {
         self.rank() >= 3
     }
 
+    /// Whether the process is about to end.
+    pub fn is_closing(self) -> bool {
+        self.rank() >= 5
+    }
+
     /// How the drain ended, once it has.
     pub fn outcome(self) -> Option<Outcome> {
         match self {

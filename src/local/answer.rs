@@ -1,7 +1,9 @@
 //! The answers of the flag routes, assembled as bytes: JSON texts made at compile time, joined.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 
@@ -9,7 +11,10 @@ use super::body;
 use crate::flags::evaluate::{ErrorCode, Failure, Resolution};
 
 /// The header that tells which snapshot answered: a number that never falls while the process lives.
-const REVISION: HeaderName = HeaderName::from_static("tidegate-revision");
+pub(super) const REVISION: HeaderName = HeaderName::from_static("tidegate-revision");
+
+/// The header that tells for how long, in seconds, what was answered has not been confirmed by its source.
+const STALE: HeaderName = HeaderName::from_static("tidegate-stale");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -20,8 +25,8 @@ pub(super) fn json(status: StatusCode, body: Vec<u8>, revision: u64) -> Response
 }
 
 /// A plain text answer.
-pub(super) fn text(body: &'static str, revision: u64) -> Response<Full<Bytes>> {
-    response(StatusCode::OK, Some(TEXT), Bytes::from_static(body.as_bytes()), revision)
+pub(super) fn text(body: impl Into<Bytes>, revision: u64) -> Response<Full<Bytes>> {
+    response(StatusCode::OK, Some(TEXT), body.into(), revision)
 }
 
 /// An answer of nothing.
@@ -76,39 +81,74 @@ pub(super) fn unread(error: &body::Error, revision: u64) -> Response<Full<Bytes>
     json(status, body, revision)
 }
 
+/// An error that is of no flag.
+pub(super) fn problem(status: StatusCode, details: &str, revision: u64) -> Response<Full<Bytes>> {
+    let mut body = b"{\"errorDetails\":".to_vec();
+    write_string(&mut body, details);
+    body.push(b'}');
+    json(status, body, revision)
+}
+
 /// The answer to a path that nothing serves. It carries no error code: no flag was looked for.
 pub(super) fn not_found(revision: u64) -> Response<Full<Bytes>> {
-    json(StatusCode::NOT_FOUND, br#"{"errorDetails":"nothing is served at this path"}"#.to_vec(), revision)
+    problem(StatusCode::NOT_FOUND, "nothing is served at this path", revision)
+}
+
+/// The answer before the first flags are applied: "there is no such flag" would be taken for the truth.
+pub(super) fn not_ready(key: Option<&str>) -> Response<Full<Bytes>> {
+    let mut body = b"{".to_vec();
+    write_key(&mut body, key);
+    body.extend_from_slice(br#""errorCode":"PROVIDER_NOT_READY","errorDetails":"no flags are applied yet"}"#);
+    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, body, 0);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// Says for how long the answer's source has been silent.
+pub(super) fn mark_stale(response: &mut Response<Full<Bytes>>, age: Option<Duration>) {
+    if let Some(age) = age {
+        response.headers_mut().insert(STALE, HeaderValue::from(age.as_secs()));
+    }
+}
+
+/// The answer to `OPTIONS`.
+pub(super) fn options(allowed: &[Method], revision: u64) -> Response<Full<Bytes>> {
+    let mut response = empty(StatusCode::NO_CONTENT, revision);
+    response.headers_mut().insert(ALLOW, allow(allowed));
+    response
+}
+
+fn allow(allowed: &[Method]) -> HeaderValue {
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    HeaderValue::try_from(names.join(", ")).expect("method names are header text")
 }
 
 /// The answer to a method that the path does not take.
 pub(super) fn method_not_allowed(allowed: &[Method], revision: u64) -> Response<Full<Bytes>> {
-    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-    let names = names.join(", ");
-    let body = format!(r#"{{"errorDetails":"this path takes {names}"}}"#);
-    let mut response = json(StatusCode::METHOD_NOT_ALLOWED, body.into_bytes(), revision);
-    let allow = HeaderValue::try_from(names).expect("method names are header text");
-    response.headers_mut().insert(ALLOW, allow);
+    let allowed = allow(allowed);
+    let details = format!("this path takes {}", allowed.to_str().unwrap_or_default());
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &details, revision);
+    response.headers_mut().insert(ALLOW, allowed);
     response
 }
 
 /// Appends a resolution as OFREP's `serverEvaluationSuccess`; without a variant it has no value, which tells the
-/// client to use the default in its code (`codeDefaultFlag`).
+/// client to use the default in its code (`codeDefaultFlag`). It has the member `variant` all the same: the Python
+/// client (0.3.0) takes an answer without for an error.
 pub(super) fn write_resolution(body: &mut Vec<u8>, resolution: &Resolution<'_>) {
     let entry = resolution.entry;
     let metadata = entry.metadata_json();
-    let variant = resolution.variant.map_or("", |variant| variant.answer_json());
-    body.reserve(64 + entry.flag().key_json().len() + variant.len() + metadata.len());
+    let variant = resolution.variant.map_or("\"variant\":\"\"", |variant| variant.answer_json());
+    let reason = resolution.reason.name();
+    // Exactly: a `Vec` with room left would cost another allocation when it becomes an answer.
+    body.reserve(33 + entry.flag().key_json().len() + reason.len() + variant.len() + metadata.len());
     body.extend_from_slice(b"{\"key\":");
     body.extend_from_slice(entry.flag().key_json().as_bytes());
     body.extend_from_slice(b",\"reason\":\"");
-    body.extend_from_slice(resolution.reason.name().as_bytes());
+    body.extend_from_slice(reason.as_bytes());
     body.extend_from_slice(b"\",");
-    if !variant.is_empty() {
-        body.extend_from_slice(variant.as_bytes());
-        body.push(b',');
-    }
-    body.extend_from_slice(b"\"metadata\":");
+    body.extend_from_slice(variant.as_bytes());
+    body.extend_from_slice(b",\"metadata\":");
     body.extend_from_slice(metadata.as_bytes());
     body.push(b'}');
 }
@@ -116,16 +156,20 @@ pub(super) fn write_resolution(body: &mut Vec<u8>, resolution: &Resolution<'_>) 
 /// Appends a failure as OFREP's `evaluationFailure`, or without a key as its `bulkEvaluationFailure`.
 pub(super) fn write_failure(body: &mut Vec<u8>, key: Option<&str>, failure: &Failure) {
     body.push(b'{');
-    if let Some(key) = key {
-        body.extend_from_slice(b"\"key\":");
-        write_string(body, key);
-        body.push(b',');
-    }
+    write_key(body, key);
     body.extend_from_slice(b"\"errorCode\":\"");
     body.extend_from_slice(failure.code.name().as_bytes());
     body.extend_from_slice(b"\",\"errorDetails\":");
     write_string(body, &failure.details);
     body.push(b'}');
+}
+
+fn write_key(body: &mut Vec<u8>, key: Option<&str>) {
+    if let Some(key) = key {
+        body.extend_from_slice(b"\"key\":");
+        write_string(body, key);
+        body.push(b',');
+    }
 }
 
 fn write_string(body: &mut Vec<u8>, text: &str) {

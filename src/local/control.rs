@@ -10,6 +10,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::cors;
 use crate::flags;
 use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::leases::Leases;
@@ -54,9 +55,15 @@ impl Control {
     pub async fn handle<B>(&self, peer: Peer, request: &Request<B>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         let method = request.method();
+        let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        if changes && peer != Peer::Unix && cors::from_page(request.headers()) {
+            return problem(StatusCode::FORBIDDEN, "web pages have no business here");
+        }
         match (path, path.strip_prefix("/v1/work/")) {
-            ("/v1/status", _) if method == Method::GET => reply(StatusCode::OK, &self.status()),
-            ("/v1/status", _) => not_allowed("GET"),
+            ("/v1/status", _) if method == Method::GET || method == Method::HEAD => {
+                reply(StatusCode::OK, &self.status())
+            }
+            ("/v1/status", _) => not_allowed("GET, HEAD"),
             ("/v1/drain", _) if method != Method::POST => not_allowed("POST"),
             ("/v1/drain", _) if peer != Peer::Unix => problem(
                 StatusCode::FORBIDDEN,
@@ -69,7 +76,7 @@ impl Control {
             (_, Some(_)) => not_allowed("DELETE"),
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "no such path; there are: /v1/status /v1/work /v1/flags/KEY /ofrep/v1/evaluate/flags",
+                "no such path; there are: /v1/status /v1/work /v1/flags /v1/override /ofrep/v1/evaluate/flags",
             ),
         }
     }

@@ -13,8 +13,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{answer, percent};
 use crate::flags::context::{Context, Name, Value};
-use crate::flags::evaluate::{ErrorCode, Failure, evaluate, evaluate_entry};
+use crate::flags::evaluate::{ErrorCode, Failure, evaluate_entry};
 use crate::flags::store::Snapshot;
+use crate::flags::usage::{self, Fetch};
 
 /// `POST /ofrep/v1/evaluate/flags/{key}`
 pub(super) fn single(snapshot: &Snapshot, key: &str, body: &[u8], now: SystemTime) -> Response<Full<Bytes>> {
@@ -26,24 +27,36 @@ pub(super) fn single(snapshot: &Snapshot, key: &str, body: &[u8], now: SystemTim
             return answer::failure(key, &failure, revision);
         }
     };
-    let resolution = context(body).and_then(|context| evaluate(snapshot, &key, &context, now));
+    let resolution = context(body).and_then(|context| usage::evaluate(snapshot, &key, &context, now));
     match resolution {
         Ok(resolution) => {
             let mut body = Vec::new();
             answer::write_resolution(&mut body, &resolution);
-            answer::json(StatusCode::OK, body, revision)
+            let mut response = answer::json(StatusCode::OK, body, revision);
+            if snapshot.is_stale(resolution.entry) {
+                answer::mark_stale(&mut response, snapshot.stale_age(now));
+            }
+            response
         }
         Err(failure) => answer::failure(&key, &failure, revision),
     }
 }
 
-/// `POST /ofrep/v1/evaluate/flags`
-pub(super) fn bulk(snapshot: &Snapshot, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Response<Full<Bytes>> {
+/// `POST /ofrep/v1/evaluate/flags`; `advertised` is its `eventStreams`. The query's `flagConfigEtag` and
+/// `flagConfigLastModified` are for servers that answer from a cache: here the answer is always the newest.
+pub(super) fn bulk(
+    snapshot: &Snapshot,
+    headers: &HeaderMap,
+    body: &[u8],
+    advertised: &str,
+    now: SystemTime,
+) -> Response<Full<Bytes>> {
     let revision = snapshot.generation();
     let context = match context(body) {
         Ok(context) => context,
         Err(failure) => return answer::bulk_failure(&failure, revision),
     };
+    usage::fetched(snapshot, Fetch::Bulk, now);
     let mut body = Vec::with_capacity(64 + snapshot.len() * 128);
     body.extend_from_slice(b"{\"flags\":[");
     for (at, entry) in snapshot.iter().enumerate() {
@@ -55,7 +68,9 @@ pub(super) fn bulk(snapshot: &Snapshot, headers: &HeaderMap, body: &[u8], now: S
             Err(failure) => answer::write_failure(&mut body, Some(entry.flag().key()), &failure),
         }
     }
-    body.extend_from_slice(b"],\"metadata\":");
+    body.extend_from_slice(b"],\"eventStreams\":");
+    body.extend_from_slice(advertised.as_bytes());
+    body.extend_from_slice(b",\"metadata\":");
     body.extend_from_slice(snapshot.metadata_json().as_bytes());
     body.push(b'}');
     // Of the answer, not of the definitions: what a context cannot see does not make its client fetch again.
@@ -67,7 +82,20 @@ pub(super) fn bulk(snapshot: &Snapshot, headers: &HeaderMap, body: &[u8], now: S
     };
     let tag = HeaderValue::try_from(tag).expect("hexadecimal digits in quotes are header text");
     response.headers_mut().insert(ETAG, tag);
+    answer::mark_stale(&mut response, snapshot.stale_age(now));
     response
+}
+
+/// The value of `eventStreams` (ADR 0008 of the protocol). A client completes `endpoint` with the origin that it asks
+/// itself, so the stream is found under every name of this host; `public_url` is for a proxy that changes the path.
+pub(super) fn event_streams(public_url: Option<&str>) -> String {
+    let path = super::events::OFREP_PATH;
+    let mut stream = serde_json::json!({ "type": "sse", "inactivityDelaySec": 120 });
+    match public_url {
+        Some(url) => stream["url"] = format!("{url}{path}").into(),
+        None => stream["endpoint"] = serde_json::json!({ "requestUri": path }),
+    }
+    serde_json::Value::Array(vec![stream]).to_string()
 }
 
 /// Whether `If-None-Match` names `tag`, by weak comparison (RFC 9110 section 13.1.2).
@@ -80,7 +108,7 @@ fn matches(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// The context of a request's body. No body is an empty context, and so is one without `context`.
-fn context(body: &[u8]) -> Result<Context<'_>, Failure> {
+pub(super) fn context(body: &[u8]) -> Result<Context<'_>, Failure> {
     let failed = |code, details: String| Failure { code, details };
     // Checked once for the whole body this costs less than for each string.
     let text = std::str::from_utf8(body)
@@ -127,5 +155,34 @@ impl<'de> Deserialize<'de> for Asked<'de> {
         }
 
         deserializer.deserialize_map(Fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::flags::compile::{Format, document};
+    use crate::flags::store::Layer;
+
+    #[test]
+    fn what_a_client_has_is_out_of_date_once_time_or_a_lost_source_makes_it_so() {
+        let text = r#"{"flags":{"sale":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
+            "targeting":{"if":[{">=":[{"var":"$flagd.timestamp"},1000]},"on"]}}}}"#;
+        let set = document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+        let snapshot = |stale| Snapshot::merge(vec![Arc::new(layer.clone())], Arc::default(), 1, stale);
+        let ask = |snapshot: &Snapshot, seconds, tag: Option<&HeaderValue>| {
+            let headers = tag.map(|tag| (IF_NONE_MATCH, tag.clone())).into_iter().collect();
+            let answer = bulk(snapshot, &headers, b"", "[]", UNIX_EPOCH + Duration::from_secs(seconds));
+            (answer.status().as_u16(), answer.headers()[ETAG].clone())
+        };
+        let fresh = snapshot(false);
+        let (_, tag) = ask(&fresh, 998, None);
+        assert_eq!(ask(&fresh, 999, Some(&tag)).0, 304);
+        assert_eq!(ask(&fresh, 1000, Some(&tag)).0, 200, "the rule decides otherwise by now");
+        assert_eq!(ask(&snapshot(true), 999, Some(&tag)).0, 200, "the reason is another");
     }
 }

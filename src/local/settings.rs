@@ -11,6 +11,10 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// `local.socket`: the unix socket of the CLI.
     pub socket: Socket,
+    /// `local.cors_origins`: the pages that may read flags in a browser, or `*`.
+    pub cors_origins: Vec<String>,
+    /// `local.public_url`, without a slash at its end: where clients find this API when a proxy changes its paths.
+    pub public_url: Option<String>,
 }
 
 /// The unix socket, and whether its absence matters.

@@ -12,7 +12,7 @@ use super::*;
 use crate::flags::compile::{Format, document};
 use crate::flags::store::{Layer, Snapshot};
 
-fn api() -> Api {
+pub(super) fn api() -> Api {
     let text = r#"{"metadata":{"team":"search"},"flags":{
         "on":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on"},
         "off":{"state":"DISABLED","variants":{"on":true,"off":false},"defaultVariant":"on"},
@@ -46,7 +46,7 @@ where
     B: Body + Unpin,
     B::Error: Into<body::Error>,
 {
-    let (head, body) = handle(&api(), request).await.into_parts();
+    let (head, body) = handle(&api(), &Arc::new(Activity::new()), request).await.into_parts();
     let body = body.collect().await.unwrap_or_else(|broken| panic!("{broken}")).to_bytes();
     let answer = Answer {
         status: head.status.as_u16(),
@@ -85,8 +85,8 @@ async fn a_flag_is_evaluated() {
             "{}",
             r#"{"key":"ratio","reason":"STATIC","variant":"one","value":1.0,"metadata":{"flagSetId":"s","owner":"ann","source":"redis:s","team":"search"}}"#,
         ),
-        ("off", "{}", r#"{"key":"off","reason":"DISABLED","metadata":META}"#),
-        ("code", "{}", r#"{"key":"code","reason":"STATIC","metadata":META}"#),
+        ("off", "{}", r#"{"key":"off","reason":"DISABLED","variant":"","metadata":META}"#),
+        ("code", "{}", r#"{"key":"code","reason":"DEFAULT","variant":"","metadata":META}"#),
         (
             "vip",
             r#"{"context":{"targetingKey":"u1"}}"#,
@@ -222,11 +222,73 @@ async fn a_shell_gets_true_or_false() {
 }
 
 #[tokio::test]
+async fn all_flags_are_listed() {
+    let answer = send("GET", "/v1/flags", "").await;
+    let list: serde_json::Value = serde_json::from_str(&answer.body).expect("sound");
+    assert_eq!((&list["revision"], &list["stale"]), (&42.into(), &false.into()));
+    assert_eq!(list["flags"].as_array().map(Vec::len), Some(7));
+    assert_eq!(
+        list["flags"][4],
+        serde_json::json!({
+            "key": "on", "type": "boolean", "state": "ENABLED", "variants": ["on", "off"], "defaultVariant": "on",
+            "targeted": false, "source": "redis:s", "revision": 3, "stale": false,
+        })
+    );
+    assert_eq!(list["flags"][0]["defaultVariant"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn nothing_is_evaluated_before_the_first_flags_are_applied() {
+    let api = Api::new(Arc::new(Store::new()));
+    for (method, path, key) in [
+        ("POST", "/ofrep/v1/evaluate/flags/a%20b", Some("a b")),
+        ("POST", "/ofrep/v1/evaluate/flags", None),
+        ("GET", "/v1/flags/on/enabled", Some("on")),
+        ("GET", "/v1/flags", None),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Empty::<Bytes>::new()).expect("sound");
+        let (head, body) = handle(&api, &Arc::new(Activity::new()), request).await.into_parts();
+        let body = body.collect().await.unwrap_or_else(|broken| panic!("{broken}")).to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("sound");
+        assert_eq!((head.status.as_u16(), head.headers.contains_key("retry-after")), (503, true), "{path}");
+        assert_eq!((&body["errorCode"], body["key"].as_str()), (&"PROVIDER_NOT_READY".into(), key), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_native_evaluation_takes_a_query_or_a_body() {
     let expected =
         format!(r#"{{"key":"vip","reason":"TARGETING_MATCH","variant":"on","value":true,"metadata":{META}}}"#);
     assert_eq!(send("GET", "/v1/flags/vip?targetingKey=u1", "").await.body, expected);
     assert_eq!(send("POST", "/v1/flags/vip", r#"{"context":{"targetingKey":"u1"}}"#).await.body, expected);
+}
+
+#[tokio::test]
+async fn an_evaluation_is_explained_as_data_or_in_words() {
+    let path = "/v1/flags/vip/explain";
+    let asked = send("POST", path, r#"{"context":{"targetingKey":"u1"}}"#).await;
+    let json: serde_json::Value = serde_json::from_str(&asked.body).expect("sound");
+    assert_eq!(
+        (&json["flag"], &json["reason"], &json["variant"]),
+        (&"vip".into(), &"TARGETING_MATCH".into(), &"on".into())
+    );
+    assert_eq!(send("GET", &format!("{path}?targetingKey=u1"), "").await.body, asked.body);
+    for (accept, words) in [
+        ("text/plain", true),
+        ("text/plain;q=0.9, */*;q=0.1", true),
+        ("text/html, text/*", true),
+        ("application/json, text/plain, */*", false),
+        ("*/*", false),
+        ("image/png", false),
+    ] {
+        let request = Request::get(path).header("accept", accept).body(Empty::<Bytes>::new());
+        let answer = ask(request.expect("sound")).await;
+        let kind = if words { "text/plain; charset=utf-8" } else { "application/json" };
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)), "{accept}");
+        assert!(answer.body.contains("vip"), "{}", answer.body);
+    }
+    assert_eq!(send("GET", "/v1/flags/none/explain", "").await.status, 404);
+    assert_eq!(send("POST", path, "{").await.status, 400);
 }
 
 #[tokio::test]
@@ -237,7 +299,7 @@ async fn other_paths_are_not_found_and_other_methods_named() {
         "/ofrep/v1/evaluate/flags/",
         "/ofrep/v1/evaluate/flags/a/b",
         "/ofrep/v1/evaluate/flagsx",
-        "/v1/flags",
+        "/ofrep/v1/events/",
         "/v1/flags/",
         "/v1/flags//enabled",
         "/v1/flags/on/",
@@ -255,11 +317,19 @@ async fn other_paths_are_not_found_and_other_methods_named() {
         ("PUT", "/ofrep/v1/evaluate/flags", "POST"),
         ("DELETE", "/v1/flags/on", "GET, HEAD, POST"),
         ("POST", "/v1/flags/on/enabled", "GET, HEAD"),
+        ("POST", "/v1/flags", "GET, HEAD"),
+        ("POST", "/v1/flags/events", "GET, HEAD"),
+        ("PUT", "/ofrep/v1/events", "GET, HEAD"),
     ] {
         let answer = send(method, path, "").await;
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {path}");
     }
-    assert_eq!(send("HEAD", "/v1/flags/on", "").await.status, 200);
+    for path in ["/v1/flags/on", "/v1/flags", "/v1/flags/on/enabled", "/v1/flags/events", "/ofrep/v1/events"] {
+        assert_eq!(send("HEAD", path, "").await.status, 200, "{path}");
+    }
+    let options = send("OPTIONS", "/v1/flags/on", "").await;
+    assert_eq!((options.status, options.header("allow"), &*options.body), (204, Some("GET, HEAD, POST"), ""));
+    assert_eq!(send("OPTIONS", "/nowhere", "").await.status, 404);
 }
 
 /// A body of these frames that says nothing of its length.
@@ -304,6 +374,22 @@ async fn an_empty_body_of_any_type_will_do() {
 
 #[test]
 fn a_request_of_hyper_is_answered_on_any_thread() {
-    fn sendable<T: Send>(_: impl FnOnce(&'static Api, Request<crate::net::inbound::Inbound>) -> T) {}
-    sendable(handle);
+    fn sendable<T: Send>(_: impl FnOnce(Request<crate::net::inbound::Inbound>) -> T) {}
+    sendable(|request| async move {
+        let activity = request.body().activity().clone();
+        handle(&api(), &activity, request).await
+    });
+}
+
+#[test]
+fn the_room_for_an_answer_is_exactly_what_it_takes() {
+    let api = api();
+    let snapshot = api.store.load();
+    for key in ["on", "off", "ratio"] {
+        let context = crate::flags::context::Context::default();
+        let resolution = crate::flags::evaluate::evaluate(&snapshot, key, &context, SystemTime::now());
+        let mut body = Vec::new();
+        answer::write_resolution(&mut body, &resolution.unwrap_or_else(|failure| panic!("{failure}")));
+        assert_eq!(body.len(), body.capacity(), "{key}");
+    }
 }

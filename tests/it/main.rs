@@ -10,14 +10,21 @@
 mod support;
 
 mod config;
+mod conformance;
+mod differential;
 mod drain;
+mod events;
+mod flagd;
 mod flags_cli;
 mod flags_file;
 mod flags_redis;
 mod http2;
 mod metrics;
+mod native;
 mod ofrep;
+mod overrides;
 mod proxy;
 mod readiness;
 mod readme;
+mod sdk;
 mod secrets;

@@ -8,7 +8,7 @@ use super::super::reader::Section;
 use super::super::values::{choice, duration, name, path};
 use super::Redis;
 use crate::flags::Settings;
-use crate::flags::settings::{self, Bucketing, OnMissing};
+use crate::flags::settings::{self, Bucketing, OnMissing, Overrides};
 
 /// A month.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -74,8 +74,15 @@ pub(super) fn settings(
         OnMissing::default(),
         "A start without any flags: `wait` for a source, or start with none.",
     );
+    let overrides = section.or(
+        "overrides",
+        &choice(&[("off", Overrides::Off), ("socket", Overrides::Socket), ("local", Overrides::Local)]),
+        Overrides::default(),
+        "Who may force flags in this sidecar alone, for a time: nobody, whoever can open `local.socket`, or whoever \
+         asks from loopback too, with the header `Tidegate-Override: allow`.",
+    );
     let redis = redis.url.clone().map(|url| settings::Redis { url, prefix: redis.prefix.clone(), scopes });
-    Settings { redis, files, context, bucketing, max_stale, on_missing, state_dir }
+    Settings { redis, files, context, bucketing, max_stale, on_missing, overrides, state_dir }
 }
 
 /// The first element that is there twice.

@@ -134,7 +134,57 @@ fn local(section: &mut Section<'_>, listeners: &mut Listeners) -> local::Setting
         SOCKET => local::settings::Socket::IfPossible(PathBuf::from(SOCKET)),
         path => local::settings::Socket::Required(PathBuf::from(path)),
     };
-    local::Settings { listen, socket }
+    let cors_origins = section.or(
+        "cors_origins",
+        &origin().list(),
+        Vec::new(),
+        "Web pages that may ask for flags, by the origin their browser sends, or `*` for any. Without it a browser \
+         keeps the answers from them.",
+    );
+    let public_url = section.optional(
+        "public_url",
+        &Type::text("an http or https URL", "https://shop.example/flags", public_url),
+        "the address the client itself uses",
+        "Where clients behind a proxy that changes paths find this API: the base of the event stream that OFREP \
+         advertises.",
+    );
+    local::Settings { listen, socket, cors_origins, public_url }
+}
+
+/// An origin as browsers write it (the Fetch standard, section 3.2), or `*`.
+fn origin() -> Type<String> {
+    let parse = |text: &str| {
+        let remedy = "write what the browser sends, such as https://shop.example or http://localhost:3000, or *";
+        let Some((scheme, authority)) = text.split_once("://") else {
+            return if text == "*" { Ok(text.to_owned()) } else { wrong("not an origin", remedy) };
+        };
+        let sound = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase() || b"-._:[]".contains(&byte);
+        let default = match scheme {
+            "http" => ":80",
+            "https" => ":443",
+            _ => return wrong("not an origin of http or https", remedy),
+        };
+        if authority.is_empty() || !authority.bytes().all(sound) || authority.ends_with(default) {
+            return wrong("not how a browser writes it: lower case, no path, no default port", remedy);
+        }
+        Ok(text.to_owned())
+    };
+    Type::text("an origin, or *", "https://shop.example", parse)
+}
+
+fn public_url(text: &str) -> Result<String, Wrong> {
+    let sound = text.parse::<http::Uri>().is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && url.query().is_none()
+    });
+    if !sound || text.contains('#') {
+        return wrong(
+            "not the URL of a service",
+            "write it without user, query or fragment: https://shop.example/flags",
+        );
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 fn redis(section: &mut Section<'_>) -> Redis {

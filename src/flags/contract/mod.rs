@@ -1,10 +1,11 @@
-//! What Tidegate and others agree on about flags in Redis (docs/REDIS.md): keys, the two scripts, events, the log.
+//! What Tidegate and others agree on about flags in Redis (docs/REDIS.md): keys, scripts, events, the log.
 //! Knows definitions only as text: whether one means anything is the compiler's business.
 
 mod edit;
 mod event;
 mod keys;
 mod log;
+mod script;
 mod snapshot;
 mod writer;
 

@@ -119,7 +119,7 @@ pub fn explain(snapshot: &Snapshot, key: &str, context: &Context<'_>, now: Syste
         flag_set_id: layer.flag_set_id.as_deref().map(str::to_owned),
         revision: layer.revision,
         generation: snapshot.generation(),
-        stale: snapshot.stale(),
+        stale: snapshot.is_stale(entry),
         state: if flag.enabled() { "ENABLED" } else { "DISABLED" },
         kind: flag.kind().name(),
         variants: flag.variants().iter().map(|v| (v.name().to_owned(), parsed(v.value_json()))).collect(),

@@ -73,7 +73,10 @@ fn what_is_no_ordinary_result_is_told_first() {
     let with = |fields: &str| head(&format!(r#"{{"variants":{{"on":{{"a":1}}}},{fields}}}"#));
     for (fields, expected) in [
         (r#""state":"DISABLED""#, "f is left to the application's own default: the flag is switched off (DISABLED)"),
-        (r#""state":"ENABLED""#, "f is left to the application's own default: it has no rule (STATIC)"),
+        (
+            r#""state":"ENABLED""#,
+            "f is left to the application's own default: it has no rule and no default variant (DEFAULT)",
+        ),
         (r#""state":"ENABLED","defaultVariant":"on""#, r#"f is {"a":1}, its variant `on`: it has no rule (STATIC)"#),
         (
             r#""state":"ENABLED","targeting":{"var":"x"}"#,

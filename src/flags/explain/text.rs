@@ -48,6 +48,9 @@ impl Explanation {
             Outcome::Resolved { reason: "DISABLED", .. } => "the flag is switched off (DISABLED)",
             Outcome::Resolved { reason: "STATIC", .. } => "it has no rule (STATIC)",
             Outcome::Resolved { reason: "TARGETING_MATCH", .. } => "its rule chose it (TARGETING_MATCH)",
+            Outcome::Resolved { reason: "DEFAULT", .. } if self.targeting.is_none() => {
+                "it has no rule and no default variant (DEFAULT)"
+            }
             Outcome::Resolved { reason: "DEFAULT", .. } => "its rule chose nothing (DEFAULT)",
             Outcome::Resolved { reason: "STALE", .. } if self.targeting.is_none() => {
                 "it has no rule; its source does not confirm it (STALE)"

@@ -17,6 +17,7 @@ use super::context::Base;
 use super::contract::{IllegalName, Keys};
 use super::layers::{self, Outputs};
 use super::metrics::Metrics;
+use super::overrides;
 use super::status::Status;
 use super::store::Store;
 use super::{Settings, settings};
@@ -37,6 +38,7 @@ pub struct Sources {
     names: Vec<Arc<str>>,
     metrics: Metrics,
     outputs: Outputs,
+    commands: mpsc::Receiver<overrides::Command>,
 }
 
 /// How the rest of the process follows the sources.
@@ -44,6 +46,8 @@ pub struct Sources {
 pub struct Handle {
     /// The state of all sources, at every moment.
     pub status: watch::Receiver<Status>,
+    /// The way to change overrides.
+    pub overrides: overrides::Handle,
 }
 
 /// Settings that cannot be followed.
@@ -73,8 +77,9 @@ impl Sources {
             metrics.begin(name, at < scopes.len());
         }
         let outputs = Outputs { bucketing: settings.bucketing, store, status, metrics: metrics.clone() };
-        let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs };
-        Ok((sources, Handle { status: handle }))
+        let (overrides, commands) = overrides::Handle::new();
+        let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs, commands };
+        Ok((sources, Handle { status: handle, overrides }))
     }
 
     /// Other times than the default ones.
@@ -105,12 +110,20 @@ impl Sources {
                 });
                 scopes.push(redis::Scope::new(keys.clone(), source, self.names[source].clone(), disk));
             }
-            let (metrics, pace) = (self.metrics.clone(), self.pace.clone());
-            tasks.spawn(redis::Follower { endpoint, scopes, reports: tell.clone(), metrics, pace }.run());
+            // In a cluster each scope has a server of its own.
+            let groups: Vec<Vec<_>> = if endpoint.is_cluster() {
+                scopes.into_iter().map(|scope| vec![scope]).collect()
+            } else {
+                vec![scopes]
+            };
+            for scopes in groups {
+                let (endpoint, metrics, pace) = (endpoint.clone(), self.metrics.clone(), self.pace.clone());
+                tasks.spawn(redis::Follower { endpoint, scopes, reports: tell.clone(), metrics, pace }.run());
+            }
         }
         // `tell` lives on: without any source there is nothing to report, and no end to that.
         let context = Arc::new(Base::new(&self.settings.context));
-        let merge = layers::run(self.names, self.settings.on_missing, context, reports, self.outputs);
+        let merge = layers::run(self.names, self.settings.on_missing, context, reports, self.commands, self.outputs);
         tokio::select! {
             () = merge => {}
             ended = next(&mut tasks) => if let Err(ended) = ended && ended.is_panic() {

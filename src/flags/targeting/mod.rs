@@ -13,8 +13,11 @@ mod operators;
 mod path;
 mod semver;
 #[cfg(test)]
+mod spreading;
+#[cfg(test)]
 mod tests;
 mod val;
+mod walk;
 
 use std::sync::Arc;
 

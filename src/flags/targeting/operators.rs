@@ -124,8 +124,17 @@ pub(super) fn substr<'v>(source: &Val<'v>, start: &Val<'v>, end: &Val<'v>) -> Va
 pub(super) fn sem_ver<'v>(rules: &'v [Rule], scope: &Scope<'_, 'v, impl Observer>) -> Result<Val<'v>, Halt> {
     let [a, operator, b] = rules else { return Ok(Val::Null) };
     let (a, operator, b) = (operand(a, scope)?, operand(operator, scope)?, operand(b, scope)?);
-    let (Some(a), Some(operator), Some(b)) = (a.as_str(), operator.as_str(), b.as_str()) else { return Ok(Val::Null) };
-    Ok(semver::compare(a, operator, b).map_or(Val::Null, Val::Bool))
+    let version = |val: &Val<'v>| match val {
+        // `{"version": 2}` and `1.2` are versions too, as partial ones.
+        Val::Str(_) | Val::Text(_) | Val::Number(_) => Some(coerce::text(val).into_owned()),
+        _ => None,
+    };
+    let compared = match (a.as_str(), operator.as_str(), b.as_str()) {
+        (Some(a), Some(operator), Some(b)) => semver::compare(a, operator, b),
+        (_, Some(operator), _) => version(&a).zip(version(&b)).and_then(|(a, b)| semver::compare(&a, operator, &b)),
+        _ => None,
+    };
+    Ok(compared.map_or(Val::Null, Val::Bool))
 }
 
 /// `starts_with` and `ends_with`: `null` unless two texts are given.

@@ -149,10 +149,14 @@ fn adversarial_pairs_agree_with_json_logic_js() {
 }
 
 fn in_flag(flag: &str, rule: &str, data: &Value<'_>) -> String {
+    by_version(Bucketing::V2, flag, rule, data)
+}
+
+fn by_version(version: Bucketing, flag: &str, rule: &str, data: &Value<'_>) -> String {
     let Value::Object(attributes) = data else { panic!("a context is an object") };
     let context = Context::new(attributes.clone());
     let base = Base::default();
-    let root = Root::new(&context, &base, flag, 1_700_000_000, Bucketing::V2, Unobserved);
+    let root = Root::new(&context, &base, flag, 1_700_000_000, version, Unobserved);
     compiled(rule).rule.evaluate(&Scope::new(&root)).map(|val| shown(&val)).expect("no vector halts")
 }
 
@@ -175,6 +179,49 @@ fn fractional_puts_keys_into_the_buckets_of_version_2() {
         let computed = args.get().replace(r#"["a","#, r#"[{"cat":["","a"]},"#).replace(r#"["a"]"#, r#"[{"cat":"a"}]"#);
         let rule = format!(r#"{{"fractional":{computed}}}"#);
         assert_eq!(in_flag(flag, &rule, &context), expected(result.get()), "{flag}: {rule} over {context:?}");
+    }
+}
+
+#[test]
+fn fractional_puts_keys_into_the_buckets_of_versions_1_and_3() {
+    #[derive(Deserialize)]
+    struct File<'f> {
+        #[serde(borrow)]
+        cases: Vec<Case<'f>>,
+    }
+    type Case<'f> = (u8, &'f str, &'f RawValue, &'f RawValue, Option<u32>, &'f RawValue);
+    let text = include_str!("../../../tests/data/flags/versions.json");
+    let file: File<'_> = serde_json::from_str(text).expect("the vectors are sound");
+    assert!(file.cases.len() > 500);
+    for (version, flag, context, args, _, result) in &file.cases {
+        let version = if *version == 1 { Bucketing::V1 } else { Bucketing::V3 };
+        let context = serde_json::from_str(context.get()).expect("a context is JSON");
+        let rule = format!(r#"{{"fractional":{args}}}"#);
+        // A value as a rule's literal would be an operator if it were an object of one field; as data it never is.
+        let mut items: Vec<&RawValue> = serde_json::from_str(args.get()).expect("arguments are a list");
+        let literal = !items.first().is_some_and(|first| first.get().starts_with('{'));
+        if literal {
+            assert_eq!(
+                by_version(version, flag, &rule, &context),
+                expected(result.get()),
+                "{version:?} {flag}: {rule}"
+            );
+        }
+        if items.first().is_some_and(|first| !first.get().starts_with('[')) {
+            let Value::Object(attributes) = &context else { panic!("a context is an object") };
+            let key: Value<'_> = serde_json::from_str(items.remove(0).get()).expect("sound");
+            let mut fields: Vec<_> = attributes.iter().map(|(name, value)| (name.into(), value.clone())).collect();
+            fields.push(("key".into(), key));
+            let arguments: Vec<&str> =
+                std::iter::once(r#"{"var":"key"}"#).chain(items.iter().map(|item| item.get())).collect();
+            let rule = format!(r#"{{"fractional":[{}]}}"#, arguments.join(","));
+            let context = Value::Object(super::super::context::Object::new(fields));
+            assert_eq!(
+                by_version(version, flag, &rule, &context),
+                expected(result.get()),
+                "{version:?} {flag}: {rule}"
+            );
+        }
     }
 }
 

@@ -2,14 +2,20 @@
 #![allow(dead_code, reason = "a fixture may offer more than the tests of the day use")]
 
 pub(crate) mod app;
+pub(crate) mod authority;
 pub(crate) mod balancer;
+pub(crate) mod browser;
 pub(crate) mod chaos;
+pub(crate) mod deployment;
+pub(crate) mod events;
 pub(crate) mod flags;
 pub(crate) mod load;
 pub(crate) mod port;
 pub(crate) mod postgres;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod rpc;
+pub(crate) mod sdk;
 pub(crate) mod sidecar;
 
 use std::time::Duration;

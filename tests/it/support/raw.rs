@@ -128,6 +128,18 @@ impl Client {
         }
     }
 
+    /// Reads one chunk of an answer whose head was read; empty at the end.
+    pub(crate) async fn chunk(&mut self) -> io::Result<Vec<u8>> {
+        let read = async {
+            let size = self.line().await?;
+            let size = usize::from_str_radix(size.trim(), 16).map_err(|_| io::ErrorKind::InvalidData)?;
+            let mut chunk = self.take(size + 2).await?;
+            chunk.truncate(size);
+            Ok(chunk)
+        };
+        timeout(LIMIT, read).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
     /// Reads until the other side closes.
     pub(crate) async fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = std::mem::take(&mut self.unread);

@@ -43,15 +43,26 @@ impl Sidecar {
 
     /// The same, with a directory whose state is kept from an earlier run.
     pub(crate) fn start_in(directory: TempDir, settings: &str) -> Self {
+        Self::launch(directory, "", settings)
+    }
+
+    /// The same, with more settings of `local`.
+    pub(crate) fn start_local(local: &str, settings: &str) -> Self {
+        Self::launch(tempfile::tempdir().unwrap(), local, settings)
+    }
+
+    fn launch(directory: TempDir, local: &str, settings: &str) -> Self {
         let state = directory.path().join("state");
         std::fs::create_dir_all(&state).unwrap();
         let config = directory.path().join("tidegate.yaml");
         let ops = if settings.contains("\nops:") { "" } else { "ops: { listen: ['127.0.0.1:0'] }\n" };
-        let text = format!(
-            "{ops}local: {{ listen: ['127.0.0.1:0'], socket: '{}' }}\nstate_dir: '{}'\nworkload: test\n{settings}\n",
-            directory.path().join("tidegate.sock").display(),
-            state.display(),
-        );
+        let socket = directory.path().join("tidegate.sock");
+        let local = if settings.contains("\nlocal:") {
+            String::new()
+        } else {
+            format!("local: {{ listen: ['127.0.0.1:0'], socket: '{}', {local} }}\n", socket.display())
+        };
+        let text = format!("{ops}{local}state_dir: '{}'\nworkload: test\n{settings}\n", state.display());
         std::fs::write(&config, &text).unwrap();
         let mut child = Command::new(TIDEGATE)
             .arg("--config")
