@@ -27,7 +27,7 @@ use crate::lifecycle::threads::{self, Pulse};
 use crate::lifecycle::{self, drain};
 use crate::local::control::{self, Control};
 use crate::local::cors::{Asked, Cors};
-use crate::local::{self, settings::Socket};
+use crate::local::{self, flagd, settings::Socket};
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
 use crate::net::outbound::Outbound;
@@ -74,8 +74,8 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
-    let executor = sources.executor(&settings.workload);
-    let schedules = executor.as_ref().map(Executor::standing);
+    let executors = sources.executors(&settings.workload);
+    let schedules = executors.iter().map(Executor::standing).collect();
     let (reporter, used) = (sources.reporter(), store.clone());
     flags::metrics::register_ages(&mut registry, flags.status.clone());
     flags::usage::exposure::register(&mut registry, store.clone());
@@ -119,13 +119,20 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         began,
     });
     let streams = local::streams::Streams::default();
-    streams.register(&mut registry, &["ofrep", "native"]);
-    let api = LocalApi {
+    streams.register(&mut registry, &["ofrep", "native", "flagd_events", "flagd_sync", "health", "reflection"]);
+    let flagd = flagd::Api::new(flagd::Parts {
+        store: store.clone(),
+        flags: flags.status.clone(),
+        phase: lifecycle.watch(),
+        streams: streams.clone(),
+    });
+    let api = Arc::new(LocalApi {
         flags: local::Api::new(store).streaming(streams, lifecycle.watch(), settings.local.public_url.as_deref()),
+        flagd,
         overrides: local::overrides::Api::new(settings.flags.overrides, flags.overrides, flags.status.clone()),
         control,
         cors: Cors::new(&settings.local.cors_origins),
-    };
+    });
     let locals = local.run(api, &lifecycle, pulse.clone())?;
 
     tasks.spawn("pulse", OnEnd::MustLive, pulse.clone().beat("control".to_owned()));
@@ -133,7 +140,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         tasks.spawn("check", OnEnd::MustLive, prober.run());
     }
     tasks.spawn("flag sources", OnEnd::MustLive, sources.run());
-    if let Some(executor) = executor {
+    for executor in executors {
         tasks.spawn("schedules", OnEnd::MustLive, executor.run());
     }
     if let Some(reporter) = reporter {
@@ -293,9 +300,9 @@ struct Local {
 }
 
 /// What the local listeners answer.
-#[derive(Clone)]
 struct LocalApi {
     flags: local::Api,
+    flagd: flagd::Api,
     overrides: local::overrides::Api,
     control: Control,
     cors: Cors,
@@ -319,7 +326,7 @@ impl Local {
     }
 
     /// Serves on a thread of its own.
-    fn run(self, api: LocalApi, lifecycle: &Lifecycle, pulse: Pulse) -> anyhow::Result<Vec<std::net::SocketAddr>> {
+    fn run(self, api: Arc<LocalApi>, lifecycle: &Lifecycle, pulse: Pulse) -> anyhow::Result<Vec<std::net::SocketAddr>> {
         let addresses = self.tcp.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
         let phase = lifecycle.watch();
         threads::spawn("local", move || async move {
@@ -346,28 +353,28 @@ impl Local {
 }
 
 impl LocalApi {
-    async fn handle(self, peer: Peer, request: Request<Inbound>) -> Response<Outbound> {
+    async fn handle(self: Arc<Self>, peer: Peer, request: Request<Inbound>) -> Response<Outbound> {
         let mark = match self.cors.judge(request.method(), request.uri().path(), request.headers()) {
             Asked::Plainly => None,
             Asked::FromPage(mark) => Some(mark),
             Asked::Beforehand(answer) => return answer.map(Outbound::Whole),
         };
-        let mut response = self.answer(peer, request).await;
+        let path = request.uri().path();
+        let mut response = if local::serves(path) {
+            let activity = request.body().activity().clone();
+            local::handle(&self.flags, &activity, request).await
+        } else if flagd::serves(path, request.headers()) {
+            let activity = request.body().activity().clone();
+            // Boxed, as are those below: every request's future is as large as that of the largest route.
+            Box::pin(flagd::handle(&self.flagd, &activity, request)).await
+        } else if local::overrides::serves(path) {
+            Box::pin(self.overrides.handle(peer, request)).await.map(Outbound::Whole)
+        } else {
+            Box::pin(self.control.handle(peer, &request)).await.map(Outbound::Whole)
+        };
         if let Some(mark) = mark {
             mark.set(response.headers_mut());
         }
         response
-    }
-
-    async fn answer(&self, peer: Peer, request: Request<Inbound>) -> Response<Outbound> {
-        let path = request.uri().path();
-        if local::serves(path) {
-            let activity = request.body().activity().clone();
-            return local::handle(&self.flags, &activity, request).await;
-        }
-        if local::overrides::serves(path) {
-            return self.overrides.handle(peer, request).await.map(Outbound::Whole);
-        }
-        self.control.handle(peer, &request).await.map(Outbound::Whole)
     }
 }

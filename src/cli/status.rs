@@ -52,6 +52,11 @@ fn table(status: &Value) -> String {
         ),
     );
     line("flags", format!("{} in force, revision {}", status["flags"]["flags"], status["flags"]["generation"]));
+    let overrides = status["flags"]["overrides"].as_array().map_or(&[][..], Vec::as_slice);
+    let keys: Vec<&str> = overrides.iter().filter_map(|over| over["key"].as_str()).collect();
+    if !keys.is_empty() {
+        line("overrides", keys.join(", "));
+    }
     let mut checks = Table::new();
     checks.load_style(presets::NOTHING);
     checks.set_header(["CHECK", "CLASS", "STATUS", "ERROR"]);

@@ -128,21 +128,16 @@ pub(super) fn http_target(url: &str) -> Option<(String, u16)> {
 /// Where Redis is.
 pub(super) fn redis_url() -> Type<Secret> {
     let check = |text: &str| {
-        const REMEDY: &str = "write redis://[USER:PASSWORD@]HOST:PORT[/DB] or rediss://… for TLS";
-        match text.split_once("://").map(|(scheme, _)| scheme) {
-            Some("redis" | "rediss" | "redis+unix" | "unix") => {}
-            Some("redis+sentinel" | "redis+cluster" | "rediss+sentinel" | "rediss+cluster") => {
-                return wrong(NOT_YET, REMEDY);
-            }
-            _ => return wrong("not a Redis URL", REMEDY),
-        }
+        const REMEDY: &str = "write redis://[USER:PASSWORD@]HOST:PORT[/DB], redis+sentinel://HOST:PORT,HOST:PORT/MASTER or \
+                              redis+cluster://HOST:PORT,HOST:PORT; rediss… for TLS";
         match Endpoint::new(&Secret::new(text)) {
             Ok(_) => Ok(()),
             // The driver's own words may quote a part of the password.
             Err(_) => wrong("not a Redis URL", REMEDY),
         }
     };
-    secret("`redis://`, `rediss://` or `redis+unix://` URL", "redis://127.0.0.1:6379", check, mask)
+    let what = "`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://` or `unix:` URL";
+    secret(what, "redis://127.0.0.1:6379", check, mask)
 }
 
 /// Where PostgreSQL is.
@@ -215,8 +210,11 @@ mod tests {
             ("rediss://user:pw@r:6380", None),
             ("redis+unix:///run/redis.sock?db=1", None),
             ("unix:///run/redis.sock", None),
-            ("redis+cluster://r", Some(NOT_YET)),
-            ("rediss+sentinel://r", Some(NOT_YET)),
+            ("unix:/run/redis.sock", None),
+            ("redis+cluster://r,s:7000", None),
+            ("rediss+sentinel://u:p@r,s/main?ca_file=/ca.pem", None),
+            ("rediss+sentinel://r", Some("not a Redis URL")),
+            ("rediss://r?ca_flie=/ca.pem", Some("not a Redis URL")),
             ("http://r", Some("not a Redis URL")),
             ("r:6379", Some("not a Redis URL")),
             ("redis://r:port", Some("not a Redis URL")),

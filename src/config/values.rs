@@ -261,8 +261,21 @@ pub(super) fn check_name(text: &str, max: usize, extra: &str) -> Result<(), Wron
 /// A text with the secret parts of a URL in it taken out. What is not a URL is left as it is.
 pub(super) fn mask(text: &str) -> String {
     // Options that say nothing worth hiding; everything else after `?` may be a password or a token.
-    const HARMLESS: [&str; 7] =
-        ["sslmode", "application_name", "connect_timeout", "target_session_attrs", "protocol", "db", "dbname"];
+    const HARMLESS: [&str; 13] = [
+        "sslmode",
+        "application_name",
+        "connect_timeout",
+        "target_session_attrs",
+        "protocol",
+        "db",
+        "dbname",
+        "ca_file",
+        "cert_file",
+        "key_file",
+        "server_name",
+        "sentinel_user",
+        "wait_replicas",
+    ];
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);

@@ -48,7 +48,7 @@ impl<'a> Object<'a> {
     }
 
     /// Each name with its value.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
         let superseded = |at: usize, name: &str| {
             !self.sorted && self.fields[at + 1..].iter().any(|(later, _)| later.as_ref() == name)
         };
@@ -94,6 +94,11 @@ impl Base {
     /// The configured attributes as values that evaluation reads.
     pub fn new(attributes: &serde_json::Map<String, serde_json::Value>) -> Self {
         Self { attributes: object(attributes) }
+    }
+
+    /// All of it.
+    pub fn attributes(&self) -> &Object<'static> {
+        &self.attributes
     }
 
     /// The value of an attribute.

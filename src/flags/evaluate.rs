@@ -258,6 +258,61 @@ mod tests {
     }
 
     #[test]
+    fn edges_of_definitions_are_as_designed() {
+        let text = r#"{"$evaluators":{
+            "inner":{"==":[{"var":"plan"},"pro"]}, "outer":{"and":[{"$ref":"inner"},{"var":"beta"}]},
+            "choice":{"if":[{"$ref":"outer"},"on","off"]}, "weight":{"if":[{"$ref":"inner"},100,0]}
+        },"flags":{
+            "no":{"state":"ENABLED","variants":{"on":true},"defaultVariant":null,"targeting":null},
+            "blank":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"","targeting":{}},
+            "ref":{"state":"ENABLED","variants":{"on":true,"off":false},"targeting":{"$ref":"choice"}},
+            "share":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
+                "targeting":{"fractional":[["on",{"$ref":"weight"}],[{"$ref":"choice"},1]]}},
+            "static key":{"state":"ENABLED","variants":{"on":true},"targeting":{"fractional":[["on"]]}},
+            "forged":{"state":"ENABLED","variants":{"forged":1},"targeting":{"if":[{"==":[{"var":"$flagd.flagKey"},"forged"]},"forged"]}}
+        }}"#;
+        let set = compile::document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+        let base = serde_json::json!({"targetingKey": "t", "plan": "pro", "$flagd": {"flagKey": "x"}});
+        let base = Base::new(base.as_object().expect("an object"));
+        let snapshot = Snapshot::merge(vec![Arc::new(layer)], Arc::new(base), 1, false);
+        for (key, context, reason, variant) in [
+            ("no", "{}", "DEFAULT", None),
+            ("blank", "{}", "DEFAULT", None),
+            ("ref", r#"{"beta":true}"#, "TARGETING_MATCH", Some("on")),
+            ("ref", r#"{"beta":0}"#, "TARGETING_MATCH", Some("off")),
+            ("ref", r#"{"beta":true,"plan":"free"}"#, "TARGETING_MATCH", Some("off")),
+            ("share", r#"{"beta":true}"#, "TARGETING_MATCH", Some("on")),
+            ("share", r#"{"plan":"free"}"#, "TARGETING_MATCH", Some("off")),
+            ("share", r#"{"targetingKey":""}"#, "DEFAULT", Some("off")),
+            ("share", r#"{"targetingKey":7}"#, "DEFAULT", Some("off")),
+            ("share", r#"{"targetingKey":null}"#, "DEFAULT", Some("off")),
+            ("static key", "{}", "TARGETING_MATCH", Some("on")),
+            ("forged", r#"{"$flagd":{"flagKey":"y"}}"#, "TARGETING_MATCH", Some("forged")),
+        ] {
+            assert_eq!(outcome(&snapshot, key, context), (reason, variant.map(str::to_owned)), "{key} over {context}");
+        }
+    }
+
+    #[test]
+    fn a_context_of_megabytes_costs_no_more_than_what_is_looked_at() {
+        let fields: Vec<String> = (0..100_000).map(|n| format!(r#""field-{n}":"{}""#, "x".repeat(40))).collect();
+        let context = format!(r#"{{{},"pick":"b","pick":"a","list":[{}1]}}"#, fields.join(","), "1,".repeat(500_000));
+        assert!(context.len() > 6_000_000);
+        assert_eq!(outcome(&snapshot(false), "plan", &context), ("TARGETING_MATCH", Some("a".to_owned())));
+        // A rule that wants to see all of it is told that it is too much.
+        let text = r#"{"flags":{"all":{"state":"ENABLED","variants":{"on":true},
+            "targeting":{"if":[{"some":[{"var":"list"},{"==":[{"var":""},2]}]},"on"]}}}}"#;
+        let set = compile::document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+        let snapshot = Snapshot::merge(vec![Arc::new(layer)], Arc::default(), 1, false);
+        assert_eq!(outcome(&snapshot, "all", &context), ("GENERAL", None));
+        // Deeper than the parser goes there is no context at all.
+        let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+        assert!(serde_json::from_str::<Value<'_>>(&deep).is_err());
+    }
+
+    #[test]
     fn a_failure_does_not_repeat_the_context() {
         let snapshot = snapshot(false);
         let Ok(Value::Object(attributes)) = serde_json::from_str(r#"{"pick":"ann@example.com"}"#) else {

@@ -29,6 +29,7 @@ pub struct Metrics {
     pub(super) confirmed: Family<Source, Gauge>,
     pub(super) rejected: Family<Source, Counter>,
     pub(super) resyncs: Family<Resync, Counter>,
+    pub(super) rewinds: Family<Source, Counter>,
     pub(super) propagation: Histogram,
     pub(super) disk_failures: Family<Source, Counter>,
     pub(super) schedules: Family<Scheduled, Gauge>,
@@ -118,6 +119,7 @@ impl Metrics {
         drop(self.rejected.get_or_create(&label));
         if in_redis {
             drop(self.disk_failures.get_or_create(&label));
+            drop(self.rewinds.get_or_create(&label));
             drop(self.resyncs.get_or_create(&Resync { source: source.clone(), reason: Reason::Connected }));
         }
     }
@@ -145,6 +147,7 @@ pub fn register(registry: &mut Registry) -> Metrics {
         confirmed: Family::default(),
         rejected: Family::default(),
         resyncs: Family::default(),
+        rewinds: Family::default(),
         // 0.25 ms to 8 s.
         propagation: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
         disk_failures: Family::default(),
@@ -168,6 +171,7 @@ pub fn register(registry: &mut Registry) -> Metrics {
     );
     registry.register("flags_rejected", "Documents refused because they do not validate", metrics.rejected.clone());
     registry.register("flags_resyncs", "Snapshots read from Redis, by reason", metrics.resyncs.clone());
+    registry.register("flags_rewinds", "Snapshots of a lower revision than the one held", metrics.rewinds.clone());
     registry.register(
         "flags_propagation_seconds",
         "From a write in Redis, by its clock, to the flag in force here",

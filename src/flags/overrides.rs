@@ -32,7 +32,7 @@ pub enum Force {
     /// To this value, as JSON.
     #[serde(serialize_with = "raw")]
     Value(Arc<str>),
-    /// To this definition, as JSON.
+    /// To this definition, as JSON; it stands alone, without the rules that sets share by `$ref`.
     #[serde(serialize_with = "raw")]
     Definition(Arc<str>),
 }
@@ -200,8 +200,6 @@ impl Overrides {
 /// The flag `key`, forced; its metadata is that of the flag beneath, but for the source.
 fn flag(key: &Arc<str>, force: &Force, beneath: &[Arc<Layer>]) -> Result<Flag, Refused> {
     let covered = beneath.iter().find_map(|layer| layer.set.flags.get(key).map(|flag| (flag, layer)));
-    let none = Evaluators::default();
-    let evaluators = covered.map_or(&none, |(_, layer)| &layer.set.evaluators);
     let mut metadata = covered.map_or_else(Metadata::default, |(flag, layer)| {
         let mut metadata = base_metadata(layer);
         metadata.values.extend(flag.metadata().values.clone());
@@ -238,7 +236,7 @@ fn flag(key: &Arc<str>, force: &Force, beneath: &[Arc<Layer>]) -> Result<Flag, R
     metadata.set_string("source", SOURCE);
     fields.insert("metadata".to_owned(), raw_value(metadata.json())?);
     let text = serde_json::to_string(&fields).map_err(|error| Refused::Invalid(error.to_string()))?;
-    let flag = compile::flag(key, &text, evaluators).map_err(invalid)?;
+    let flag = compile::flag(key, &text, &Evaluators::default()).map_err(invalid)?;
     match covered {
         Some((beneath, _)) if beneath.kind() != flag.kind() => {
             Err(Refused::Type { beneath: beneath.kind().name(), given: flag.kind().name() })

@@ -72,6 +72,7 @@ pub struct Snapshot {
     stale_since: Option<SystemTime>,
     context: Arc<Base>,
     bucketing: Bucketing,
+    timed: bool,
     metadata_json: Box<str>,
     pub(super) totals: Arc<Totals>,
 }
@@ -103,6 +104,7 @@ impl Snapshot {
         let metadata_json = metadata.json().into();
         let stale_from = if stale { 0 } else { usize::MAX };
         let bucketing = Bucketing::default();
+        let timed = entries.iter().any(|entry| reads_time(&entry.flag, &layers[entry.layer]));
         Self {
             generation,
             layers,
@@ -112,6 +114,7 @@ impl Snapshot {
             stale_since: None,
             context,
             bucketing,
+            timed,
             metadata_json,
             totals: Arc::default(),
         }
@@ -147,6 +150,20 @@ impl Snapshot {
     /// How `fractional` spreads keys.
     pub fn bucketing(&self) -> Bucketing {
         self.bucketing
+    }
+
+    /// Only the flags that `keep` wants, of each layer, covered by a higher one or not; otherwise the same snapshot.
+    pub fn select(&self, keep: impl Fn(&Layer, &Flag) -> bool) -> Self {
+        let layers = self.layers.iter().map(|layer| {
+            let flags = layer.set.flags.iter().filter(|(_, flag)| keep(layer, flag));
+            let flags = flags.map(|(key, flag)| (key.clone(), flag.clone())).collect();
+            let FlagSet { metadata, evaluators, .. } = &*layer.set;
+            let set = FlagSet { flags, metadata: metadata.clone(), evaluators: evaluators.clone() };
+            Arc::new(Layer { set: Arc::new(set), ..Layer::clone(layer) })
+        });
+        // None is dropped, so that places in the order of layers stay what they are.
+        let selected = Self::merge(layers.collect(), self.context.clone(), self.generation, false);
+        selected.with_bucketing(self.bucketing).stale_from(self.stale_from, self.stale_since)
     }
 
     /// The snapshot's revision, `Tidegate-Revision`.
@@ -196,6 +213,11 @@ impl Snapshot {
         self.entries.is_empty()
     }
 
+    /// Whether a rule reads the time, so that answers may change without a new snapshot.
+    pub fn timed(&self) -> bool {
+        self.timed
+    }
+
     /// Attributes that join every evaluation.
     pub fn context(&self) -> &Base {
         &self.context
@@ -205,6 +227,16 @@ impl Snapshot {
     pub fn metadata_json(&self) -> &str {
         &self.metadata_json
     }
+}
+
+/// Whether the flag's rule reads `$flagd.timestamp`, itself or by a rule that it names. A path that is computed is not
+/// seen.
+fn reads_time(flag: &Flag, layer: &Layer) -> bool {
+    const TIME: &str = "$flagd.timestamp";
+    let definition = flag.definition();
+    flag.targeted()
+        && (definition.contains(TIME)
+            || (definition.contains("\"$ref\"") && layer.set.evaluators.json().contains(TIME)))
 }
 
 /// Metadata and its text, shared by all flags of a layer that have none of their own.
@@ -318,6 +350,34 @@ mod tests {
         assert_eq!(metadata("both"), Some(r#"{"flagSetId":"a","n":1.0,"source":"mine","team":"own"}"#));
         assert_eq!(metadata("alone"), Some(r#"{"area":"z","source":"file:b","team":"y"}"#));
         assert_eq!(snapshot.metadata_json(), r#"{"area":"z","source":"mine","team":"x"}"#);
+    }
+
+    #[test]
+    fn a_selection_shows_what_is_covered_and_is_otherwise_the_same() {
+        let layers = vec![layer("redis:a", Some("a"), ABOVE), layer("file:b", None, BENEATH)];
+        let all = Snapshot::merge(layers, Arc::default(), 7, false)
+            .with_bucketing(Bucketing::V3)
+            .stale_from(1, Some(SystemTime::UNIX_EPOCH));
+        let beneath = all.select(|layer, _| &*layer.name == "file:b");
+        let both = beneath.get("both").expect("it is in both layers");
+        assert_eq!(both.flag().variants()[0].value_json(), "2");
+        assert_eq!((beneath.len(), beneath.generation(), beneath.bucketing()), (2, 7, Bucketing::V3));
+        assert!(beneath.is_stale(both) && beneath.stale());
+    }
+
+    #[test]
+    fn rules_that_read_the_time_are_known() {
+        let timed = |targeting: &str, evaluators: &str| {
+            let text = format!(
+                r#"{{"$evaluators":{evaluators},"flags":{{
+                    "f":{{"state":"ENABLED","variants":{{"v":1}},"targeting":{targeting}}}}}}}"#
+            );
+            Snapshot::merge(vec![layer("f", None, &text)], Arc::default(), 1, false).timed()
+        };
+        let late = r#"{"<":[{"var":"$flagd.timestamp"},9]}"#;
+        assert!(timed(&format!(r#"{{"if":[{late},"v"]}}"#), "{}"));
+        assert!(timed(r#"{"if":[{"$ref":"late"},"v"]}"#, &format!(r#"{{"late":{late}}}"#)));
+        assert!(!timed(r#"{"if":[{"var":"a"},"v"]}"#, &format!(r#"{{"late":{late}}}"#)), "nobody asks for it");
     }
 
     #[test]

@@ -139,11 +139,13 @@ pub(super) fn write_resolution(body: &mut Vec<u8>, resolution: &Resolution<'_>) 
     let entry = resolution.entry;
     let metadata = entry.metadata_json();
     let variant = resolution.variant.map_or("\"variant\":\"\"", |variant| variant.answer_json());
-    body.reserve(72 + entry.flag().key_json().len() + variant.len() + metadata.len());
+    let reason = resolution.reason.name();
+    // Exactly: a `Vec` with room left would cost another allocation when it becomes an answer.
+    body.reserve(33 + entry.flag().key_json().len() + reason.len() + variant.len() + metadata.len());
     body.extend_from_slice(b"{\"key\":");
     body.extend_from_slice(entry.flag().key_json().as_bytes());
     body.extend_from_slice(b",\"reason\":\"");
-    body.extend_from_slice(resolution.reason.name().as_bytes());
+    body.extend_from_slice(reason.as_bytes());
     body.extend_from_slice(b"\",");
     body.extend_from_slice(variant.as_bytes());
     body.extend_from_slice(b",\"metadata\":");

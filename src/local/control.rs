@@ -41,8 +41,8 @@ pub struct Parts {
     pub board: Board,
     /// The flags' sources.
     pub flags: watch::Receiver<flags::Status>,
-    /// What the executor of schedules is doing, if there is one.
-    pub schedules: Option<watch::Receiver<Standing>>,
+    /// What the executors of schedules are doing.
+    pub schedules: Vec<watch::Receiver<Standing>>,
     /// When the process began.
     pub began: Instant,
 }
@@ -118,7 +118,7 @@ impl Control {
             },
             "checks": checks,
             "flags": *parts.flags.borrow(),
-            "schedules": parts.schedules.as_ref().map_or("off", |standing| standing.borrow().name()),
+            "schedules": parts.schedules.iter().map(|standing| *standing.borrow()).max().map_or("off", Standing::name),
         })
     }
 

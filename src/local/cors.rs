@@ -37,7 +37,7 @@ pub enum Asked {
     Plainly,
     /// The answer to a browser that asks beforehand.
     Beforehand(Response<Full<Bytes>>),
-    /// To be answered with [`mark`].
+    /// To be answered with [`Mark::set`].
     FromPage(Mark),
 }
 

@@ -85,9 +85,8 @@ impl Events {
             told: None,
             begun: false,
             ended: false,
-            place,
         };
-        let mut response = Response::new(Outbound::stream(Feed { next: Some(Box::pin(reader.next())) }));
+        let mut response = Response::new(Outbound::stream(Feed { next: Some(Box::pin(reader.next())), place }));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -139,8 +138,6 @@ struct Reader {
     told: Option<Arc<Snapshot>>,
     begun: bool,
     ended: bool,
-    #[expect(dead_code, reason = "held for its drop: the place is free again")]
-    place: Place,
 }
 
 impl Reader {
@@ -193,9 +190,7 @@ impl Reader {
         match (self.dialect, &self.told) {
             (Dialect::Ofrep, _) if known => None,
             // Also at the beginning: between a client's evaluation and its stream the flags may have changed.
-            (Dialect::Ofrep, _) => Some(Bytes::from(format!(
-                "id: {id}\nevent: message\ndata: {{\"type\":\"refetchEvaluation\",\"etag\":\"{id}\"}}\n\n"
-            ))),
+            (Dialect::Ofrep, _) => Some(refetch(&id)),
             (Dialect::Native, None) => {
                 let data = serde_json::json!({
                     "revision": snapshot.generation(), "stale": snapshot.stale(), "missed": !known,
@@ -208,6 +203,10 @@ impl Reader {
 
     fn heartbeat(&self) -> Bytes {
         match self.dialect {
+            // A rule that reads the time may decide otherwise by now, and nothing else would say so.
+            Dialect::Ofrep if self.told.as_ref().is_some_and(|told| told.timed()) => {
+                refetch(&self.events.id(self.told.as_ref().map_or(0, |told| told.generation())))
+            }
             Dialect::Ofrep => Bytes::from_static(b": keep-alive\n\n"),
             Dialect::Native => {
                 let revision = self.told.as_ref().map_or(0, |told| told.generation());
@@ -215,6 +214,11 @@ impl Reader {
             }
         }
     }
+}
+
+fn refetch(id: &str) -> Bytes {
+    let data = format!("{{\"type\":\"refetchEvaluation\",\"etag\":\"{id}\"}}");
+    Bytes::from(format!("id: {id}\nevent: message\ndata: {data}\n\n"))
 }
 
 /// Returns once the process closes: new connections are refused then, and there are moments left for the last words.
@@ -228,6 +232,7 @@ async fn ended(phase: Option<&mut watch::Receiver<Phase>>) {
 /// A reader as an answer's body; `None` once it has ended.
 struct Feed {
     next: Option<Next>,
+    place: Place,
 }
 
 type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Reader)>> + Send>>;
@@ -237,11 +242,13 @@ impl Body for Feed {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.place.asked();
         let Some(next) = &mut self.next else { return Poll::Ready(None) };
         let event = ready!(next.as_mut().poll(cx));
         Poll::Ready(match event {
             Some((event, reader)) => {
                 self.next = Some(Box::pin(reader.next()));
+                self.place.gave();
                 Some(Ok(Frame::data(event)))
             }
             None => {
@@ -251,3 +258,6 @@ impl Body for Feed {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod body;
 pub mod control;
 pub mod cors;
 mod events;
+pub mod flagd;
 mod native;
 mod ofrep;
 pub mod overrides;

@@ -157,3 +157,32 @@ impl<'de> Deserialize<'de> for Asked<'de> {
         deserializer.deserialize_map(Fields)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::flags::compile::{Format, document};
+    use crate::flags::store::Layer;
+
+    #[test]
+    fn what_a_client_has_is_out_of_date_once_time_or_a_lost_source_makes_it_so() {
+        let text = r#"{"flags":{"sale":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
+            "targeting":{"if":[{">=":[{"var":"$flagd.timestamp"},1000]},"on"]}}}}"#;
+        let set = document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+        let snapshot = |stale| Snapshot::merge(vec![Arc::new(layer.clone())], Arc::default(), 1, stale);
+        let ask = |snapshot: &Snapshot, seconds, tag: Option<&HeaderValue>| {
+            let headers = tag.map(|tag| (IF_NONE_MATCH, tag.clone())).into_iter().collect();
+            let answer = bulk(snapshot, &headers, b"", "[]", UNIX_EPOCH + Duration::from_secs(seconds));
+            (answer.status().as_u16(), answer.headers()[ETAG].clone())
+        };
+        let fresh = snapshot(false);
+        let (_, tag) = ask(&fresh, 998, None);
+        assert_eq!(ask(&fresh, 999, Some(&tag)).0, 304);
+        assert_eq!(ask(&fresh, 1000, Some(&tag)).0, 200, "the rule decides otherwise by now");
+        assert_eq!(ask(&snapshot(true), 999, Some(&tag)).0, 200, "the reason is another");
+    }
+}

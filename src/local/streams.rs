@@ -3,16 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
 
 use crate::net::activity::{Activity, Order};
 use crate::telemetry::metrics::Registry;
 
 /// Streams open at one time, of all protocols together.
 pub const MOST: usize = 1024;
+
+/// A stream that ends with what it last gave untaken for this long was cut: the listener does so about then.
+const UNTAKEN: Duration = Duration::from_secs(9);
 
 /// Who streams what: `ofrep`, `native`, or one of flagd's services.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -71,7 +77,7 @@ impl Streams {
             return Err(Full);
         }
         self.0.open.get_or_create(&label).inc();
-        Ok(Place { counts: self.0.clone(), label, activity })
+        Ok(Place { counts: self.0.clone(), label, activity, given: None })
     }
 }
 
@@ -81,14 +87,28 @@ pub struct Place {
     counts: Arc<Counts>,
     label: Protocol,
     activity: Arc<Activity>,
+    /// When the part was given that its reader has not taken yet.
+    given: Option<Instant>,
+}
+
+impl Place {
+    /// The reader has room for more.
+    pub fn asked(&mut self) {
+        self.given = None;
+    }
+
+    /// It was given a part.
+    pub fn gave(&mut self) {
+        self.given = Some(Instant::now());
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.counts.taken.fetch_sub(1, Relaxed);
         self.counts.open.get_or_create(&self.label).dec();
-        // The sweeper cuts a connection whose client takes nothing.
-        if self.activity.order() == Order::Cut {
+        // The sweeper cuts a connection whose client takes nothing; over HTTP/2 the stream alone is reset.
+        if self.activity.order() == Order::Cut || self.given.is_some_and(|given| given.elapsed() >= UNTAKEN) {
             self.counts.cut.get_or_create(&self.label).inc();
         }
     }
@@ -120,5 +140,20 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_last_part_stays_untaken_was_cut_and_one_that_waits_for_news_was_not() {
+        let streams = Streams::default();
+        for waits in [true, false] {
+            let mut place = streams.open("ofrep", Arc::default()).expect("room");
+            place.gave();
+            if waits {
+                place.asked();
+            }
+            tokio::time::advance(Duration::from_secs(10)).await;
+            drop(place);
+        }
+        assert_eq!(streams.0.cut.get_or_create(&Protocol { protocol: "ofrep" }).get(), 1);
     }
 }

@@ -12,7 +12,7 @@ use super::*;
 use crate::flags::compile::{Format, document};
 use crate::flags::store::{Layer, Snapshot};
 
-fn api() -> Api {
+pub(super) fn api() -> Api {
     let text = r#"{"metadata":{"team":"search"},"flags":{
         "on":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on"},
         "off":{"state":"DISABLED","variants":{"on":true,"off":false},"defaultVariant":"on"},
@@ -256,25 +256,6 @@ async fn nothing_is_evaluated_before_the_first_flags_are_applied() {
 }
 
 #[tokio::test]
-async fn the_bulk_answer_tells_where_its_changes_are_streamed() {
-    let bulk = async |api: &Api| {
-        let request = Request::post("/ofrep/v1/evaluate/flags?flagConfigEtag=x&flagConfigLastModified=1");
-        let request = request.body(Empty::<Bytes>::new()).expect("sound");
-        let body = handle(api, &Arc::new(Activity::new()), request).await.into_body().collect().await;
-        let body = body.unwrap_or_else(|broken| panic!("{broken}")).to_bytes();
-        let body: serde_json::Value = serde_json::from_slice(&body).expect("sound");
-        body["eventStreams"].to_string()
-    };
-    let api = api();
-    let expected = r#"[{"endpoint":{"requestUri":"/ofrep/v1/events"},"inactivityDelaySec":120,"type":"sse"}]"#;
-    assert_eq!(bulk(&api).await, expected);
-    let (_phase, phases) = watch::channel(Phase::Starting);
-    let api = api.streaming(Streams::default(), phases, Some("https://shop.example/flags"));
-    let expected = r#"[{"inactivityDelaySec":120,"type":"sse","url":"https://shop.example/flags/ofrep/v1/events"}]"#;
-    assert_eq!(bulk(&api).await, expected);
-}
-
-#[tokio::test]
 async fn the_native_evaluation_takes_a_query_or_a_body() {
     let expected =
         format!(r#"{{"key":"vip","reason":"TARGETING_MATCH","variant":"on","value":true,"metadata":{META}}}"#);
@@ -308,24 +289,6 @@ async fn an_evaluation_is_explained_as_data_or_in_words() {
     }
     assert_eq!(send("GET", "/v1/flags/none/explain", "").await.status, 404);
     assert_eq!(send("POST", path, "{").await.status, 400);
-}
-
-#[tokio::test]
-async fn streams_beyond_the_last_place_are_refused_for_a_while() {
-    let (_phase, phases) = watch::channel(Phase::Serving);
-    let streams = Streams::default();
-    let api = api().streaming(streams.clone(), phases, None);
-    let open = async || {
-        let request = Request::get("/v1/flags/events").body(Empty::<Bytes>::new()).expect("sound");
-        handle(&api, &Arc::new(Activity::new()), request).await
-    };
-    let opened: Vec<_> = (1..streams::MOST).map(|_| streams.open("ofrep", Arc::default()).expect("room")).collect();
-    let last = open().await;
-    assert_eq!(last.status(), 200);
-    let refused = open().await;
-    assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (503, true));
-    drop((last, opened));
-    assert_eq!(open().await.status(), 200, "a reader that leaves gives its place back");
 }
 
 #[tokio::test]
@@ -416,4 +379,17 @@ fn a_request_of_hyper_is_answered_on_any_thread() {
         let activity = request.body().activity().clone();
         handle(&api(), &activity, request).await
     });
+}
+
+#[test]
+fn the_room_for_an_answer_is_exactly_what_it_takes() {
+    let api = api();
+    let snapshot = api.store.load();
+    for key in ["on", "off", "ratio"] {
+        let context = crate::flags::context::Context::default();
+        let resolution = crate::flags::evaluate::evaluate(&snapshot, key, &context, SystemTime::now());
+        let mut body = Vec::new();
+        answer::write_resolution(&mut body, &resolution.unwrap_or_else(|failure| panic!("{failure}")));
+        assert_eq!(body.len(), body.capacity(), "{key}");
+    }
 }

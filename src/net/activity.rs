@@ -121,6 +121,11 @@ impl Activity {
         self.head_since.store(0, Relaxed);
     }
 
+    /// Whether it speaks HTTP/2.
+    pub fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Relaxed)
+    }
+
     /// Bytes were read.
     pub fn read(&self) {
         if self.multiplexed.load(Relaxed) {

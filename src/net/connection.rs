@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::activity::{Activity, Order};
 use super::socket::{Protocol, Socket};
+use super::uptake;
 use crate::lifecycle::tasks::Tasks;
 
 /// hyper's own bound on header fields, parsed on the stack; any other costs two allocations a request.
@@ -159,6 +160,6 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.spawn_connection(stream);
+        self.0.spawn_connection(uptake::watch(stream));
     }
 }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 
+use super::rpc;
+
 /// Why a streamed answer breaks off.
 pub type Broken = Box<dyn StdError + Send + Sync>;
 
@@ -16,6 +18,8 @@ pub type Broken = Box<dyn StdError + Send + Sync>;
 pub enum Outbound {
     /// Made before its first byte is sent.
     Whole(Full<Bytes>),
+    /// Of a call: a message or a stream of them, and how it ended.
+    Call(rpc::Body),
     /// Made while it is sent; it is polled only when its client takes what came before, so a body that waits for news
     /// keeps the latest and not a queue.
     Stream(Pin<Box<dyn Body<Data = Bytes, Error = Broken> + Send>>),
@@ -48,6 +52,10 @@ impl Body for Outbound {
                 let frame = Pin::new(body).poll_frame(cx);
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never: Infallible| match never {})))
             }
+            Self::Call(body) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(|never: Infallible| match never {})))
+            }
             Self::Stream(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -55,6 +63,7 @@ impl Body for Outbound {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
+            Self::Call(body) => body.is_end_stream(),
             Self::Stream(body) => body.is_end_stream(),
         }
     }
@@ -62,6 +71,7 @@ impl Body for Outbound {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
+            Self::Call(body) => body.size_hint(),
             Self::Stream(body) => body.size_hint(),
         }
     }

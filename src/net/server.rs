@@ -23,6 +23,7 @@ use super::inbound::Inbound;
 use super::listen::Acceptor;
 use super::outbound::Broken;
 use super::sweep::{Limits, Shed, Sweeper};
+use super::uptake::Offered;
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 
@@ -144,7 +145,9 @@ impl Server {
                         under_way.0.body_moved();
                     }
                     under_way.0.answer();
-                    Ok::<_, Infallible>(response.map(|body| Delivery { body, _under_way: under_way }))
+                    Ok::<_, Infallible>(
+                        response.map(|body| Delivery { body: Offered::new(body), _under_way: under_way }),
+                    )
                 }
             });
             if let Err(error) = connection::serve_any(io, activity.clone(), HEAD, streams, service).await {
@@ -173,7 +176,7 @@ impl Drop for UnderWay {
 
 /// An answer's body, with the request that it ends.
 struct Delivery<B> {
-    body: B,
+    body: Offered<B>,
     _under_way: UnderWay,
 }
 

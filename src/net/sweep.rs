@@ -47,7 +47,7 @@ pub struct Limits {
 pub enum Shed {
     /// Those of the app's clients are.
     Yes,
-    /// Those of the kubelet, Prometheus and the app itself stay to the end.
+    /// Those of the kubelet, Prometheus and the app itself stay to the end, and are told of it then.
     No,
 }
 
@@ -109,7 +109,12 @@ impl Sweeper {
             if current.is_shedding() && self.limits.shed == Shed::Yes {
                 shedding_since.get_or_insert_with(look);
             }
-            let period = if shedding_since.is_some() { PERIOD_SHEDDING } else { PERIOD };
+            let ends = matches!(current, Phase::Closing { .. }) && self.limits.shed == Shed::No;
+            if ends {
+                // So that a client's next request goes elsewhere, and is not lost with the connection.
+                lock(&self.connections).open.values().for_each(|activity| activity.give(Order::Close));
+            }
+            let period = if shedding_since.is_some() || ends { PERIOD_SHEDDING } else { PERIOD };
             tokio::select! {
                 () = tokio::time::sleep(period) => {}
                 Ok(()) = phase.changed() => continue,

@@ -340,6 +340,22 @@ fn values_that_do_not_fit_are_refused() {
             "proxy[0].upstream: \"https://a:1\": not supported in this version; write http://HOST:PORT or unix:/path/to/socket (line 1)",
         ),
         ("ops: {listen: []}", "ops.listen: no address; write one, or remove the key for the default (line 1)"),
+        (
+            "local: {cors_origins: [shop.example]}",
+            "local.cors_origins[0]: \"shop.example\": not an origin; write what the browser sends, such as https://shop.example or http://localhost:3000, or * (line 1)",
+        ),
+        (
+            "local: {cors_origins: ['https://Shop.example']}",
+            "local.cors_origins[0]: \"https://Shop.example\": not how a browser writes it: lower case, no path, no default port; write what the browser sends, such as https://shop.example or http://localhost:3000, or * (line 1)",
+        ),
+        (
+            "local: {public_url: 'ftp://shop.example'}",
+            "local.public_url: \"ftp://shop.example\": not the URL of a service; write it without user, query or fragment: https://shop.example/flags (line 1)",
+        ),
+        (
+            "flags: {overrides: 'on'}",
+            "flags.overrides: \"on\": none of the values this key knows; write one of: off, socket, local (line 1)",
+        ),
         ("local: {socket: \"a\\0b\"}", "local.socket: \"a\\0b\": not a path; write /path/to/socket (line 1)"),
         ("state_dir: ''", "state_dir: \"\": an empty path; write a path or remove the key (line 1)"),
         ("ops: {drain_token: ''}", "ops.drain_token: \"REDACTED\": empty; set a token or remove the key (line 1)"),
@@ -610,7 +626,7 @@ workload: a.b-c
 proxy: [{listen: '127.0.0.1:1', upstream: 'unix:/a'}, {listen: '[::1]:2', upstream: 'http://[::1]:3'}]
 limits: {header_bytes: 9000, idle_timeout: 1h30m, response_timeout: none, body_bytes: 1GiB, pool_size: 0}
 forwarded: replace
-local: {listen: '127.0.0.1:5', socket: ''}
+local: {listen: '127.0.0.1:5', socket: '', cors_origins: ['https://a.b', '*'], public_url: 'https://a.b/c/'}
 drain: {delay: 0s, quiet: 250ms, deadline: 1m, readiness: fail}
 redis: {url: 'redis://r:1/2', prefix: 'a:b'}
 checks:
@@ -618,7 +634,7 @@ checks:
   p: {postgres: {url: 'postgres://db/orders', query: 'SELECT $$1 -- \"x\"'}}
   r: {redis: }
   t: {tcp: {address: '[::1]:9'}, timeout: 10ms, max_staleness: 1m}
-flags: {scopes: b, files: [/f, 'with space, comma'], max_stale: 5m, on_missing: empty, schedules: off, report: off, context: {n: 1.5, 'odd: key': [true, {'x': '$${y}'}], e: {}, 'no': '1'}}
+flags: {scopes: b, files: [/f, 'with space, comma'], max_stale: 5m, on_missing: empty, overrides: local, schedules: off, report: off, context: {n: 1.5, 'odd: key': [true, {'x': '$${y}'}], e: {}, 'no': '1'}}
 state_dir: /s
 workers: 3
 log: {format: human, level: 'warn,tidegate::proxy=debug'}

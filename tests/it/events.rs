@@ -102,6 +102,28 @@ async fn the_native_stream_names_the_flags_that_changed() {
 }
 
 #[tokio::test]
+async fn hundreds_of_readers_hear_of_a_change_while_the_app_asks() {
+    let sidecar = sidecar(&[("a", 1)]).await;
+    let mut readers = Vec::new();
+    for number in 0..600 {
+        let path = if number % 2 == 0 { "/ofrep/v1/events" } else { "/v1/flags/events" };
+        readers.push(Events::open(sidecar.local, path, None).await);
+    }
+    for (number, reader) in readers.iter_mut().enumerate() {
+        reader.expect(if number % 2 == 0 { "message" } else { "ready" }).await;
+    }
+    write(sidecar.directory(), &[("a", 2)]);
+    for (number, reader) in readers.iter_mut().enumerate() {
+        reader.expect(if number % 2 == 0 { "message" } else { "change" }).await;
+        if number % 50 == 0 {
+            let answer = raw::post(sidecar.local, "/ofrep/v1/evaluate/flags/a", "{}").await.unwrap();
+            assert_eq!(answer.json()["value"], 2);
+        }
+    }
+    assert_eq!(sidecar.metric("tidegate_flag_streams", "").await, 600.0);
+}
+
+#[tokio::test]
 async fn streams_end_with_the_sidecar_and_do_not_hold_it_up() {
     let mut sidecar = sidecar(&[("a", 1)]).await;
     let mut native = Events::open(sidecar.local, "/v1/flags/events", None).await;

@@ -11,8 +11,10 @@ mod support;
 
 mod config;
 mod conformance;
+mod differential;
 mod drain;
 mod events;
+mod flagd;
 mod flags_file;
 mod flags_redis;
 mod flags_schedule;

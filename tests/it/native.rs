@@ -126,6 +126,9 @@ async fn pages_may_ask_for_flags_when_their_origin_is_named_and_change_nothing()
         assert_eq!(preflight.status, 204, "{path}");
         assert_eq!(preflight.header("access-control-allow-headers"), Some("content-type, if-none-match"));
     }
+    let call = "POST /flagd.evaluation.v1.Service/ResolveBoolean HTTP/1.1\r\nContent-Type: application/json";
+    let call = send(&named, &format!("{call}\r\n{origin}\r\nContent-Length: 0")).await;
+    assert_eq!(call.header("access-control-allow-origin"), Some("https://shop.example"), "{}", call.text());
     let stream = "GET /ofrep/v1/events HTTP/1.1";
     let mut client = Client::connect(named.local).await.unwrap();
     client.send(format!("{stream}\r\nHost: t\r\n{origin}\r\n\r\n")).await.unwrap();

@@ -166,12 +166,16 @@ async fn put(scope: &mut Scope, op: Op, create: bool, options: &Write, output: O
         Err(WriteError::Redis(error)) => return Err(scope.failed(&error)),
     };
     let name = &scope.keys.scope;
-    let value = json!({ "scope": name, "key": key, "rev": written.rev, "prev": written.prev, "changed": true });
+    let mut value = json!({ "scope": name, "key": key, "rev": written.rev, "prev": written.prev, "changed": true });
+    if let Some(confirmed) = written.confirmed.known() {
+        value["confirmed"] = confirmed.into();
+    }
     say(&value, output, || {
         // Worth a word: after a loss of data this is how a scope of one flag takes the place of one of many.
         let created =
             if written.prev == 0 { format!("scope {name} did not exist and was created\n") } else { String::new() };
-        format!("{key} {verb} in scope {name}, revision {}\n{created}", written.rev)
+        let confirmed = written.confirmed.warning().map(|warning| format!("{warning}\n")).unwrap_or_default();
+        format!("{key} {verb} in scope {name}, revision {}\n{created}{confirmed}", written.rev)
     })
 }
 

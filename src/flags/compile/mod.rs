@@ -4,12 +4,14 @@
 mod definition;
 pub(in crate::flags) mod node;
 mod rule;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use node::Node;
+use trail::Trail;
 
 use super::model::{Evaluators, Flag, FlagSet, Metadata};
 
@@ -99,7 +101,7 @@ pub fn document(text: &str, format: Format) -> Result<FlagSet, Invalid> {
 pub fn evaluators(json: &str) -> Result<Evaluators, Invalid> {
     let mut problems = Problems::default();
     let node = parse(json, Format::Json, &mut problems);
-    let compiled = node.map(|node| rule::evaluators(&node, "$evaluators", &mut problems));
+    let compiled = node.map(|node| rule::evaluators(&node, &Trail::root("$evaluators"), &mut problems));
     problems.finish(compiled)
 }
 
@@ -110,7 +112,7 @@ pub fn evaluators(json: &str) -> Result<Evaluators, Invalid> {
 pub fn metadata(json: &str) -> Result<Metadata, Invalid> {
     let mut problems = Problems::default();
     let node = parse(json, Format::Json, &mut problems);
-    let read = node.map(|node| definition::metadata(&node, "metadata", &mut problems));
+    let read = node.map(|node| definition::metadata(&node, &Trail::root("metadata"), &mut problems));
     problems.finish(read)
 }
 
@@ -121,8 +123,8 @@ pub fn metadata(json: &str) -> Result<Metadata, Invalid> {
 pub fn flag(key: &str, definition_json: &str, evaluators: &Evaluators) -> Result<Flag, Invalid> {
     let mut problems = Problems::default();
     let node = parse(definition_json, Format::Json, &mut problems);
-    let path = format!("flags.{key}");
-    let flag = node.and_then(|node| definition::flag(key, &node, evaluators, &path, &mut problems));
+    let flags = Trail::root("flags");
+    let flag = node.and_then(|node| definition::flag(key, &node, evaluators, &flags.name(key), &mut problems));
     problems.finish(flag)
 }
 
@@ -144,18 +146,18 @@ fn flag_set(node: &Node, problems: &mut Problems) -> Option<FlagSet> {
     // Evaluators first: flags refer to them, wherever in the document they stand.
     for (name, value) in fields {
         match name.as_str() {
-            "$evaluators" => set.evaluators = rule::evaluators(value, "$evaluators", problems),
-            "metadata" => set.metadata = definition::metadata(value, "metadata", problems),
+            "$evaluators" => set.evaluators = rule::evaluators(value, &Trail::root("$evaluators"), problems),
+            "metadata" => set.metadata = definition::metadata(value, &Trail::root("metadata"), problems),
             "flags" | "$schema" => {}
             name => problems.unknown("", name, &["flags", "$evaluators", "metadata", "$schema"]),
         }
     }
     match fields.iter().find(|(name, _)| name == "flags") {
         Some((_, Node::Object(flags))) => {
+            let all = Trail::root("flags");
             let mut compiled = BTreeMap::new();
             for (key, node) in flags {
-                let path = format!("flags.{key}");
-                if let Some(flag) = definition::flag(key, node, &set.evaluators, &path, problems) {
+                if let Some(flag) = definition::flag(key, node, &set.evaluators, &all.name(key), problems) {
                     compiled.insert(flag.key.clone(), Arc::new(flag));
                 }
             }
@@ -221,13 +223,13 @@ struct Problems {
 }
 
 impl Problems {
-    fn add(&mut self, path: &str, text: impl ToString) {
+    fn add(&mut self, path: impl fmt::Display, text: impl fmt::Display) {
         self.add_at(path, text, None);
     }
 
-    fn add_at(&mut self, path: &str, text: impl ToString, at: Option<Place>) {
+    fn add_at(&mut self, path: impl fmt::Display, text: impl fmt::Display, at: Option<Place>) {
         if self.found.len() < MAX_PROBLEMS {
-            self.found.push(Problem { path: path.to_owned(), text: text.to_string(), at });
+            self.found.push(Problem { path: path.to_string(), text: text.to_string(), at });
         } else {
             self.more += 1;
         }
@@ -238,16 +240,18 @@ impl Problems {
     }
 
     /// A name that means nothing here, and the one that may be meant.
-    fn unknown(&mut self, path: &str, name: &str, known: &[&str]) {
-        let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    fn unknown(&mut self, path: impl fmt::Display, name: &str, known: &[&str]) {
+        let path = format!("{path}.{name}");
+        // Of a document's own members the path begins with nothing.
+        let path = path.strip_prefix('.').unwrap_or(&path);
         match nearest(name, known) {
-            Some(known) => self.add(&path, format_args!("is unknown here; `{known}` may be meant")),
-            None => self.add(&path, "is unknown here"),
+            Some(known) => self.add(path, format_args!("is unknown here; `{known}` may be meant")),
+            None => self.add(path, "is unknown here"),
         }
     }
 
     /// An operator that does not exist: the one that may be meant, or all there are.
-    fn no_operator(&mut self, path: &str, name: &str, known: &[&str]) {
+    fn no_operator(&mut self, path: impl fmt::Display, name: &str, known: &[&str]) {
         match nearest(name, known) {
             Some(known) => self.add(path, format_args!("there is no operator {name:?}; `{known}` may be meant")),
             None => self.add(path, format_args!("there is no operator {name:?}; there are: {}", known.join(" "))),

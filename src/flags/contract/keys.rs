@@ -16,6 +16,8 @@ pub struct Keys {
     pub revs: String,
     /// Stream: the audit log.
     pub log: String,
+    /// Sorted set: the names of the last writes, by revision.
+    pub written: String,
     /// Pub/sub channel: the events.
     pub events: String,
 }
@@ -42,6 +44,7 @@ impl Keys {
             meta: key("meta"),
             revs: key("revs"),
             log: key("log"),
+            written: key("written"),
             events: key("events"),
         })
     }
@@ -56,6 +59,7 @@ mod tests {
         let keys = Keys::new("tidegate", "orders").expect("legal");
         assert_eq!(keys.flags, "tidegate:{orders}:flags");
         assert_eq!(keys.events, "tidegate:{orders}:events");
+        assert_eq!(keys.written, "tidegate:{orders}:written");
     }
 
     #[test]

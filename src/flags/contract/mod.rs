@@ -1,4 +1,4 @@
-//! What Tidegate and others agree on about flags in Redis (docs/REDIS.md): keys, the two scripts, events, the log.
+//! What Tidegate and others agree on about flags in Redis (docs/REDIS.md): keys, scripts, events, the log.
 //! Knows definitions only as text: whether one means anything is the compiler's business.
 
 mod edit;
@@ -6,6 +6,7 @@ mod event;
 mod keys;
 mod log;
 pub mod schedules;
+mod script;
 mod seen;
 mod snapshot;
 mod writer;

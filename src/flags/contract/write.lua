@@ -1,21 +1,65 @@
 -- Writes flags (or a scope's evaluators and metadata) by compare-and-set: all of the operations or none.
 --
--- KEYS  1 flags  2 meta  3 revs  4 log
+-- KEYS  1 flags  2 meta  3 revs  4 log  5 written (may be left out, with ARGV 3)
 -- ARGV  1 channel of the events
 --       2 {"expect":REV?, "create":BOOL?, "incarnation":CANDIDATE, "actor":TEXT, "note":TEXT, "ops":[OP…]}
 --         OP: {"in":"flags"|"meta", "key":KEY, "set":JSON TEXT?, "expect":REV?}; without "set" it deletes
+--       3 a name of this write, random
 -- With "create":false a scope that is not there is not made.
 -- Returns {"ok", rev, prev, at} | {"uncreated"} | {"lost", key, rev, actor, at} | {"absent", key} | {"bad", text}
+--         | {"denied", command}
+--
+-- A write that is sent again under the same ARGV[3], because its answer was lost, is made once and answered twice.
 --
 -- A lost race names the revision in place and who wrote it when; rev 0 is "not there". Definitions are passed on as
 -- the text they came as, never encoded anew: cjson would turn 1.0 into 1 and {} into [].
 
 local MAX_EVENT, LOG_LENGTH, SEARCHED = 65536, '10000', 1000
+local REMEMBERED = 512 -- names of writes
 local HASH = { flags = KEYS[1], meta = KEYS[2] }
 
 local request = cjson.decode(ARGV[2])
 local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+
+if KEYS[5] then
+  local made = redis.call('ZSCORE', KEYS[5], ARGV[3])
+  local there = redis.call('HGET', KEYS[2], 'rev')
+  if made and there then
+    -- Written as it is, so that a WAIT after this answer waits for all that was written before it.
+    redis.call('HSET', KEYS[2], 'rev', there)
+    return { 'ok', made, string.format('%.0f', tonumber(made) - 1), now }
+  end
+end
+
+-- A cluster of Redis 7 or later tells its shard; every other Redis tells everybody.
+local publish = 'PUBLISH'
+if (redis.REDIS_VERSION_NUM or 0) >= 0x070000 and type(redis.pcall('CLUSTER', 'KEYSLOT', KEYS[1])) == 'number' then
+  publish = 'SPUBLISH'
+end
+
+-- A command refused in the middle would leave half a change: asked before, where the server can tell.
+if redis.acl_check_cmd then
+  local needed = {
+    { 'HSET', KEYS[1], '', '' }, { 'HSET', KEYS[3], '', '' }, { 'HDEL', KEYS[1], '' }, { 'HDEL', KEYS[3], '' },
+    { 'HINCRBY', KEYS[2], '', '1' }, { 'HSETNX', KEYS[2], '', '' }, { 'XADD', KEYS[4], '*', '', '' },
+    { publish, ARGV[1], '' },
+  }
+  if KEYS[5] then
+    needed[#needed + 1] = { 'ZADD', KEYS[5], '1', '' }
+    needed[#needed + 1] = { 'ZREMRANGEBYRANK', KEYS[5], '0', '0' }
+  end
+  for _, command in ipairs(needed) do
+    if not redis.acl_check_cmd(unpack(command)) then
+      return { 'denied', string.lower(command[1]) }
+    end
+  end
+end
+
+-- Keys of a wrong type would do the same.
+redis.call('HEXISTS', KEYS[1], '')
+redis.call('HEXISTS', KEYS[3], '')
+redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)
 
 local text = redis.call('HGET', KEYS[2], 'rev')
 local prev = tonumber(text or '0')
@@ -111,5 +155,9 @@ local body = ',"set":{' .. table.concat(set, ',') .. '},"del":[' .. table.concat
 if not told or #head + #body > MAX_EVENT then
   body = ',"truncated":true}'
 end
-redis.call('PUBLISH', ARGV[1], head .. body)
+redis.call(publish, ARGV[1], head .. body)
+if KEYS[5] then
+  redis.call('ZADD', KEYS[5], rev, ARGV[3])
+  redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -REMEMBERED - 1)
+end
 return { 'ok', rev, string.format('%.0f', prev), now }

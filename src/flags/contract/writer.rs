@@ -1,16 +1,29 @@
 //! Writing: one script, compare-and-set, all or nothing. Whoever writes has compiled the definitions before.
 
+use std::io;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use redis::RedisError;
 use redis::aio::ConnectionLike;
-use redis::{Script, Value};
 use serde::Serialize;
 use thiserror::Error;
+use tokio::time::{Instant, sleep};
 
 use super::Keys;
+use super::script::{Lua, denied};
+use crate::net::redis::{Confirmed, Connection};
 
-static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("write.lua")));
+/// How long a write whose answer was lost is pursued: a failover's time, with room.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// First wait before it is sent again; doubles, jittered by half.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// Longest such wait.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// How long a replica may take to have a write.
+const CONFIRM: Duration = Duration::from_secs(1);
+
+static WRITE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("write.lua")));
 
 /// Operations that belong together, and who asks for them.
 #[derive(Debug, Clone, Serialize)]
@@ -64,6 +77,8 @@ pub struct Written {
     pub prev: u64,
     /// By the clock of Redis.
     pub at: SystemTime,
+    /// Whether a failover would keep it.
+    pub confirmed: Confirmed,
 }
 
 /// Who won a race, or wrote something last.
@@ -99,11 +114,15 @@ pub enum WriteError {
     Redis(#[from] redis::RedisError),
 }
 
-/// Makes the change, or none of it.
+/// Makes the change, or none of it, and waits until a replica has it, if there is one (`wait_replicas` of the URL).
+///
+/// An answer that was lost is asked for again, over a new connection to whichever server is the master by then: the
+/// script knows the write by a name drawn here, so that it is made once. A write that only a failed master had is made
+/// anew on the one that took its place.
 ///
 /// # Cancellation
 /// Once sent, the change is made whether or not the answer is waited for.
-pub async fn write(connection: &mut impl ConnectionLike, keys: &Keys, change: &Change) -> Result<Written, WriteError> {
+pub async fn write(connection: &mut Connection, keys: &Keys, change: &Change) -> Result<Written, WriteError> {
     #[derive(Serialize)]
     struct Request<'a> {
         incarnation: String,
@@ -111,18 +130,46 @@ pub async fn write(connection: &mut impl ConnectionLike, keys: &Keys, change: &C
         change: &'a Change,
     }
     // The script has no randomness of its own: what it draws is the same on every server.
-    let incarnation = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-    let request = serde_json::to_string(&Request { incarnation, change })
+    let random = || format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    let request = serde_json::to_string(&Request { incarnation: random(), change })
         .map_err(|e| WriteError::Refused(format!("the change is not JSON: {e}")))?;
-    let reply: Vec<Value> = WRITE
-        .key(&keys.flags)
-        .key(&keys.meta)
-        .key(&keys.revs)
-        .key(&keys.log)
-        .arg(&keys.events)
-        .arg(request)
-        .invoke_async(connection)
-        .await?;
+    let name = random();
+    let until = Instant::now() + PATIENCE;
+    let mut wait = FIRST_WAIT;
+    let mut doubt = false;
+    loop {
+        let error = match once(connection, keys, &name, &request).await {
+            Err(WriteError::Redis(error)) if lost(&error) || (doubt && passing(&error)) => error,
+            answer => return answer,
+        };
+        doubt = true;
+        loop {
+            if Instant::now() >= until {
+                let text = format!("{error}; whether the change was made is not known: look at the log");
+                return Err(WriteError::Redis(io::Error::new(io::ErrorKind::ConnectionAborted, text).into()));
+            }
+            sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+            if connection.renew(&keys.meta).await.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether the connection failed: what was sent may have been done.
+fn lost(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.code() == Some("READONLY")
+}
+
+/// Whether a server refuses only for now, as one does that is just taking over.
+fn passing(error: &RedisError) -> bool {
+    matches!(error.code(), Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK"))
+}
+
+async fn once(connection: &mut Connection, keys: &Keys, name: &str, request: &str) -> Result<Written, WriteError> {
+    let keys_of = [&keys.flags, &keys.meta, &keys.revs, &keys.log, &keys.written].map(String::as_str);
+    let reply = WRITE.call(connection, &keys_of, &[&keys.events, request, name]).await?;
     let reply: Vec<String> = reply
         .into_iter()
         .map(redis::from_redis_value)
@@ -131,7 +178,14 @@ pub async fn write(connection: &mut impl ConnectionLike, keys: &Keys, change: &C
     let reply: Vec<&str> = reply.iter().map(String::as_str).collect();
     match reply.as_slice() {
         ["ok", rev, prev, at] => match (rev.parse(), prev.parse(), millis(at)) {
-            (Ok(rev), Ok(prev), Some(at)) => Ok(Written { rev, prev, at }),
+            (Ok(rev), Ok(prev), Some(at)) => {
+                let confirmed = match connection.confirm(CONFIRM).await {
+                    // The master that answered is gone: only its successor can tell whether the write outlived it.
+                    Err(error) if lost(&error) => return Err(error.into()),
+                    outcome => outcome.unwrap_or(Confirmed::Unasked),
+                };
+                Ok(Written { rev, prev, at, confirmed })
+            }
             _ => Err(WriteError::Refused(format!("written, but the script answered {reply:?}"))),
         },
         ["lost", key, rev, actor, at] => Err(WriteError::Lost(Lost {
@@ -143,6 +197,7 @@ pub async fn write(connection: &mut impl ConnectionLike, keys: &Keys, change: &C
         ["uncreated"] => Err(WriteError::Uncreated),
         ["absent", key] => Err(WriteError::Absent((*key).to_owned())),
         ["bad", text] => Err(WriteError::Refused((*text).to_owned())),
+        ["denied", command] => Err(denied(command).into()),
         _ => Err(WriteError::Refused(format!("the script answered {reply:?}"))),
     }
 }

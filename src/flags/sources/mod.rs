@@ -85,11 +85,15 @@ impl Sources {
         Ok((sources, Handle { status: handle, overrides }))
     }
 
-    /// Who executes the schedules of the scopes, if anybody is to do that here; `name` tells others who it is.
-    pub fn executor(&self, name: &str) -> Option<Executor> {
-        let endpoint =
-            self.endpoint.clone().filter(|_| self.settings.schedules == Duty::Auto && !self.scopes.is_empty())?;
-        Some(Executor::new(endpoint, &self.scopes, name, self.metrics.clone()))
+    /// Those who execute the schedules of the scopes, if anybody is to do that here; `name` tells others who it is. In
+    /// a cluster, where scopes live on several servers, there is one for each.
+    pub fn executors(&self, name: &str) -> Vec<Executor> {
+        let Some(endpoint) = self.endpoint.as_ref().filter(|_| self.settings.schedules == Duty::Auto) else {
+            return Vec::new();
+        };
+        let together = if endpoint.is_cluster() { 1 } else { self.scopes.len().max(1) };
+        let groups = self.scopes.chunks(together);
+        groups.map(|scopes| Executor::new(endpoint.clone(), scopes, name, self.metrics.clone())).collect()
     }
 
     /// Who reports which flags are evaluated here, if anybody is to do that.
@@ -126,8 +130,16 @@ impl Sources {
                 });
                 scopes.push(redis::Scope::new(keys.clone(), source, self.names[source].clone(), disk));
             }
-            let (metrics, pace) = (self.metrics.clone(), self.pace.clone());
-            tasks.spawn(redis::Follower { endpoint, scopes, reports: tell.clone(), metrics, pace }.run());
+            // In a cluster each scope has a server of its own.
+            let groups: Vec<Vec<_>> = if endpoint.is_cluster() {
+                scopes.into_iter().map(|scope| vec![scope]).collect()
+            } else {
+                vec![scopes]
+            };
+            for scopes in groups {
+                let (endpoint, metrics, pace) = (endpoint.clone(), self.metrics.clone(), self.pace.clone());
+                tasks.spawn(redis::Follower { endpoint, scopes, reports: tell.clone(), metrics, pace }.run());
+            }
         }
         // `tell` lives on: without any source there is nothing to report, and no end to that.
         let context = Arc::new(Base::new(&self.settings.context));

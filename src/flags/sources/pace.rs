@@ -11,6 +11,8 @@ pub struct Pace {
     pub patience: Duration,
     /// Between two looks at a scope's revision, jittered by a tenth: what heals a lost event. 30 s.
     pub reconcile: Duration,
+    /// Between two looks whether Redis still answers. 5 s.
+    pub heartbeat: Duration,
     /// A fleet that has to read a snapshot for the same reason spreads over this time. 1 s.
     pub spread: Duration,
     /// First wait before connecting again; doubles, jittered by half. 100 ms.
@@ -33,6 +35,7 @@ impl Default for Pace {
             answer: Duration::from_secs(5),
             patience: Duration::from_secs(1),
             reconcile: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(5),
             spread: Duration::from_secs(1),
             retry_first: Duration::from_millis(100),
             retry_most: Duration::from_secs(5),

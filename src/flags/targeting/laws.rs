@@ -12,6 +12,7 @@ use super::super::settings::Bucketing;
 use super::super::store::{Layer, Snapshot};
 use super::interpret::{Root, Scope};
 use super::observe::Unobserved;
+use super::operators::variant_name;
 
 const OPERATORS: [&str; 38] = [
     "var",
@@ -83,13 +84,17 @@ fn rule() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// The share of `new` by its weight of 100, for a key.
-fn in_new(weight: u32, key: &str) -> bool {
-    let rule = serde_json::json!({"fractional": [key, ["new", weight], ["old", 100 - weight]]}).to_string();
-    let rule = compile::rule_alone(&rule).unwrap_or_else(|invalid| panic!("{invalid}"));
-    let (context, base) = (Context::default(), Base::default());
-    let root = Root::new(&context, &base, "flag", 0, Bucketing::V2, Unobserved);
-    rule.rule.evaluate(&Scope::new(&root)).is_ok_and(|val| val.as_str() == Some("new"))
+/// The same value, the fields of every object in it the other way round.
+fn reversed(value: Value<'_>) -> Value<'_> {
+    match value {
+        Value::Array(items) => Value::Array(items.into_iter().map(reversed).collect()),
+        Value::Object(object) => {
+            let fields: Vec<_> =
+                object.iter().map(|(name, value)| (name.to_owned().into(), reversed(value.clone()))).collect();
+            Value::Object(Object::new(fields.into_iter().rev().collect()))
+        }
+        scalar => scalar,
+    }
 }
 
 proptest! {
@@ -146,19 +151,19 @@ proptest! {
     }
 
     #[test]
-    fn who_is_in_stays_in_while_the_share_grows(key in "\\PC{0,12}", weight in 0u32..100) {
-        prop_assert!(!in_new(0, &key) && in_new(100, &key));
-        prop_assert!(!in_new(weight, &key) || in_new(weight + 1, &key));
-    }
-}
-
-#[test]
-fn shares_are_as_large_as_their_weights() {
-    const KEYS: u32 = 20_000;
-    for weight in [1, 10, 50, 75] {
-        let count = (0..KEYS).filter(|n| in_new(weight, &format!("user-{n}"))).count();
-        let share = count as f64 * 100.0 / f64::from(KEYS);
-        // Four standard deviations of a fair draw: at most 1.5 of 100.
-        assert!((share - f64::from(weight)).abs() < 1.5, "{share} of 100, not {weight}");
+    fn the_order_of_a_contexts_fields_never_matters(
+        rule in rule(), context in json(), bucketing in prop::sample::select(Bucketing::ALL.to_vec())
+    ) {
+        let Ok(evaluator) = compile::rule_alone(&rule.to_string()) else { return Ok(()) };
+        let text = serde_json::json!({ "a": context, "b": 1, "c": null, "targetingKey": "u" }).to_string();
+        let evaluated = |reorder: fn(Value<'_>) -> Value<'_>| {
+            let Value::Object(attributes) = reorder(serde_json::from_str(&text).expect("it was JSON")) else {
+                panic!("an object stays one")
+            };
+            let (context, base) = (Context::new(attributes), Base::default());
+            let root = Root::new(&context, &base, "flag", 0, bucketing, Unobserved);
+            evaluator.rule.evaluate(&Scope::new(&root)).map(|val| variant_name(&val).map(|name| name.into_owned()))
+        };
+        prop_assert_eq!(evaluated(|value| value), evaluated(reversed));
     }
 }

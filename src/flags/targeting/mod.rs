@@ -13,6 +13,8 @@ mod operators;
 mod path;
 mod semver;
 #[cfg(test)]
+mod spreading;
+#[cfg(test)]
 mod tests;
 mod val;
 mod walk;

@@ -187,8 +187,9 @@ fn fractional_puts_keys_into_the_buckets_of_versions_1_and_3() {
     #[derive(Deserialize)]
     struct File<'f> {
         #[serde(borrow)]
-        cases: Vec<(u8, &'f str, &'f RawValue, &'f RawValue, Option<u32>, &'f RawValue)>,
+        cases: Vec<Case<'f>>,
     }
+    type Case<'f> = (u8, &'f str, &'f RawValue, &'f RawValue, Option<u32>, &'f RawValue);
     let text = include_str!("../../../tests/data/flags/versions.json");
     let file: File<'_> = serde_json::from_str(text).expect("the vectors are sound");
     assert!(file.cases.len() > 500);

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use redis::AsyncCommands as _;
 use tidegate::flags::contract::{
-    Change, Event, Keys, MAX_FLAGS, Op, Place, Remote, Unreadable, What, WriteError, entries, head, last_writes, one,
-    read, write,
+    Change, Event, Keys, MAX_FLAGS, Op, Place, Remote, Unreadable, What, WriteError, entries, head, last_writes, read,
+    write,
 };
 use tidegate::net::redis::{Connection, Endpoint};
-use tidegate::secret::Secret;
 
 use crate::support::redis::Redis;
 
@@ -140,7 +139,7 @@ async fn an_event_tells_the_change_unless_it_is_too_large() {
     let (tell, mut told) = tokio::sync::mpsc::channel(16);
     let endpoint = Endpoint::new(&redis.url()).unwrap();
     let mut subscriber = endpoint
-        .connect_with_push(LIMIT, move |info| {
+        .connect_with_push(&keys().meta, LIMIT, move |info| {
             if let Some(message) = redis::Msg::from_push_info(info) {
                 tell.try_send(message.get_payload_bytes().to_vec()).unwrap();
             }
@@ -249,38 +248,4 @@ async fn a_scope_beyond_the_bounds_is_refused_not_read_in_part() {
         assert!(why.contains("at most"), "{why}");
         let _: () = raw.del(&keys().flags).await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn the_documented_permissions_are_enough() {
-    let redis = Redis::start();
-    let documented = include_str!("../../../docs/REDIS.md").split("## Access control").nth(1).unwrap();
-    let rules: Vec<&str> = documented.split('`').skip(1).step_by(2).collect();
-    let mut raw = redis.client().await;
-    let reader: Vec<&str> = rules[0].split(' ').collect();
-    for (name, rules) in [("reader", reader.clone()), ("writer", [reader, rules[1].split(' ').collect()].concat())] {
-        let _: () = redis::cmd("ACL")
-            .arg("SETUSER")
-            .arg(name)
-            .arg("on")
-            .arg(">s3cret")
-            .arg(rules)
-            .query_async(&mut raw)
-            .await
-            .unwrap();
-    }
-    let url = |user| Secret::new(format!("{}?user={user}&pass=s3cret", redis.url().expose()));
-    let mut writer = Endpoint::new(&url("writer")).unwrap().connect(LIMIT).await.unwrap();
-    let mut reader = Endpoint::new(&url("reader")).unwrap().connect_with_push(LIMIT, |_| {}).await.unwrap();
-    reader.subscribe(&keys().events).await.unwrap();
-    write(&mut writer, &keys(), &set("a", "{}", Some(0))).await.unwrap();
-    assert_eq!(read(&mut reader, &keys()).await.unwrap().rev, 1);
-    assert_eq!(head(&mut reader, &keys()).await.unwrap().rev.as_deref(), Some("1"));
-    assert_eq!(one(&mut writer, &keys(), "a").await.unwrap().rev, 1);
-    assert!(matches!(write(&mut writer, &keys(), &set("a", "{}", Some(0))).await, Err(WriteError::Lost(_))));
-    assert_eq!(entries(&mut writer, &keys(), None, 5).await.unwrap().len(), 1);
-    assert_eq!(last_writes(&mut writer, &keys()).await.unwrap().len(), 1);
-    let denied = write(&mut reader, &keys(), &set("a", "{}", None)).await;
-    assert!(denied.is_err(), "a reader cannot write");
-    assert_eq!(read(&mut reader, &keys()).await.unwrap().rev, 1);
 }

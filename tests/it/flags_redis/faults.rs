@@ -1,6 +1,5 @@
 //! Redis dying, losing its data, sending what cannot be used, or not sending what it should.
 
-use std::process::Command;
 use std::time::Duration;
 
 use redis::AsyncCommands as _;
@@ -10,9 +9,7 @@ use tidegate::secret::Secret;
 
 use crate::support::chaos::Chaos;
 use crate::support::flags::{Flags, Writer, number, quick, settings};
-use crate::support::port::Port;
 use crate::support::redis::Redis;
-use crate::support::sidecar::TIDEGATE;
 
 /// A scope with flag `a` at 1, followed.
 async fn followed(redis: &Redis, pace: Pace) -> (Writer, Flags) {
@@ -284,47 +281,4 @@ async fn a_burst_larger_than_what_may_wait_ends_in_the_last_of_it() {
         .unwrap();
     flags.until("the last change is in force", |flags| flags.value("a") == Some(5000)).await;
     assert_eq!((flags.source(0).revision, flags.state(0)), (Some(5000), "fresh"));
-}
-
-#[tokio::test]
-async fn a_redis_behind_tls_is_reached_when_its_authority_is_trusted() {
-    let (directory, port) = (tempfile::tempdir().unwrap(), Port::reserve());
-    let at = |name: &str| directory.path().join(name).display().to_string();
-    let (certificate, key) = (at("certificate.pem"), at("key.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &key, "-out", &certificate])
-        .output()
-        .unwrap_or_else(|e| panic!("openssl: {e}; install it with: apt-get install -y openssl"));
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let number = port.address().port().to_string();
-    let _redis = Redis::start_with(&[
-        "--tls-port",
-        &number,
-        "--tls-cert-file",
-        &certificate,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &certificate,
-        "--tls-auth-clients",
-        "no",
-    ]);
-    let ls = |trusted: &str, host: &str| {
-        let output = Command::new(TIDEGATE)
-            .args(["flags", "ls", "--scope", "orders"])
-            .env_clear()
-            .env("TIDEGATE_REDIS__URL", format!("rediss://{host}:{number}"))
-            .env("SSL_CERT_FILE", trusted)
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout), text(&output.stderr))
-    };
-    assert_eq!(ls(&certificate, "localhost"), (Some(0), "scope orders has no flags\n".to_owned(), String::new()));
-    let (code, _, error) = ls(&certificate, "127.0.0.1");
-    assert!(code == Some(69) && error.contains("certificate"), "another name: {error}");
-    let (code, _, error) = ls("/nonexistent", "localhost");
-    assert!(code == Some(69) && error.contains("certificate"), "nobody trusted: {error}");
 }

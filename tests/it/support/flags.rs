@@ -34,6 +34,7 @@ pub(crate) fn quick() -> Pace {
         answer: Duration::from_secs(10),
         patience: Duration::from_millis(50),
         reconcile: Duration::from_secs(3600),
+        heartbeat: Duration::from_secs(3600),
         spread: Duration::ZERO,
         retry_first: Duration::from_millis(5),
         retry_most: Duration::from_millis(50),

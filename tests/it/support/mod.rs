@@ -2,9 +2,11 @@
 #![allow(dead_code, reason = "a fixture may offer more than the tests of the day use")]
 
 pub(crate) mod app;
+pub(crate) mod authority;
 pub(crate) mod balancer;
 pub(crate) mod browser;
 pub(crate) mod chaos;
+pub(crate) mod deployment;
 pub(crate) mod events;
 pub(crate) mod flags;
 pub(crate) mod load;
@@ -12,6 +14,7 @@ pub(crate) mod port;
 pub(crate) mod postgres;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod rpc;
 pub(crate) mod sdk;
 pub(crate) mod sidecar;
 

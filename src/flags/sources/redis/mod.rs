@@ -5,6 +5,7 @@ mod follow;
 mod held;
 mod session;
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,9 +21,12 @@ use super::disk::{Place, Wanted};
 use super::pace::Pace;
 use crate::flags::contract::{Event, Keys, Remote};
 use crate::flags::layers::{News, Report};
-use crate::flags::metrics::{Metrics, Reason, Resync};
+use crate::flags::metrics::{self, Metrics, Reason, Resync};
 use crate::flags::store::Layer;
 use crate::net::redis::Endpoint;
+
+/// Flags up to which a change is made on the spot.
+const INLINE: usize = 1000;
 
 /// One scope, as it is followed.
 pub(super) struct Scope {
@@ -43,7 +47,7 @@ pub(super) struct Scope {
     due: Option<(Instant, Reason)>,
 }
 
-/// All scopes, over one connection.
+/// Scopes over one connection: in a cluster one, else all.
 pub(super) struct Follower {
     pub(super) endpoint: Endpoint,
     pub(super) scopes: Vec<Scope>,
@@ -108,18 +112,25 @@ impl Follower {
     /// Until the connection ends; why it did.
     async fn follow(&mut self, mut session: Session) -> String {
         let mut reconcile = Instant::now() + self.pace.next_reconcile();
+        let mut heartbeat = Instant::now() + self.pace.heartbeat;
         loop {
             let due = self.scopes.iter().filter_map(|scope| scope.due.map(|(at, _)| at)).min();
-            let next = due.map_or(reconcile, |due| due.min(reconcile));
+            let next = due.map_or(reconcile, |due| due.min(reconcile)).min(heartbeat);
             tokio::select! {
-                message = session.messages.recv() => match message {
-                    Some(message) => self.message(message).await,
-                    None => return "closed by the server".to_owned(),
+                message = session.next() => match message {
+                    Ok(message) => self.message(message).await,
+                    Err(why) => return why.to_owned(),
                 },
                 () = sleep_until(next) => {
                     if Instant::now() >= reconcile {
                         reconcile = Instant::now() + self.pace.next_reconcile();
                         if let Err(why) = self.reconcile(&mut session).await {
+                            return why;
+                        }
+                    }
+                    if Instant::now() >= heartbeat {
+                        heartbeat = Instant::now() + self.pace.heartbeat;
+                        if let Err(why) = session.ping().await {
                             return why;
                         }
                     }
@@ -150,6 +161,8 @@ impl Follower {
 
     /// Asks every scope whether it moved without telling, and plans to read those that did.
     async fn reconcile(&mut self, session: &mut Session) -> Result<(), String> {
+        // A master cut off from those who replaced it answers as ever.
+        session.still_there(&self.scopes[0].keys).await?;
         for at in 0..self.scopes.len() {
             let scope = &self.scopes[at];
             let same = match &scope.held {
@@ -187,15 +200,14 @@ impl Follower {
             Verdict::Old => self.plan(at, Reason::Behind),
             Verdict::Resync(reason) => self.plan(at, reason),
             Verdict::Apply { set, del } => {
-                let changed = scope.held.as_ref().map(|held| held.change(rev, &set, &del));
-                match changed {
-                    Some(Ok(held)) => self.apply(at, held, written).await,
-                    Some(Err(refused)) => {
+                let Some(held) = scope.held.clone() else { return self.plan(at, Reason::Gap) };
+                match change(held, rev, set, del).await {
+                    Ok(held) => self.apply(at, held, written).await,
+                    Err(why) => {
                         self.scopes[at].doubtful = true;
                         self.plan(at, Reason::Invalid);
-                        self.report(at, News::Rejected { why: refused.to_string() }).await;
+                        self.report(at, News::Rejected { why }).await;
                     }
-                    None => self.plan(at, Reason::Gap),
                 }
             }
         }
@@ -247,6 +259,7 @@ impl Follower {
                     "redis holds another incarnation of the scope; it is the truth now"
                 );
             } else if held.rev < last.rev {
+                self.metrics.rewinds.get_or_create(&metrics::Source { source: scope.name.clone() }).inc();
                 tracing::warn!(source, rev, last_rev, "redis lost writes of the scope; what it holds is the truth now");
             }
         }
@@ -305,6 +318,17 @@ impl Follower {
     async fn report(&self, at: usize, news: News) {
         // Without anybody to report to, everything is being dropped.
         drop(self.reports.send(Report { source: self.scopes[at].source, news }).await);
+    }
+}
+
+/// A scope one change later. Many flags take longer to copy than the runtime may be held up.
+async fn change(held: Arc<Held>, rev: u64, set: BTreeMap<String, String>, del: Vec<String>) -> Result<Held, String> {
+    if held.set.flags.len() + set.len() <= INLINE {
+        return held.change(rev, &set, &del).map_err(|refused| refused.to_string());
+    }
+    match spawn_blocking(move || held.change(rev, &set, &del)).await {
+        Ok(outcome) => outcome.map_err(|refused| refused.to_string()),
+        Err(ended) => Err(format!("compiling it failed: {ended}")),
     }
 }
 

@@ -1,0 +1,161 @@
+//! `EventStream`: says at once that flags can be evaluated, then what changed, and that the sidecar ends.
+
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::json;
+
+use super::structs::{put_entry, put_struct, put_text};
+use super::subscription::{News, Subscription};
+use crate::flags::changes::{Change, between};
+use crate::flags::store::Snapshot;
+use crate::local::streams::Place;
+use crate::net::rpc::wire::{put_bytes, put_message};
+use crate::net::rpc::{Codec, Status, Stream};
+
+/// What changed between two snapshots, as the event that tells it.
+#[derive(Debug)]
+pub(super) struct Changes {
+    flags: Vec<(Box<str>, Change)>,
+}
+
+impl Changes {
+    pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
+        let flags = between(old, new).into_iter();
+        Self { flags: flags.map(|(key, change)| (key.into(), change)).collect() }
+    }
+
+    /// Whether nothing did.
+    pub(super) fn is_empty(&self) -> bool {
+        self.flags.is_empty()
+    }
+
+    fn event(&self, codec: Codec) -> Vec<u8> {
+        match codec {
+            Codec::Proto => {
+                let mut event = Vec::with_capacity(64 + self.flags.len() * 48);
+                put_bytes(&mut event, 1, "configuration_change");
+                put_message(&mut event, 2, |data| {
+                    put_entry(data, "flags", |data| {
+                        put_struct(data, |data| {
+                            for (key, change) in &self.flags {
+                                put_entry(data, key, |data| {
+                                    put_struct(data, |data| {
+                                        put_entry(data, "type", |data| put_text(data, change.name()))
+                                    });
+                                });
+                            }
+                        });
+                    });
+                });
+                event
+            }
+            Codec::Json => {
+                let flags: serde_json::Map<_, _> = self
+                    .flags
+                    .iter()
+                    .map(|(key, change)| (key.to_string(), json!({ "type": change.name() })))
+                    .collect();
+                json!({ "type": "configuration_change", "data": { "flags": flags } }).to_string().into_bytes()
+            }
+        }
+    }
+}
+
+/// An event without flags.
+fn plain(codec: Codec, kind: &str) -> Vec<u8> {
+    match codec {
+        Codec::Proto => {
+            let mut event = Vec::with_capacity(32);
+            put_bytes(&mut event, 1, kind);
+            put_message(&mut event, 2, |_| {});
+            event
+        }
+        Codec::Json => format!(r#"{{"type":"{kind}","data":{{}}}}"#).into_bytes(),
+    }
+}
+
+/// Events for one client. Those that it is too slow for come as one.
+pub(super) fn stream(codec: Codec, subscription: Subscription, place: Place) -> Stream {
+    let first = State { codec, subscription, place, stage: Stage::Begins };
+    Box::pin(stream::unfold(first, |mut state| async move {
+        state.place.asked();
+        let item = state.next().await?;
+        state.place.gave();
+        Some((item, state))
+    }))
+}
+
+struct State {
+    codec: Codec,
+    subscription: Subscription,
+    place: Place,
+    stage: Stage,
+}
+
+enum Stage {
+    Begins,
+    Lasts,
+    Ends,
+}
+
+impl State {
+    async fn next(&mut self) -> Option<Result<Bytes, Status>> {
+        if let Stage::Ends = self.stage {
+            return None;
+        }
+        loop {
+            let event = match (self.subscription.next().await, &self.stage) {
+                (News::Ready, _) => {
+                    self.stage = Stage::Lasts;
+                    plain(self.codec, "provider_ready")
+                }
+                // Only who was told that flags are ready can be told that they changed.
+                (News::Changed(change), Stage::Lasts) if !change.is_empty() => change.event(self.codec),
+                (News::Changed(_), _) => continue,
+                (News::Quiet, _) => plain(self.codec, "keep_alive"),
+                (News::Closing, _) => {
+                    self.stage = Stage::Ends;
+                    plain(self.codec, "provider_shutdown")
+                }
+                (News::TooLate(status), _) => {
+                    self.stage = Stage::Ends;
+                    return Some(Err(status));
+                }
+            };
+            return Some(Ok(event.into()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::flags::compile::{Format, document};
+    use crate::flags::store::Layer;
+
+    fn snapshot(text: &str) -> Snapshot {
+        let set = document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer = Layer { name: "file:x".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
+        Snapshot::merge(vec![Arc::new(layer)], Arc::default(), 1, false)
+    }
+
+    #[test]
+    fn a_change_is_one_event_with_all_keys() {
+        let old = snapshot(
+            r#"{"flags":{"a":{"state":"ENABLED","variants":{"v":1}},"b":{"state":"ENABLED","variants":{"v":1}}}}"#,
+        );
+        let new = snapshot(
+            r#"{"flags":{"a":{"state":"ENABLED","variants":{"v":2}},"c":{"state":"ENABLED","variants":{"v":1}}}}"#,
+        );
+        assert_eq!(
+            String::from_utf8(Changes::between(&old, &new).event(Codec::Json)).as_deref(),
+            Ok(concat!(
+                r#"{"data":{"flags":{"a":{"type":"update"},"b":{"type":"delete"},"c":{"type":"write"}}},"#,
+                r#""type":"configuration_change"}"#
+            ))
+        );
+        assert!(Changes::between(&old, &old).is_empty());
+    }
+}
