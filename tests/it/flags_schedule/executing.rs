@@ -169,6 +169,8 @@ async fn a_redis_killed_in_the_middle_goes_on_where_its_disk_says() {
         redis.kill();
         redis.resume();
         shell.raw = redis.client().await;
+        let answers = async || shell.run(&["schedule", "ls"]).await.is_ok();
+        eventually(PATIENCE, "it has read its disk", answers).await;
     }
     eventually(PATIENCE, "the rollout ends", async || shell.only().await["state"] == "done").await;
     every_step_once(&redis, 40).await;
