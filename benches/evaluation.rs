@@ -3,6 +3,10 @@
 //! leaves some of them alone.
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[expect(dead_code, reason = "shared with the other bench, which needs more of it")]
+#[path = "compare/flags.rs"]
+mod flags;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -10,9 +14,10 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use tidegate::flags::compile::{Format, document};
+use tidegate::flags::compile::{self, Format, document};
 use tidegate::flags::context::{Context, Value};
 use tidegate::flags::evaluate::evaluate;
+use tidegate::flags::settings::Bucketing;
 use tidegate::flags::store::{Layer, Snapshot, Store};
 use tidegate::local::{Api, handle};
 use tidegate::net::activity::Activity;
@@ -85,6 +90,13 @@ fn main() {
         });
         report(&format!("evaluate {key}"), target, nanoseconds);
     }
+    for (version, name) in [(Bucketing::V1, "v1"), (Bucketing::V3, "v3")] {
+        let snapshot = Snapshot::merge(vec![layer.clone()], Arc::default(), 1, false).with_bucketing(version);
+        let nanoseconds = best(|| {
+            black_box(evaluate(black_box(&snapshot), black_box("fractional"), black_box(&context), now)).ok();
+        });
+        report(&format!("evaluate fractional, bucketing {name}"), "", nanoseconds);
+    }
     let parse = best(|| {
         black_box(serde_json::from_str::<Value<'_>>(black_box(CONTEXT))).ok();
     });
@@ -102,6 +114,25 @@ fn main() {
         black_box(document(black_box(&definitions), Format::Json)).ok();
     });
     report("compile the flags", "on each load", compile);
+
+    let large: Vec<(String, String)> =
+        flags::large(10_000, 500, 0).into_iter().map(|(key, flag)| (key, flag.to_string())).collect();
+    let none = tidegate::flags::model::Evaluators::default();
+    let compile = best_of(10, 1, || {
+        for (key, definition) in &large {
+            black_box(compile::flag(key, black_box(definition), &none)).ok();
+        }
+    });
+    report("compile a flag of 500 bytes, from Redis", "", compile / large.len() as f64);
+    let text = format!(
+        "{{\"flags\":{{{}}}}}",
+        large.iter().map(|(key, flag)| format!("\"{key}\":{flag}")).collect::<Vec<_>>().join(",")
+    );
+    let layer = self::layer(&text);
+    let merge = best_of(10, 1, || {
+        black_box(Snapshot::merge(vec![layer.clone()], Arc::default(), 1, false));
+    });
+    report("merge 10 000 flags into a snapshot", "on each change", merge);
 
     let store = Arc::new(Store::new());
     store.publish(snapshot);

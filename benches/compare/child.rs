@@ -53,10 +53,10 @@ impl Running {
     /// # Errors
     /// When it has not within ten seconds, or the process ended; with the end of its log.
     pub(crate) fn answers(&mut self, address: SocketAddr, path: &str, step: Duration) -> anyhow::Result<()> {
-        let request = wire::request(address, path, None);
+        let request = wire::request(address, path, None, None);
         self.wait_for(step, || {
             let asked = wire::connect(address).and_then(|mut stream| wire::ask(&mut stream, &request));
-            matches!(asked, Ok((200, _)))
+            asked.is_ok_and(|reply| reply.status == 200)
         })
         .with_context(|| format!("no 200 for {path} on {address}"))
     }

@@ -31,8 +31,8 @@ pub(crate) fn baseline(lab: &Lab, cores: Cores, name: &str, role: &str, more: &[
     let mut command = lab.role(role);
     command.args(["--listen", &address.to_string()]).args(more);
     let mut running = Running::start(name, &lab.scratch(name)?, cores.bind(&command)?)?;
-    if role == "parse" {
-        // It refuses a request without a body, and answers as soon as it listens.
+    if matches!(role, "parse" | "broadcast" | "grpc" | "frames") {
+        // They have no end of an answer to a bare GET, or no answer; all are ready as soon as they listen.
         running.listens(address, STEP)?;
     } else {
         running.answers(address, "/", STEP)?;

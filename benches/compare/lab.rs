@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -71,15 +72,62 @@ pub(crate) struct Measured {
     pub(crate) cpu: f64,
 }
 
+/// One request, and what its answer must be.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) path: &'a str,
+    /// A JSON body makes it a POST.
+    pub(crate) body: Option<&'a str>,
+    /// The entity tag of an answer that the client has.
+    pub(crate) if_none_match: Option<&'a str>,
+    /// Any other counts as failed.
+    pub(crate) status: u16,
+}
+
+impl<'a> Ask<'a> {
+    pub(crate) fn get(path: &'a str) -> Self {
+        Ask { path, body: None, if_none_match: None, status: 200 }
+    }
+
+    pub(crate) fn post(path: &'a str, json: &'a str) -> Self {
+        Ask { body: Some(json), ..Ask::get(path) }
+    }
+
+    /// The same by a client that has the answer with this tag, to be told that it still holds.
+    pub(crate) fn unchanged_since(self, tag: &'a str) -> Self {
+        Ask { if_none_match: Some(tag), status: 304, ..self }
+    }
+}
+
 /// One load to apply.
 #[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
     pub(crate) connections: usize,
     pub(crate) requests: u64,
-    pub(crate) path: &'a str,
-    /// A JSON body makes it a POST.
-    pub(crate) body: Option<&'a str>,
+    pub(crate) ask: Ask<'a>,
+    /// How long each connection rests after an answer; without a rest it keeps a core busy.
+    pub(crate) rest: Duration,
     pub(crate) cores: Cores,
+}
+
+impl<'a> Load<'a> {
+    /// As fast as it goes.
+    pub(crate) fn closed(connections: usize, requests: u64, ask: Ask<'a>, cores: Cores) -> Self {
+        Load { connections, requests, ask, rest: Duration::ZERO, cores }
+    }
+}
+
+/// gRPC calls to make, as fast as it goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Calls<'a> {
+    pub(crate) connections: usize,
+    /// Under way on each connection.
+    pub(crate) streams: usize,
+    pub(crate) requests: u64,
+    pub(crate) method: &'a str,
+    pub(crate) key: &'a str,
+    /// Of an OFREP request, whose context is asked with.
+    pub(crate) body: &'a str,
 }
 
 impl Lab {
@@ -143,34 +191,82 @@ impl Lab {
     ///
     /// # Errors
     /// When the load could not be run; requests that fail are counted in the report.
-    pub(crate) fn load(&self, address: std::net::SocketAddr, load: Load<'_>) -> anyhow::Result<LoadReport> {
+    pub(crate) fn load(&self, address: SocketAddr, load: Load<'_>) -> anyhow::Result<LoadReport> {
+        self.begin_load(address, load)?.report()
+    }
+
+    /// As [`Lab::load`], while the caller does something else.
+    ///
+    /// # Errors
+    /// When the load could not be started.
+    pub(crate) fn begin_load(&self, address: SocketAddr, load: Load<'_>) -> anyhow::Result<LoadUnderWay> {
         let mut command = self.role("load");
         command.args(["--address", &address.to_string()]);
         command.args(["--connections", &load.connections.to_string()]);
         command.args(["--requests", &load.requests.to_string()]);
-        command.args(["--path", load.path, "--limit-secs", "20"]);
-        if let Some(body) = load.body {
+        command.args(["--path", load.ask.path, "--status", &load.ask.status.to_string(), "--limit-secs", "20"]);
+        command.args(["--rest-us", &load.rest.as_micros().to_string()]);
+        if let Some(body) = load.ask.body {
             command.args(["--body", body]);
         }
-        let output = load.cores.bind(&command)?.output()?;
-        ensure!(output.status.success(), "the load ended badly: {}", String::from_utf8_lossy(&output.stderr).trim());
-        serde_json::from_slice(&output.stdout).context("the load's report")
+        if let Some(tag) = load.ask.if_none_match {
+            command.args(["--if-none-match", tag]);
+        }
+        LoadUnderWay::begin(load.cores.bind(&command)?)
     }
 
     /// As [`Lab::load`], with the CPU that `server` used meanwhile.
     ///
     /// # Errors
     /// When the load could not be run, or the server ended under it.
-    pub(crate) fn measure(
+    pub(crate) fn measure(&self, server: &Running, address: SocketAddr, load: Load<'_>) -> anyhow::Result<Measured> {
+        cpu_of(server, || self.load(address, load))
+    }
+
+    /// As [`Lab::measure`], of gRPC calls.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn measure_calls(
         &self,
         server: &Running,
-        address: std::net::SocketAddr,
-        load: Load<'_>,
+        address: SocketAddr,
+        calls: Calls<'_>,
     ) -> anyhow::Result<Measured> {
-        let pids = server.pids()?;
-        let before = Clock::read(&pids)?;
-        let report = self.load(address, load)?;
-        let used = Clock::read(&pids)?.since(&before);
-        Ok(Measured { cpu: used.as_secs_f64() * 1e6 / report.requests as f64, report })
+        let mut command = self.role("calls");
+        command.args(["--address", &address.to_string(), "--method", calls.method]);
+        command.args(["--connections", &calls.connections.to_string(), "--streams", &calls.streams.to_string()]);
+        command.args(["--requests", &calls.requests.to_string(), "--key", calls.key, "--body", calls.body]);
+        let command = Cores::One.bind(&command)?;
+        cpu_of(server, || LoadUnderWay::begin(command)?.report())
+    }
+}
+
+/// A load that was begun; it ends by itself, within its limit at the latest.
+pub(crate) struct LoadUnderWay(Child);
+
+/// `load`, and the CPU that `server` used while it lasted.
+fn cpu_of(server: &Running, load: impl FnOnce() -> anyhow::Result<LoadReport>) -> anyhow::Result<Measured> {
+    let pids = server.pids()?;
+    let before = Clock::read(&pids)?;
+    let report = load()?;
+    let used = Clock::read(&pids)?.since(&before);
+    Ok(Measured { cpu: used.as_secs_f64() * 1e6 / report.requests as f64, report })
+}
+
+impl LoadUnderWay {
+    fn begin(mut command: Command) -> anyhow::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(LoadUnderWay(command.spawn()?))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it ended badly.
+    pub(crate) fn report(self) -> anyhow::Result<LoadReport> {
+        let output = self.0.wait_with_output()?;
+        ensure!(output.status.success(), "the load ended badly: {}", String::from_utf8_lossy(&output.stderr).trim());
+        serde_json::from_slice(&output.stdout).context("the load's report")
     }
 }

@@ -14,6 +14,8 @@ mod contender;
 mod flags;
 mod lab;
 mod measure;
+mod messages;
+mod readers;
 mod redis;
 mod report;
 mod role;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::child::Running;
-use crate::lab::{Cores, Lab, Load};
+use crate::lab::{Ask, Cores, Lab, Load, Measured};
 use crate::series::Series;
 
 /// A service and the request to measure it with.
@@ -11,13 +11,12 @@ pub(crate) struct Asked<'a> {
     pub(crate) name: &'a str,
     pub(crate) running: &'a Running,
     pub(crate) address: SocketAddr,
-    pub(crate) path: &'a str,
-    pub(crate) body: Option<&'a str>,
+    pub(crate) ask: Ask<'a>,
 }
 
 impl<'a> Asked<'a> {
     fn load(&self, requests: u64) -> Load<'a> {
-        Load { connections: 32, requests, path: self.path, body: self.body, cores: Cores::One }
+        Load::closed(32, requests, self.ask, Cores::One)
     }
 }
 
@@ -32,24 +31,31 @@ pub(crate) struct Answered {
     pub(crate) rate: Series,
 }
 
-/// Asks each in turn over 32 connections, round after round; also the number of failed requests.
+impl Answered {
+    /// One round's.
+    pub(crate) fn push(&mut self, measured: &Measured) {
+        self.cpu.push(measured.cpu);
+        self.per_cpu.push(1e6 / measured.cpu);
+        self.rate.push(measured.report.requests as f64 / measured.report.seconds);
+    }
+}
+
+/// Asks each in turn over 32 connections, `requests` times a round, round after round; also the number of failed requests.
 ///
 /// # Errors
 /// When a service ends, or the load cannot be run.
-pub(crate) fn compare(lab: &Lab, services: &[Asked<'_>]) -> anyhow::Result<(Vec<Answered>, u64)> {
+pub(crate) fn compare(lab: &Lab, services: &[Asked<'_>], requests: u64) -> anyhow::Result<(Vec<Answered>, u64)> {
     let mut answered = vec![Answered::default(); services.len()];
     let mut failed = 0;
     for service in services {
-        lab.load(service.address, service.load(2000))?;
+        lab.load(service.address, service.load(requests.min(2000)))?;
     }
     for round in lab.rounds() {
         for turn in 0..services.len() {
             let at = (round + turn) % services.len();
             let service = &services[at];
-            let measured = lab.measure(service.running, service.address, service.load(lab.requests))?;
-            answered[at].cpu.push(measured.cpu);
-            answered[at].per_cpu.push(1e6 / measured.cpu);
-            answered[at].rate.push(measured.report.requests as f64 / measured.report.seconds);
+            let measured = lab.measure(service.running, service.address, service.load(requests))?;
+            answered[at].push(&measured);
             failed += measured.report.failed;
         }
     }

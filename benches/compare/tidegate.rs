@@ -43,6 +43,8 @@ impl Setup {
     pub(crate) fn start(&self, lab: &Lab) -> anyhow::Result<Option<Sidecar>> {
         let Some(binary) = &lab.tidegate else { return Ok(None) };
         let (proxy, ops, local) = (free_address()?, free_address()?, free_address()?);
+        // As many as are open by default.
+        let (second, third) = (free_address()?, free_address()?);
         let dir = lab.scratch("tidegate")?;
         let at = dir.display();
         let files = self.flags_file.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
@@ -54,7 +56,7 @@ proxy:
   - listen: {proxy}
     upstream: http://{origin}
 ops: {{ listen: [\"{ops}\"] }}
-local: {{ listen: [\"{local}\"], socket: {at}/tidegate.sock }}
+local: {{ listen: [\"{local}\", \"{second}\", \"{third}\"], socket: {at}/tidegate.sock }}
 flags: {{ {scopes}files: [{files}] }}
 state_dir: {at}
 workers: {workers}

@@ -16,12 +16,13 @@ pub(crate) struct Answer {
     pub(crate) body_at: usize,
 }
 
-/// A GET, or a POST of `json`.
-pub(crate) fn request(host: SocketAddr, path: &str, json: Option<&str>) -> Vec<u8> {
+/// A GET, or a POST of `json`; `tag` is that of an answer which the client has.
+pub(crate) fn request(host: SocketAddr, path: &str, json: Option<&str>, tag: Option<&str>) -> Vec<u8> {
+    let tag = tag.map_or_else(String::new, |tag| format!("If-None-Match: {tag}\r\n"));
     match json {
-        None => format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"),
+        None => format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n{tag}\r\n"),
         Some(body) => format!(
-            "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n{tag}\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ),
@@ -44,23 +45,39 @@ pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
     };
     let closes = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     let body = &bytes[body_at..];
-    let complete = if let Some(length) = header("content-length") {
+    let complete = if status == 204 || status == 304 {
+        true
+    } else if let Some(length) = header("content-length") {
         body.len() >= length.trim().parse::<usize>().context("a content-length that is no number")?
     } else if header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         body == b"0\r\n\r\n" || body.ends_with(b"\r\n0\r\n\r\n")
-    } else if status == 204 || status == 304 {
-        true
     } else {
         bail!("an answer without a length");
     };
     Ok(complete.then_some(Answer { status, closes, body_at }))
 }
 
-/// One request on a blocking connection that stays open; the answer's status and body.
+/// An answer with all its bytes.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    head: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// The first field of this name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let head = std::str::from_utf8(&self.head).ok()?;
+        let fields = head.lines().filter_map(|line| line.split_once(':'));
+        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+    }
+}
+
+/// One request on a blocking connection that stays open, and its answer.
 ///
 /// # Errors
 /// When the connection breaks or the answer is not understood.
-pub(crate) fn ask(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
+pub(crate) fn ask(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<Reply> {
     stream.write_all(request)?;
     let mut bytes = Vec::with_capacity(2048);
     let mut chunk = [0; 4096];
@@ -71,7 +88,8 @@ pub(crate) fn ask(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<(u16
         }
         bytes.extend_from_slice(&chunk[..read]);
         if let Some(answer) = parse(&bytes)? {
-            return Ok((answer.status, bytes.split_off(answer.body_at)));
+            let body = bytes.split_off(answer.body_at);
+            return Ok(Reply { status: answer.status, head: bytes, body });
         }
     }
 }

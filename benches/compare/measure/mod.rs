@@ -1,11 +1,14 @@
 //! The measures, in the order in which they run.
 
+mod grpc;
+mod large;
 mod memory;
 mod ofrep;
 mod propagation;
 mod proxy;
 mod readyz;
 mod start;
+mod streams;
 mod tuning;
 
 use crate::lab::Lab;
@@ -46,7 +49,9 @@ pub(crate) const ALL: &[Measure] = &[
         on_request: false,
         run: proxy::throughput,
     },
-    Measure { name: "ofrep", about: "single flag evaluations over OFREP", on_request: false, run: ofrep::run },
+    Measure { name: "ofrep", about: "single flag evaluations over OFREP", on_request: false, run: ofrep::single },
+    Measure { name: "bulk", about: "all flags at once over OFREP", on_request: false, run: ofrep::bulk },
+    Measure { name: "grpc", about: "flags resolved over gRPC and Connect", on_request: false, run: grpc::run },
     Measure { name: "readyz", about: "CPU of a readiness probe", on_request: false, run: readyz::run },
     Measure { name: "memory", about: "resident memory, idle and per connection", on_request: false, run: memory::run },
     Measure { name: "start", about: "from the start of the process to ready", on_request: false, run: start::run },
@@ -55,6 +60,13 @@ pub(crate) const ALL: &[Measure] = &[
         about: "from a write to Redis to the value served",
         on_request: false,
         run: propagation::run,
+    },
+    Measure { name: "streams", about: "a thousand readers of the event streams", on_request: false, run: streams::run },
+    Measure {
+        name: "large-set",
+        about: "10 000 flags: start, memory, and a change of all of them under load",
+        on_request: false,
+        run: large::run,
     },
     Measure {
         name: "tuning",

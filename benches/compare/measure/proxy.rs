@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::child::Running;
 use crate::contender::{self, Server};
-use crate::lab::{Cores, Lab, Load};
+use crate::lab::{Ask, Cores, Lab, Load};
 use crate::report::{Row, Target};
 use crate::series::Series;
 use crate::tidegate::{Setup, Sidecar};
@@ -91,7 +91,7 @@ impl Field {
 /// CPU per request at full rate, one worker.
 pub(super) fn cpu(lab: &Lab) -> anyhow::Result<Vec<Row>> {
     let field = Field::start(lab, Cores::One, 1)?;
-    let load = Load { connections: 32, requests: lab.requests, path: "/", body: None, cores: Cores::One };
+    let load = Load::closed(32, lab.requests, Ask::get("/"), Cores::One);
     let (mut figures, failed) = field.measure(lab, lab.rounds(), load)?;
     figures.remove(0);
     Ok(vec![
@@ -105,7 +105,7 @@ pub(super) fn large(lab: &Lab) -> anyhow::Result<Vec<Row>> {
     let mut field = Field::start(lab, Cores::One, 1)?;
     // It takes what it reads at once for all of an answer.
     field.peers.retain(|peer| peer.name != "relay");
-    let load = Load { connections: 8, requests: lab.requests / 20, path: "/large", body: None, cores: Cores::One };
+    let load = Load::closed(8, lab.requests / 20, Ask::get("/large"), Cores::One);
     let (mut figures, failed) = field.measure(lab, lab.rounds(), load)?;
     figures.remove(0);
     Ok(vec![
@@ -117,7 +117,7 @@ pub(super) fn large(lab: &Lab) -> anyhow::Result<Vec<Row>> {
 /// Latency of one connection with one request at a time, less that of asking the app directly in the same round.
 pub(super) fn latency(lab: &Lab) -> anyhow::Result<Vec<Row>> {
     let field = Field::start(lab, Cores::One, 1)?;
-    let load = Load { connections: 1, requests: lab.requests / 10, path: "/", body: None, cores: Cores::One };
+    let load = Load::closed(1, lab.requests / 10, Ask::get("/"), Cores::One);
     let (mut figures, failed) = field.measure(lab, lab.many_rounds(2), load)?;
     let direct = figures.remove(0);
     let mut rows = vec![
@@ -136,7 +136,7 @@ pub(super) fn latency(lab: &Lab) -> anyhow::Result<Vec<Row>> {
 /// Requests per second with two workers, sharing the machine's cores with app and load.
 pub(super) fn throughput(lab: &Lab) -> anyhow::Result<Vec<Row>> {
     let field = Field::start(lab, Cores::Any, 2)?;
-    let load = Load { connections: 64, requests: lab.requests, path: "/", body: None, cores: Cores::Any };
+    let load = Load::closed(64, lab.requests, Ask::get("/"), Cores::Any);
     let (mut figures, failed) = field.measure(lab, lab.rounds(), load)?;
     figures.remove(0);
     Ok(vec![

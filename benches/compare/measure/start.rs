@@ -12,7 +12,7 @@ pub(super) fn run(lab: &Lab) -> anyhow::Result<Vec<Row>> {
     let at = contender::origin(lab, Cores::Any)?;
     let mut redis = Redis::start(lab)?;
     redis.fill(&flags::all())?;
-    let file = flags::file(&lab.scratch("flags")?)?;
+    let file = flags::file(&lab.scratch("flags")?, &flags::all())?;
     let bare = Setup::new(Cores::Any, 1, at.address);
     let with_file = Setup { flags_file: Some(file), ..Setup::new(Cores::Any, 1, at.address) };
     let with_redis = Setup { redis: Some(redis.address), ..Setup::new(Cores::Any, 1, at.address) };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::child::Running;
 use crate::contender;
-use crate::lab::{Cores, Lab, Load};
+use crate::lab::{Ask, Cores, Lab, Load};
 use crate::report::{Row, Target};
 use crate::role;
 use crate::series::Series;
@@ -20,7 +20,7 @@ pub(super) fn run(lab: &Lab) -> anyhow::Result<Vec<Row>> {
         variants.push((tune, variant));
     }
     let all: Vec<(&Running, SocketAddr)> = variants.iter().map(|(_, one)| (&one.running, one.address)).collect();
-    let load = Load { connections: 32, requests: lab.requests, path: "/", body: None, cores: Cores::One };
+    let load = Load::closed(32, lab.requests, Ask::get("/"), Cores::One);
     let mut cpu = vec![Series::default(); all.len()];
     let mut failed = vec![0; all.len()];
     for round in lab.rounds() {

@@ -33,6 +33,15 @@ pub(super) struct LoadArgs {
     /// A JSON body, which makes the request a POST.
     #[arg(long)]
     body: Option<String>,
+    /// The entity tag of an answer that the client has.
+    #[arg(long)]
+    if_none_match: Option<String>,
+    /// What every answer must be.
+    #[arg(long, default_value_t = 200)]
+    status: u16,
+    /// How long a connection rests after an answer.
+    #[arg(long, default_value_t = 0)]
+    rest_us: u64,
     /// Gives up after this many seconds; requests that were not sent by then count as failed.
     #[arg(long, default_value_t = 60)]
     limit_secs: u64,
@@ -42,11 +51,34 @@ pub(super) struct LoadArgs {
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) struct LoadReport {
     pub(crate) requests: u64,
-    /// Answers other than 2xx, broken connections, requests not sent in time.
+    /// Answers of another status, broken connections, requests not sent in time.
     pub(crate) failed: u64,
     pub(crate) seconds: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) longest: f64,
+}
+
+impl LoadReport {
+    /// `latencies` in nanoseconds.
+    pub(super) fn new(requests: u64, failed: u64, took: Duration, latencies: &Histogram<u64>) -> Self {
+        let quantile = |share| latencies.value_at_quantile(share) as f64 / 1e3;
+        LoadReport {
+            requests,
+            failed,
+            seconds: took.as_secs_f64(),
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            longest: latencies.max() as f64 / 1e3,
+        }
+    }
+}
+
+/// None yet; in nanoseconds, up to a minute.
+pub(super) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are legal")
 }
 
 /// Loops on one thread, all of whose connections draw from the same budget of requests.
@@ -58,9 +90,9 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
 }
 
 async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
-    let request = wire::request(args.address, &args.path, args.body.as_deref());
+    let request = wire::request(args.address, &args.path, args.body.as_deref(), args.if_none_match.as_deref());
     let budget = Cell::new(args.requests);
-    let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
+    let mut latencies = latencies();
     let mut connected = Vec::with_capacity(args.connections);
     for _ in 0..args.connections {
         connected.push(connect(args.address).await?);
@@ -70,12 +102,10 @@ async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
     let loops = connected.into_iter().map(|stream| {
         let (request, budget) = (&request, &budget);
         async move {
-            let mut seen = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are legal");
+            let mut seen = self::latencies();
             let mut failed = 0;
-            let ended = tokio::time::timeout_at(
-                deadline,
-                one_loop(args.address, stream, request, budget, &mut seen, &mut failed),
-            );
+            let ended =
+                tokio::time::timeout_at(deadline, one_loop(args, stream, request, budget, &mut seen, &mut failed));
             let cut = ended.await.is_err();
             (seen, failed + u64::from(cut))
         }
@@ -85,18 +115,12 @@ async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
         latencies.add(seen)?;
         failed += failures;
     }
-    Ok(LoadReport {
-        requests: args.requests,
-        failed: failed + budget.get(),
-        seconds: begun.elapsed().as_secs_f64(),
-        p50: latencies.value_at_quantile(0.5) as f64 / 1e3,
-        p99: latencies.value_at_quantile(0.99) as f64 / 1e3,
-    })
+    Ok(LoadReport::new(args.requests, failed + budget.get(), begun.elapsed(), &latencies))
 }
 
 /// One connection's share; a broken connection is a failed request and is opened anew.
 async fn one_loop(
-    address: SocketAddr,
+    args: &LoadArgs,
     mut stream: TcpStream,
     request: &[u8],
     budget: &Cell<u64>,
@@ -110,14 +134,17 @@ async fn one_loop(
         match exchange(&mut stream, request, &mut buffer).await {
             Ok(answer) => {
                 seen.saturating_record(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
-                *failed += u64::from(!(200..300).contains(&answer.status));
+                *failed += u64::from(answer.status != args.status);
+                if args.rest_us > 0 {
+                    tokio::time::sleep(Duration::from_micros(args.rest_us)).await;
+                }
                 if !answer.closes {
                     continue;
                 }
             }
             Err(_) => *failed += 1,
         }
-        match connect(address).await {
+        match connect(args.address).await {
             Ok(fresh) => stream = fresh,
             Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
         }

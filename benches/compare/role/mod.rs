@@ -1,5 +1,9 @@
 //! The processes that this binary starts of itself: the app, the bare baselines and the load.
 
+mod broadcast;
+mod calls;
+mod frames;
+mod grpc;
 mod hello;
 mod load;
 mod origin;
@@ -7,6 +11,7 @@ mod parse;
 mod proxy;
 mod relay;
 mod serve;
+mod subscribers;
 mod tuning;
 mod upstream;
 
@@ -25,19 +30,29 @@ enum Role {
     /// The least that an HTTP service on hyper can do: answer a constant.
     Hello(serve::ServeArgs),
     /// As `hello`, but the request body is read and parsed as JSON first.
-    Parse(serve::ServeArgs),
+    Parse(parse::ParseArgs),
     /// The least that an HTTP proxy on hyper can do: the floor.
     Proxy(proxy::ProxyArgs),
     /// Bytes passed on unread: the floor of that floor.
     Relay(relay::RelayArgs),
+    /// An event stream on hyper of what Redis publishes.
+    Broadcast(broadcast::BroadcastArgs),
+    /// A service on tonic that decodes its request and answers a constant.
+    Grpc(grpc::GrpcArgs),
+    /// The least that a gRPC service on hyper can do: answer a constant.
+    Frames(frames::FramesArgs),
+    /// Connections that subscribe to events in Redis.
+    Subscribers(subscribers::SubscribersArgs),
     /// A closed loop of keep-alive connections; reports as JSON on stdout.
     Load(load::LoadArgs),
+    /// A closed loop of gRPC calls; reports as JSON on stdout.
+    Calls(calls::CallsArgs),
 }
 
 /// Runs as the role named by `args`, whose first item stands for the program's name.
 pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
     let role = Role::parse_from(args);
-    if !matches!(role, Role::Load(_)) {
+    if !matches!(role, Role::Load(_) | Role::Calls(_)) {
         exit_with_parent();
     }
     let end = match role {
@@ -46,7 +61,12 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
         Role::Parse(args) => parse::run(&args),
         Role::Proxy(args) => proxy::run(&args),
         Role::Relay(args) => relay::run(&args),
+        Role::Broadcast(args) => broadcast::run(&args),
+        Role::Grpc(args) => grpc::run(&args),
+        Role::Frames(args) => frames::run(&args),
+        Role::Subscribers(args) => subscribers::run(&args),
         Role::Load(args) => load::run(&args),
+        Role::Calls(args) => calls::run(&args),
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use super::super::model::{Evaluators, Flag, Kind, Metadata, Variant, json_string};
 use super::node::Node;
+use super::trail::Trail;
 use super::{MAX_DEPTH, MAX_KEY, Problems, rule};
 
 /// The most variants a flag may have.
@@ -14,7 +15,7 @@ pub(super) fn flag(
     key: &str,
     node: &Node,
     evaluators: &Evaluators,
-    path: &str,
+    path: &Trail<'_>,
     problems: &mut Problems,
 ) -> Option<Flag> {
     let before = problems.count();
@@ -41,16 +42,17 @@ pub(super) fn flag(
             problems.unknown(path, name, &FIELDS);
         }
     }
-    let at = |name: &str| format!("{path}.{name}");
     match field("state") {
         Some(Node::String(state)) if state == "ENABLED" => flag.enabled = true,
         Some(Node::String(state)) if state == "DISABLED" => {}
-        Some(other) => problems.add(&at("state"), format_args!("must be \"ENABLED\" or \"DISABLED\", and is {other}")),
-        None => problems.add(&at("state"), "is missing; it is \"ENABLED\" or \"DISABLED\""),
+        Some(other) => {
+            problems.add(path.name("state"), format_args!("must be \"ENABLED\" or \"DISABLED\", and is {other}"))
+        }
+        None => problems.add(path.name("state"), "is missing; it is \"ENABLED\" or \"DISABLED\""),
     }
     match field("variants") {
-        Some(node) => flag.variants = variants(node, &at("variants"), problems),
-        None => problems.add(&at("variants"), "is missing"),
+        Some(node) => flag.variants = variants(node, &path.name("variants"), problems),
+        None => problems.add(path.name("variants"), "is missing"),
     }
     match field("defaultVariant") {
         // The application's own default holds (flagd: "code default").
@@ -61,18 +63,18 @@ pub(super) fn flag(
             if flag.default.is_none() && !flag.variants.is_empty() {
                 let names: Vec<&str> = flag.variants.iter().map(Variant::name).collect();
                 let text = format!("{name:?} is none of the variants {}", listed(&names));
-                problems.add(&at("defaultVariant"), text);
+                problems.add(path.name("defaultVariant"), text);
             }
         }
         Some(other) => {
-            problems.add(&at("defaultVariant"), format_args!("must be a variant's name or null, and is {other}"));
+            problems.add(path.name("defaultVariant"), format_args!("must be a variant's name or null, and is {other}"));
         }
     }
     if let Some(node) = field("metadata") {
-        flag.metadata = metadata(node, &at("metadata"), problems);
+        flag.metadata = metadata(node, &path.name("metadata"), problems);
     }
     if let Some(node) = field("targeting") {
-        flag.targeting = rule::targeting(node, evaluators, &at("targeting"), problems);
+        flag.targeting = rule::targeting(node, evaluators, &path.name("targeting"), problems);
     }
     (problems.count() == before).then_some(flag)
 }
@@ -84,7 +86,7 @@ fn listed(names: &[&str]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-fn variants(node: &Node, path: &str, problems: &mut Problems) -> Vec<Variant> {
+fn variants(node: &Node, path: &Trail<'_>, problems: &mut Problems) -> Vec<Variant> {
     let Node::Object(fields) = node else {
         problems.add(path, format_args!("must be an object of values by variant name, and is {}", node.what()));
         return Vec::new();
@@ -98,7 +100,7 @@ fn variants(node: &Node, path: &str, problems: &mut Problems) -> Vec<Variant> {
     }
     let mut variants: Vec<Variant> = Vec::with_capacity(fields.len());
     for (name, value) in fields {
-        let at = || format!("{path}.{name}");
+        let at = path.name(name);
         if name.is_empty() {
             problems.add(path, "a variant must have a name");
         }
@@ -109,19 +111,18 @@ fn variants(node: &Node, path: &str, problems: &mut Problems) -> Vec<Variant> {
             Node::Float(_) => Kind::Float,
             Node::Object(_) => Kind::Object,
             Node::Null | Node::Array(_) => {
-                problems
-                    .add(&at(), format_args!("must be a boolean, string, number or object, and is {}", value.what()));
+                problems.add(at, format_args!("must be a boolean, string, number or object, and is {}", value.what()));
                 continue;
             }
         };
         if value.depth() > MAX_DEPTH {
-            problems.add(&at(), format_args!("nests deeper than {MAX_DEPTH} levels"));
+            problems.add(at, format_args!("nests deeper than {MAX_DEPTH} levels"));
         }
         if let Some(first) = variants.first()
             && class(first.kind) != class(kind)
         {
             let text = format!("is {}, but variant {:?} is of type {}", value.what(), first.name, first.kind.name());
-            problems.add(&at(), text);
+            problems.add(at, text);
         }
         let value_json: Box<str> = value.to_string().into();
         let answer_json = format!("\"variant\":{},\"value\":{value_json}", json_string(name)).into();
@@ -136,7 +137,7 @@ fn class(kind: Kind) -> Kind {
 }
 
 /// Reads metadata.
-pub(super) fn metadata(node: &Node, path: &str, problems: &mut Problems) -> Metadata {
+pub(super) fn metadata(node: &Node, path: &Trail<'_>, problems: &mut Problems) -> Metadata {
     let mut metadata = Metadata::default();
     let Node::Object(fields) = node else {
         problems.add(path, format_args!("must be an object, and is {}", node.what()));
@@ -147,10 +148,8 @@ pub(super) fn metadata(node: &Node, path: &str, problems: &mut Problems) -> Meta
             Node::Bool(_) | Node::String(_) | Node::Integer(_) | Node::Natural(_) | Node::Float(_) => {
                 metadata.values.insert(name.as_str().into(), value.to_string().into());
             }
-            other => problems.add(
-                &format!("{path}.{name}"),
-                format_args!("must be a boolean, a string or a number, and is {}", other.what()),
-            ),
+            other => problems
+                .add(path.name(name), format_args!("must be a boolean, a string or a number, and is {}", other.what())),
         }
     }
     metadata

@@ -2,14 +2,16 @@
 //! problem is refused, and every problem is named with its path.
 
 mod definition;
-mod node;
+pub(in crate::flags) mod node;
 mod rule;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use node::Node;
+use trail::Trail;
 
 use super::model::{Evaluators, Flag, FlagSet, Metadata};
 
@@ -29,6 +31,17 @@ pub struct Problem {
     pub path: String,
     /// What.
     pub text: String,
+    /// Where the text stops being JSON or YAML; `None` for what is wrong with its meaning, which `path` tells.
+    pub at: Option<Place>,
+}
+
+/// A place in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line, from 1.
+    pub line: u64,
+    /// The column, in characters, from 1.
+    pub column: u64,
 }
 
 impl fmt::Display for Problem {
@@ -88,7 +101,7 @@ pub fn document(text: &str, format: Format) -> Result<FlagSet, Invalid> {
 pub fn evaluators(json: &str) -> Result<Evaluators, Invalid> {
     let mut problems = Problems::default();
     let node = parse(json, Format::Json, &mut problems);
-    let compiled = node.map(|node| rule::evaluators(&node, "$evaluators", &mut problems));
+    let compiled = node.map(|node| rule::evaluators(&node, &Trail::root("$evaluators"), &mut problems));
     problems.finish(compiled)
 }
 
@@ -99,7 +112,7 @@ pub fn evaluators(json: &str) -> Result<Evaluators, Invalid> {
 pub fn metadata(json: &str) -> Result<Metadata, Invalid> {
     let mut problems = Problems::default();
     let node = parse(json, Format::Json, &mut problems);
-    let read = node.map(|node| definition::metadata(&node, "metadata", &mut problems));
+    let read = node.map(|node| definition::metadata(&node, &Trail::root("metadata"), &mut problems));
     problems.finish(read)
 }
 
@@ -110,8 +123,8 @@ pub fn metadata(json: &str) -> Result<Metadata, Invalid> {
 pub fn flag(key: &str, definition_json: &str, evaluators: &Evaluators) -> Result<Flag, Invalid> {
     let mut problems = Problems::default();
     let node = parse(definition_json, Format::Json, &mut problems);
-    let path = format!("flags.{key}");
-    let flag = node.and_then(|node| definition::flag(key, &node, evaluators, &path, &mut problems));
+    let flags = Trail::root("flags");
+    let flag = node.and_then(|node| definition::flag(key, &node, evaluators, &flags.name(key), &mut problems));
     problems.finish(flag)
 }
 
@@ -133,18 +146,18 @@ fn flag_set(node: &Node, problems: &mut Problems) -> Option<FlagSet> {
     // Evaluators first: flags refer to them, wherever in the document they stand.
     for (name, value) in fields {
         match name.as_str() {
-            "$evaluators" => set.evaluators = rule::evaluators(value, "$evaluators", problems),
-            "metadata" => set.metadata = definition::metadata(value, "metadata", problems),
+            "$evaluators" => set.evaluators = rule::evaluators(value, &Trail::root("$evaluators"), problems),
+            "metadata" => set.metadata = definition::metadata(value, &Trail::root("metadata"), problems),
             "flags" | "$schema" => {}
             name => problems.unknown("", name, &["flags", "$evaluators", "metadata", "$schema"]),
         }
     }
     match fields.iter().find(|(name, _)| name == "flags") {
         Some((_, Node::Object(flags))) => {
+            let all = Trail::root("flags");
             let mut compiled = BTreeMap::new();
             for (key, node) in flags {
-                let path = format!("flags.{key}");
-                if let Some(flag) = definition::flag(key, node, &set.evaluators, &path, problems) {
+                if let Some(flag) = definition::flag(key, node, &set.evaluators, &all.name(key), problems) {
                     compiled.insert(flag.key.clone(), Arc::new(flag));
                 }
             }
@@ -158,13 +171,26 @@ fn flag_set(node: &Node, problems: &mut Problems) -> Option<FlagSet> {
     Some(set)
 }
 
+/// Reads a text as a tree, without asking what it means.
+///
+/// # Errors
+/// [`Invalid`]: not JSON or YAML, a name given twice, or too deep.
+pub(super) fn tree(text: &str, format: Format) -> Result<Node, Invalid> {
+    let mut problems = Problems::default();
+    let node = parse(text, format, &mut problems);
+    problems.finish(node)
+}
+
 fn parse(text: &str, format: Format, problems: &mut Problems) -> Option<Node> {
     if text.len() > MAX_DOCUMENT {
         problems.add("", format_args!("is larger than {} MiB", MAX_DOCUMENT / (1024 * 1024)));
         return None;
     }
     let parsed = match format {
-        Format::Json => serde_json::from_str(text).map_err(|error| format!("is not sound JSON: {error}")),
+        Format::Json => serde_json::from_str(text).map_err(|error| {
+            let at = Place { line: error.line() as u64, column: error.column().max(1) as u64 };
+            (format!("is not sound JSON: {error}"), Some(at))
+        }),
         Format::Yaml => {
             let options = serde_saphyr::options! {
                 strict_booleans: true,
@@ -173,13 +199,16 @@ fn parse(text: &str, format: Format, problems: &mut Problems) -> Option<Node> {
                 with_snippet: false,
                 budget: serde_saphyr::budget! { max_depth: YAML_DEPTH },
             };
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("is not sound YAML: {error}"))
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+                let at = error.location().map(|at| Place { line: at.line(), column: at.column() });
+                (format!("is not sound YAML: {error}"), at)
+            })
         }
     };
     match parsed {
         Ok(node) => Some(node),
-        Err(error) => {
-            problems.add("", error);
+        Err((error, at)) => {
+            problems.add_at("", error, at);
             None
         }
     }
@@ -194,9 +223,13 @@ struct Problems {
 }
 
 impl Problems {
-    fn add(&mut self, path: &str, text: impl ToString) {
+    fn add(&mut self, path: impl fmt::Display, text: impl fmt::Display) {
+        self.add_at(path, text, None);
+    }
+
+    fn add_at(&mut self, path: impl fmt::Display, text: impl fmt::Display, at: Option<Place>) {
         if self.found.len() < MAX_PROBLEMS {
-            self.found.push(Problem { path: path.to_owned(), text: text.to_string() });
+            self.found.push(Problem { path: path.to_string(), text: text.to_string(), at });
         } else {
             self.more += 1;
         }
@@ -207,16 +240,18 @@ impl Problems {
     }
 
     /// A name that means nothing here, and the one that may be meant.
-    fn unknown(&mut self, path: &str, name: &str, known: &[&str]) {
-        let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    fn unknown(&mut self, path: impl fmt::Display, name: &str, known: &[&str]) {
+        let path = format!("{path}.{name}");
+        // Of a document's own members the path begins with nothing.
+        let path = path.strip_prefix('.').unwrap_or(&path);
         match nearest(name, known) {
-            Some(known) => self.add(&path, format_args!("is unknown here; `{known}` may be meant")),
-            None => self.add(&path, "is unknown here"),
+            Some(known) => self.add(path, format_args!("is unknown here; `{known}` may be meant")),
+            None => self.add(path, "is unknown here"),
         }
     }
 
     /// An operator that does not exist: the one that may be meant, or all there are.
-    fn no_operator(&mut self, path: &str, name: &str, known: &[&str]) {
+    fn no_operator(&mut self, path: impl fmt::Display, name: &str, known: &[&str]) {
         match nearest(name, known) {
             Some(known) => self.add(path, format_args!("there is no operator {name:?}; `{known}` may be meant")),
             None => self.add(path, format_args!("there is no operator {name:?}; there are: {}", known.join(" "))),
@@ -226,7 +261,7 @@ impl Problems {
     fn finish<T>(mut self, value: Option<T>) -> Result<T, Invalid> {
         if self.more > 0 {
             let text = format!("and {} more problems", self.more);
-            self.found.push(Problem { path: String::new(), text });
+            self.found.push(Problem { path: String::new(), text, at: None });
         }
         match value {
             Some(value) if self.found.is_empty() => Ok(value),

@@ -11,6 +11,7 @@ use super::super::targeting::{
     Val, share,
 };
 use super::node::Node;
+use super::trail::Trail;
 use super::{MAX_DEPTH, Problems};
 
 /// The operators, for suggestions.
@@ -58,7 +59,12 @@ const OPERATORS: [&str; 40] = [
 ];
 
 /// Compiles `targeting`; none when it is `{}` or null, or has a problem.
-pub(super) fn targeting(node: &Node, evaluators: &Evaluators, path: &str, problems: &mut Problems) -> Option<Rule> {
+pub(super) fn targeting(
+    node: &Node,
+    evaluators: &Evaluators,
+    path: &Trail<'_>,
+    problems: &mut Problems,
+) -> Option<Rule> {
     match node {
         Node::Null => None,
         Node::Object(fields) if fields.is_empty() => None,
@@ -80,11 +86,11 @@ pub(super) fn targeting(node: &Node, evaluators: &Evaluators, path: &str, proble
 #[cfg(test)]
 pub(super) fn alone(node: &Node, problems: &mut Problems) -> Option<Evaluator> {
     let mut refs = |_: &str, _: usize, _: &mut Problems| Err("refers to nothing".to_owned());
-    Compiler::new(&mut refs, 0, problems).whole("", node, "")
+    Compiler::new(&mut refs, 0, problems).whole("", node, &Trail::root(""))
 }
 
 /// Compiles `$evaluators`, each after those it refers to.
-pub(super) fn evaluators(node: &Node, path: &str, problems: &mut Problems) -> Evaluators {
+pub(super) fn evaluators(node: &Node, path: &Trail<'_>, problems: &mut Problems) -> Evaluators {
     let Node::Object(fields) = node else {
         problems.add(path, format_args!("must be an object of rules by name, and is {}", node.what()));
         return Evaluators::default();
@@ -108,7 +114,7 @@ struct Named<'n> {
     /// Those compiled; `None` for one with problems.
     done: BTreeMap<&'n str, Option<Arc<Evaluator>>>,
     under_way: Vec<&'n str>,
-    path: &'n str,
+    path: &'n Trail<'n>,
 }
 
 impl<'n> Named<'n> {
@@ -124,7 +130,7 @@ impl<'n> Named<'n> {
             return Err(format!("refers to itself: {} → {name}", self.under_way[from..].join(" → ")));
         }
         self.under_way.push(name);
-        let path = format!("{}.{name}", self.path);
+        let path = self.path.name(name);
         let mut refs = |name: &str, level, problems: &mut Problems| self.compile(name, level, problems);
         let evaluator = Compiler::new(&mut refs, level, problems).whole(name, node, &path).map(Arc::new);
         self.under_way.pop();
@@ -151,7 +157,7 @@ impl<'c, 'r> Compiler<'c, 'r> {
     }
 
     /// A whole rule, unless it has problems.
-    fn whole(&mut self, name: &str, node: &Node, path: &str) -> Option<Evaluator> {
+    fn whole(&mut self, name: &str, node: &Node, path: &Trail<'_>) -> Option<Evaluator> {
         let before = self.problems.count();
         let rule = self.rule(node, path);
         (self.problems.count() == before).then_some(Evaluator {
@@ -163,7 +169,7 @@ impl<'c, 'r> Compiler<'c, 'r> {
 
     /// Goes `levels` down, unless that is too deep. Compilation and evaluation recurse this far and no farther,
     /// references included.
-    fn down(&mut self, levels: usize, path: &str) -> bool {
+    fn down(&mut self, levels: usize, path: &Trail<'_>) -> bool {
         self.deepest = self.deepest.max(self.level + levels);
         let fits = self.level + levels <= MAX_DEPTH;
         if !fits {
@@ -172,7 +178,7 @@ impl<'c, 'r> Compiler<'c, 'r> {
         fits
     }
 
-    fn rule(&mut self, node: &Node, path: &str) -> Rule {
+    fn rule(&mut self, node: &Node, path: &Trail<'_>) -> Rule {
         if !self.down(1, path) {
             return Rule::Undefined;
         }
@@ -182,18 +188,18 @@ impl<'c, 'r> Compiler<'c, 'r> {
         rule
     }
 
-    fn node(&mut self, node: &Node, path: &str) -> Rule {
+    fn node(&mut self, node: &Node, path: &Trail<'_>) -> Rule {
         match node {
             Node::Array(items) => {
                 let rules = self.rules(items, path);
-                match constants(&rules) {
-                    Some(values) => Rule::Constant(Value::Array(values)),
-                    None => Rule::Array(rules.into()),
+                match constants(rules) {
+                    Ok(values) => Rule::Constant(Value::Array(values)),
+                    Err(rules) => Rule::Array(rules.into()),
                 }
             }
             Node::Object(fields) => match fields.as_slice() {
                 [] => Rule::Constant(Value::Object(Object::default())),
-                [(operator, arguments)] => self.operator(operator, arguments, &format!("{path}.{operator}")),
+                [(operator, arguments)] => self.operator(operator, arguments, &path.name(operator)),
                 // json-logic-js takes it for a literal, which no variant can be: a slip of the author's.
                 _ => {
                     self.problems.add(path, format_args!("must hold one operator, and holds {}", fields.len()));
@@ -204,11 +210,11 @@ impl<'c, 'r> Compiler<'c, 'r> {
         }
     }
 
-    fn rules(&mut self, nodes: &[Node], path: &str) -> Vec<Rule> {
-        nodes.iter().enumerate().map(|(at, node)| self.rule(node, &format!("{path}.{at}"))).collect()
+    fn rules(&mut self, nodes: &[Node], path: &Trail<'_>) -> Vec<Rule> {
+        nodes.iter().enumerate().map(|(at, node)| self.rule(node, &path.item(at))).collect()
     }
 
-    fn operator(&mut self, operator: &str, arguments: &Node, path: &str) -> Rule {
+    fn operator(&mut self, operator: &str, arguments: &Node, path: &Trail<'_>) -> Rule {
         if operator == "$ref" {
             return self.reference(arguments, path);
         }
@@ -272,7 +278,7 @@ impl<'c, 'r> Compiler<'c, 'r> {
         }
     }
 
-    fn reference(&mut self, name: &Node, path: &str) -> Rule {
+    fn reference(&mut self, name: &Node, path: &Trail<'_>) -> Rule {
         let Node::String(name) = name else {
             self.problems.add(path, format_args!("must be an evaluator's name, and is {}", name.what()));
             return Rule::Undefined;
@@ -312,26 +318,21 @@ fn single(rules: Vec<Rule>) -> Box<Rule> {
 }
 
 fn within(rules: Vec<Rule>) -> Rule {
-    let pair: Box<[Rule; 2]> = fixed(rules);
-    let texts = match &pair[1] {
-        Rule::Constant(Value::Array(items)) => items
-            .iter()
-            .map(|item| if let Value::String(text) = item { Some(Box::from(&**text)) } else { None })
-            .collect(),
-        _ => None,
+    let [needle, list] = *fixed(rules);
+    let items = match list {
+        Rule::Constant(Value::Array(items)) if items.iter().all(|item| matches!(item, Value::String(_))) => items,
+        list => return Rule::In(Box::new([needle, list])),
     };
-    match texts {
-        Some(texts) => {
-            let mut texts: Vec<Box<str>> = texts;
-            if texts.len() > SCANNED {
-                texts.sort_unstable();
-                texts.dedup();
-            }
-            let [needle, _] = *pair;
-            Rule::InStrings(Box::new(needle), texts.into())
-        }
-        None => Rule::In(pair),
+    let texts = items.into_iter().filter_map(|item| match item {
+        Value::String(text) => Some(text.into_owned().into_boxed_str()),
+        _ => None,
+    });
+    let mut texts: Vec<Box<str>> = texts.collect();
+    if texts.len() > SCANNED {
+        texts.sort_unstable();
+        texts.dedup();
     }
+    Rule::InStrings(Box::new(needle), texts.into())
 }
 
 fn fractional(mut rules: Vec<Rule>) -> Buckets {
@@ -361,9 +362,12 @@ fn shares(rules: &[Rule]) -> Option<Shares> {
     (1..=MAX_TOTAL).contains(&total).then(|| Shares::Fixed { total: total.unsigned_abs(), ends: ends.into() })
 }
 
-/// The values, if all are constant.
-fn constants(rules: &[Rule]) -> Option<Vec<Value<'static>>> {
-    rules.iter().map(|rule| if let Rule::Constant(value) = rule { Some(value.clone()) } else { None }).collect()
+/// The values, if all are constant; else the rules as they were.
+fn constants(rules: Vec<Rule>) -> Result<Vec<Value<'static>>, Vec<Rule>> {
+    if !rules.iter().all(|rule| matches!(rule, Rule::Constant(_))) {
+        return Err(rules);
+    }
+    Ok(rules.into_iter().filter_map(|rule| if let Rule::Constant(value) = rule { Some(value) } else { None }).collect())
 }
 
 fn scalar_value(node: &Node) -> Value<'static> {

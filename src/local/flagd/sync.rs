@@ -7,7 +7,7 @@ use futures_util::stream;
 
 use super::definitions::Definitions;
 use super::structs;
-use super::subscription::{News, Subscription};
+use super::subscription::{News, Subscription, parted};
 use super::view::View;
 use crate::flags::context::Object;
 use crate::flags::usage::{self, Fetch};
@@ -43,8 +43,8 @@ pub(super) fn selector(codec: Codec, message: &[u8]) -> Result<String, Status> {
 }
 
 /// `FetchAllFlagsResponse`
-pub(super) fn fetched(codec: Codec, view: &View, answer: &mut Vec<u8>) {
-    usage::fetched(view.snapshot(), Fetch::Definitions, SystemTime::now());
+pub(super) fn fetched(codec: Codec, view: &View, now: SystemTime, answer: &mut Vec<u8>) {
+    usage::fetched(view.snapshot(), Fetch::Definitions, now);
     let Definitions { document, .. } = view.definitions();
     match codec {
         Codec::Proto => put_bytes(answer, 1, document),
@@ -112,7 +112,7 @@ impl State {
         while !self.ended {
             let news = self.subscription.next().await;
             if let Some(view) = self.subscription.view() {
-                // As long as somebody holds the stream, somebody evaluates.
+                // With each piece of news and in quiet times too: whoever holds the stream may use any flag.
                 usage::fetched(view.snapshot(), Fetch::Definitions, SystemTime::now());
             }
             match news {
@@ -120,7 +120,8 @@ impl State {
                 News::Changed(change) if !change.is_empty() => {}
                 News::Changed(_) | News::Quiet => continue,
                 News::Closing => {
-                    return None;
+                    self.ended = true;
+                    return Some(Err(parted()));
                 }
                 News::TooLate(status) => {
                     self.ended = true;

@@ -37,18 +37,21 @@ impl Held {
             None => shared(remote.evaluators.as_deref(), remote.metadata.as_deref())?,
         };
         let mut problems = Vec::new();
+        let mut flags: Vec<(Arc<str>, Arc<Flag>)> = Vec::with_capacity(remote.flags.len());
         for (key, definition) in &remote.flags {
             let known = last.and_then(|last| last.set.flags.get(key.as_str()));
             if let Some(flag) = known.filter(|flag| flag.definition() == definition) {
-                set.flags.insert(key.as_str().into(), flag.clone());
+                flags.push((flag.key.clone(), flag.clone()));
                 continue;
             }
             match flag(key, definition, &set.evaluators) {
-                Ok(flag) => drop(set.flags.insert(key.as_str().into(), Arc::new(flag))),
+                Ok(flag) => flags.push((flag.key.clone(), Arc::new(flag))),
                 Err(invalid) => problems.push(invalid),
             }
         }
         refuse(&problems)?;
+        // All at once: thousands of insertions, one by one, compare and allocate several times as much.
+        set.flags = flags.into_iter().collect();
         let Remote { rev, incarnation, evaluators, metadata, .. } = remote;
         Ok(Self { rev, incarnation, evaluators, metadata, set: Arc::new(set) })
     }
