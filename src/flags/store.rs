@@ -162,7 +162,8 @@ impl Snapshot {
             Arc::new(Layer { set: Arc::new(set), ..Layer::clone(layer) })
         });
         // None is dropped, so that places in the order of layers stay what they are.
-        let selected = Self::merge(layers.collect(), self.context.clone(), self.generation, false);
+        let mut selected = Self::merge(layers.collect(), self.context.clone(), self.generation, false);
+        selected.inherit(self);
         selected.with_bucketing(self.bucketing).stale_from(self.stale_from, self.stale_since)
     }
 

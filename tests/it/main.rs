@@ -15,6 +15,7 @@ mod differential;
 mod drain;
 mod events;
 mod flagd;
+mod flags_cli;
 mod flags_file;
 mod flags_redis;
 mod flags_schedule;

@@ -12,13 +12,14 @@ pub(super) fn attended() -> bool {
 /// Asks, and reads a line. The empty text when nothing more can be read.
 pub(super) fn ask(question: &str) -> Result<String, Failure> {
     let failed = |e: io::Error| Failure::failed(format!("the terminal: {e}"));
-    let mut err = io::stderr().lock();
-    write!(err, "{question} ").and_then(|()| err.flush()).map_err(failed)?;
+    // Not locked while it waits: somebody else may have to say that it was interrupted.
+    let say = |text: &str| write!(io::stderr(), "{text}").and_then(|()| io::stderr().flush()).map_err(failed);
+    say(&format!("{question} "))?;
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line).map_err(failed)?;
     if read == 0 {
         // The prompt's line was not ended by a key.
-        writeln!(err).map_err(failed)?;
+        say("\n")?;
     }
     Ok(line.trim().to_owned())
 }

@@ -126,7 +126,7 @@ where
     let answered = match call {
         Call::Unary(unary) => unary.answer(api, format, &head.headers, body).await,
         Call::Streaming(streaming) => {
-            let place = || Ok::<_, Full>(api.streams.open(streaming.name(), activity.clone())?);
+            let place = || api.streams.open(streaming.name(), activity.clone());
             streaming.answer(api.sources.clone(), format, &head.headers, body, place).await
         }
     };
@@ -231,7 +231,7 @@ impl Unary {
             Unary::Fetch => {
                 let view = views.get(&Selector::of(headers, &sync::selector(codec, &message)?)?);
                 started(view.snapshot())?;
-                sync::fetched(codec, &view, &mut buffer);
+                sync::fetched(codec, &view, SystemTime::now(), &mut buffer);
                 view.snapshot().generation()
             }
             Unary::Metadata => {
@@ -280,7 +280,7 @@ impl Streaming {
         let deadline = deadline(format, headers)?;
         let codec = format.codec;
         if sources.closing() {
-            return Err(Status::new(Code::Unavailable, "the sidecar ends"));
+            return Err(subscription::parted());
         }
         let messages = match self {
             Streaming::Reflection if codec == rpc::Codec::Json => {

@@ -9,13 +9,16 @@ fn metadata(sidecar: &Sidecar) -> Value {
     json!({ "flagSetId": "shop", "source": source, "team": "a" })
 }
 
+/// Services, the type asked for, flag, context; the answer or the number of a code.
+type Case = (&'static [&'static str], &'static str, &'static str, Value, Result<Value, u32>);
+
 #[tokio::test]
 async fn every_protocol_gives_the_same_answers() {
     let (_app, sidecar) = sidecar().await;
     let rpc = Rpc::connect(sidecar.local).await;
     let user = json!({ "user": { "roles": ["guest", "admin"] } });
-    // (services, method, flag, context, answer or code); metadata is added below.
-    let cases: &[(&[&str], &str, &str, Value, Result<Value, u32>)] = &[
+    // Metadata is added below.
+    let cases: &[Case] = &[
         (&[V1, V2, SCHEMA], "Boolean", "on", json!({}), Ok(json!({"value":true,"reason":"STATIC","variant":"yes"}))),
         (&[V2], "Boolean", "no", json!({}), Ok(json!({"value":false,"reason":"STATIC","variant":"no"}))),
         (&[V1, SCHEMA], "Boolean", "no", json!({}), Ok(json!({"reason":"STATIC","variant":"no"}))),
@@ -198,4 +201,19 @@ async fn an_answer_tells_its_revision_and_flags_of_a_lost_source_are_stale() {
     eventually(std::time::Duration::from_secs(30), "stale without its file", stale).await;
     let unset = rpc.call(&path, ask("code", json!({}))).await.unwrap();
     assert_eq!(unset["reason"], "DEFAULT", "clients take their own default for this reason alone");
+}
+
+#[tokio::test]
+async fn evaluations_are_counted_whatever_they_came_by() {
+    let (_app, sidecar) = sidecar().await;
+    let rpc = Rpc::connect(sidecar.local).await;
+    let path = format!("{V2}/ResolveBoolean");
+    rpc.call(&path, ask("on", json!({}))).await.unwrap();
+    let mut metadata = tonic::metadata::MetadataMap::new();
+    metadata.insert("flagd-selector", "flagSetId=shop".parse().unwrap());
+    rpc.call_with(&path, ask("on", json!({})), metadata).await.unwrap();
+    call_as(sidecar.local, "application/json", &path, &ask("on", json!({}))).await.unwrap();
+    rpc.call(&format!("{V1}/ResolveAll"), json!({})).await.unwrap();
+    let counted = sidecar.metric("tidegate_flag_evaluations_total", r#"flag="on",variant="yes",reason="static""#).await;
+    assert_eq!(counted, 3.0, "of a selection too; all at once is of no flag");
 }

@@ -223,7 +223,7 @@ async fn a_step_is_done_by_the_clock_of_redis_and_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sidecar_that_may_only_read_says_so_once_and_leaves_it_to_others() {
     let redis = Redis::start();
-    let mut shell = Shell::to(&redis).await;
+    let shell = Shell::to(&redis).await;
     let url = shipped(&redis, "sidecar").await;
     let sidecar = Sidecar::start_with(&settings(&url, ""));
     sidecar.ready().await;
