@@ -41,7 +41,7 @@ pub struct Parts {
     pub board: Board,
     /// The flags' sources.
     pub flags: watch::Receiver<flags::Status>,
-    /// What the executors of schedules are doing.
+    /// What each executor of schedules is doing, if there are any.
     pub schedules: Vec<watch::Receiver<Standing>>,
     /// When the process began.
     pub began: Instant,

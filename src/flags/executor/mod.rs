@@ -50,17 +50,17 @@ impl Default for Pace {
     }
 }
 
-/// What an executor is doing; of several, the greatest tells most.
+/// What an executor is doing; of several, the greatest tells the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
+    /// Redis is not in reach.
+    Away,
+    /// Its user of Redis may not write; somebody else has to execute.
+    ReadOnly,
     /// Nothing is planned, or somebody else executes.
     Idle,
     /// It executes the schedules of a scope at least.
     Executing,
-    /// Its user of Redis may not write; somebody else has to execute.
-    ReadOnly,
-    /// Redis is not in reach.
-    Away,
 }
 
 impl Standing {
@@ -75,7 +75,7 @@ impl Standing {
     }
 }
 
-/// Executes the schedules of some scopes.
+/// Executes the schedules of some scopes, all of one server.
 pub struct Executor {
     endpoint: Endpoint,
     scopes: Vec<Scope>,
@@ -100,8 +100,7 @@ struct Scope {
 }
 
 impl Executor {
-    /// Will execute the schedules of these scopes, one at least, known to others by `name`. They have to live on one
-    /// server.
+    /// Will execute the schedules of these scopes (one at least), known to others by `name`.
     pub fn new(endpoint: Endpoint, scopes: &[Keys], name: &str, metrics: Metrics) -> Self {
         let scopes = scopes.iter().map(|keys| Scope {
             keys: keys.clone(),

@@ -85,13 +85,13 @@ impl Sources {
         Ok((sources, Handle { status: handle, overrides }))
     }
 
-    /// Those who execute the schedules of the scopes, if anybody is to do that here; `name` tells others who it is. In
-    /// a cluster, where scopes live on several servers, there is one for each.
+    /// Who executes the schedules of the scopes, if anybody is to do that here: one for each server; `name` tells
+    /// others who it is.
     pub fn executors(&self, name: &str) -> Vec<Executor> {
-        let Some(endpoint) = self.endpoint.as_ref().filter(|_| self.settings.schedules == Duty::Auto) else {
-            return Vec::new();
-        };
-        let together = if endpoint.is_cluster() { 1 } else { self.scopes.len().max(1) };
+        let wanted = self.settings.schedules == Duty::Auto && !self.scopes.is_empty();
+        let Some(endpoint) = self.endpoint.clone().filter(|_| wanted) else { return Vec::new() };
+        // In a cluster each scope has a server of its own.
+        let together = if endpoint.is_cluster() { 1 } else { self.scopes.len() };
         let groups = self.scopes.chunks(together);
         groups.map(|scopes| Executor::new(endpoint.clone(), scopes, name, self.metrics.clone())).collect()
     }

@@ -307,7 +307,8 @@ pub async fn all(
     if count > 2 * MOST {
         return Ok(Err(count));
     }
-    let (entries, holder): (Vec<(Vec<u8>, Vec<u8>)>, Option<String>) =
+    type Bytes = Vec<u8>;
+    let (entries, holder): (Vec<(Bytes, Bytes)>, Option<String>) =
         redis::pipe().hgetall(&places.schedule).get(&places.lease).query_async(connection).await?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let mut entries: Vec<_> = entries.into_iter().map(|(id, entry)| (text(id), text(entry))).collect();
