@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::flags;
+use crate::flags::executor::Executor;
 use crate::flags::sources::Sources;
 use crate::flags::store::Store;
 use crate::lifecycle::descriptors;
@@ -73,6 +74,9 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
+    let executors = sources.executors(&settings.workload);
+    let schedules = executors.iter().map(Executor::standing).collect();
+    let (reporter, used) = (sources.reporter(), store.clone());
     flags::metrics::register_ages(&mut registry, flags.status.clone());
     flags::usage::exposure::register(&mut registry, store.clone());
 
@@ -111,6 +115,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         leases,
         board: board.clone(),
         flags: flags.status.clone(),
+        schedules,
         began,
     });
     let streams = local::streams::Streams::default();
@@ -135,6 +140,13 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         tasks.spawn("check", OnEnd::MustLive, prober.run());
     }
     tasks.spawn("flag sources", OnEnd::MustLive, sources.run());
+    for executor in executors {
+        tasks.spawn("schedules", OnEnd::MustLive, executor.run());
+    }
+    if let Some(reporter) = reporter {
+        let evaluated = move |scope: &str| flags::reporter::evaluated(&used.load(), scope);
+        tasks.spawn("reports of evaluated flags", OnEnd::MustLive, reporter.run(evaluated));
+    }
     tasks.spawn("start", OnEnd::MayEnd, start(lifecycle.clone(), board.clone(), flags.status, complete));
     if let Some(route) = settings.proxy.routes.first() {
         tasks.spawn("watch for the app's return", OnEnd::MustLive, resume(lifecycle.clone(), route.upstream.clone()));

@@ -1,16 +1,18 @@
 //! Asks the running sidecar over its local socket.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::Settings;
@@ -47,8 +49,72 @@ pub(super) async fn ask(settings: &Settings, method: Method, path: &str, limit: 
 }
 
 async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Value, String> {
+    let request = Question { method, path, accept: "application/json", body: Bytes::new() };
+    let (status, body) = send(&Target::Socket(socket.to_owned()), request).await?;
+    let answer: Value = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+    if !status.is_success() {
+        return Err(answer["error"].as_str().map_or_else(|| status.to_string(), str::to_owned));
+    }
+    Ok(answer)
+}
+
+/// Where a sidecar listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    /// `local.socket`
+    Socket(PathBuf),
+    /// Host and port of `local.listen`.
+    Tcp(String, u16),
+}
+
+impl Target {
+    /// Reads `http://127.0.0.1:8016`.
+    pub(super) fn of_url(url: &str) -> Result<Self, String> {
+        let unusable = || format!("{url:?} is no address of a sidecar; write http://127.0.0.1:8016");
+        let uri: http::Uri = url.parse().map_err(|_| unusable())?;
+        match (uri.scheme_str(), uri.host(), uri.path()) {
+            (Some("http"), Some(host), "" | "/") => {
+                Ok(Self::Tcp(host.trim_matches(['[', ']']).to_owned(), uri.port_u16().unwrap_or(80)))
+            }
+            _ => Err(unusable()),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "{}", path.display()),
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// A request to the local API.
+pub(super) struct Question<'q> {
+    pub(super) method: Method,
+    pub(super) path: &'q str,
+    pub(super) accept: &'q str,
+    /// JSON, or nothing.
+    pub(super) body: Bytes,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Asks, and returns what is answered, whatever the status. The caller bounds the time.
+pub(super) async fn send(target: &Target, question: Question<'_>) -> Result<(StatusCode, Bytes), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let stream = timeout(CONNECT, UnixStream::connect(socket)).await.map_err(|e| text(&e))?.map_err(|e| text(&e))?;
+    let stream: Box<dyn Stream> = match target {
+        Target::Socket(path) => {
+            Box::new(timeout(CONNECT, UnixStream::connect(path)).await.map_err(|e| text(&e))?.map_err(|e| text(&e))?)
+        }
+        Target::Tcp(host, port) => {
+            let connecting = TcpStream::connect((host.as_str(), *port));
+            Box::new(timeout(CONNECT, connecting).await.map_err(|e| text(&e))?.map_err(|e| text(&e))?)
+        }
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
     let tasks = Tasks::new();
     tasks.spawn("connection to the sidecar", OnEnd::MayEnd, async move {
@@ -56,14 +122,14 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Value, St
             tracing::debug!(%error, "connection to the sidecar ended");
         }
     });
-    let request = Request::builder().method(method).uri(path).header(header::HOST, "tidegate");
-    let request = request.body(Empty::<Bytes>::new()).map_err(|e| text(&e))?;
+    let mut request = Request::builder().method(question.method).uri(question.path).header(header::HOST, "tidegate");
+    request = request.header(header::ACCEPT, question.accept);
+    if !question.body.is_empty() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let request = request.body(Full::new(question.body)).map_err(|e| text(&e))?;
     let response = sender.send_request(request).await.map_err(|e| text(&e))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|e| text(&e))?.to_bytes();
-    let answer: Value = serde_json::from_slice(&body).map_err(|e| text(&e))?;
-    if !status.is_success() {
-        return Err(answer["error"].as_str().map_or_else(|| status.to_string(), str::to_owned));
-    }
-    Ok(answer)
+    Ok((status, body))
 }

@@ -143,12 +143,17 @@ pub(super) fn decide<'s>(
     if !flag.enabled {
         return Ok(Resolution { entry, variant: None, reason: Reason::Disabled });
     }
-    let fresh = |reason| if snapshot.is_stale(entry) { Reason::Stale } else { reason };
+    let resolution = |variant: Option<&'s Variant>, reason| {
+        // Without a variant the application's own default holds, and SDKs know that by the reason: to them STALE
+        // would be a value.
+        let stale = variant.is_some() && snapshot.is_stale(entry);
+        Resolution { entry, variant, reason: if stale { Reason::Stale } else { reason } }
+    };
     let Some(rule) = &flag.targeting else {
         let variant = flag.default_variant();
         // What the application falls back to is no value of the flag's own, and so not static.
         let reason = if variant.is_some() { Reason::Static } else { Reason::Default };
-        return Ok(Resolution { entry, variant, reason: fresh(reason) });
+        return Ok(resolution(variant, reason));
     };
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let root = Root::new(context, snapshot.context(), flag.key(), seconds, bucketing, observer);
@@ -160,14 +165,14 @@ pub(super) fn decide<'s>(
         Failure { code, details: format!("flag {:?}: {halt}", flag.key()) }
     })?;
     if matches!(val, Val::Null | Val::Undefined) {
-        return Ok(Resolution { entry, variant: flag.default_variant(), reason: fresh(Reason::Default) });
+        return Ok(resolution(flag.default_variant(), Reason::Default));
     }
     let variant = match val.as_str() {
         Some(name) => flag.variant(name),
         None => variant_name(&val).and_then(|name| flag.variant(&name)),
     };
     match variant {
-        Some(_) => Ok(Resolution { entry, variant, reason: fresh(Reason::TargetingMatch) }),
+        Some(_) => Ok(resolution(variant, Reason::TargetingMatch)),
         // The result itself stays out of the message: it may be part of the context, and so personal data.
         None => Err(Failure {
             code: ErrorCode::General,
@@ -253,6 +258,7 @@ mod tests {
         let snapshot = snapshot(true);
         assert_eq!(outcome(&snapshot, "static", "{}"), ("STALE", Some("on".to_owned())));
         assert_eq!(outcome(&snapshot, "plan", r#"{"pick":"b"}"#), ("STALE", Some("b".to_owned())));
+        assert_eq!(outcome(&snapshot, "code", "{}"), ("DEFAULT", None), "the app's default is nobody's stale value");
         assert_eq!(outcome(&snapshot, "off", "{}"), ("DISABLED", None));
         assert_eq!(outcome(&snapshot, "plan", r#"{"pick":"c"}"#), ("GENERAL", None));
     }

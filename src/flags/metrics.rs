@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::watch;
 
+use super::schedule::State;
 use super::status::{self, Status};
 use crate::telemetry::metrics::Registry;
 
@@ -31,6 +32,9 @@ pub struct Metrics {
     pub(super) rewinds: Family<Source, Counter>,
     pub(super) propagation: Histogram,
     pub(super) disk_failures: Family<Source, Counter>,
+    pub(super) schedules: Family<Scheduled, Gauge>,
+    pub(super) schedule_steps: Family<Source, Counter>,
+    pub(super) schedule_conflicts: Family<Source, Counter>,
 }
 
 /// The source a figure is of.
@@ -44,6 +48,13 @@ pub(super) struct Source {
 pub(super) struct Resync {
     pub(super) source: Arc<str>,
     pub(super) reason: Reason,
+}
+
+/// Schedules in a state.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Scheduled {
+    pub(super) source: Arc<str>,
+    pub(super) state: &'static str,
 }
 
 /// Why a snapshot is read.
@@ -112,6 +123,16 @@ impl Metrics {
             drop(self.resyncs.get_or_create(&Resync { source: source.clone(), reason: Reason::Connected }));
         }
     }
+
+    /// Makes the figures of a scope's schedules visible, its gauges at zero.
+    pub(super) fn begin_schedules(&self, source: &Source) {
+        for state in [State::Waiting, State::Running, State::Paused] {
+            let label = Scheduled { source: source.source.clone(), state: state.name() };
+            self.schedules.get_or_create(&label).set(0);
+        }
+        drop(self.schedule_steps.get_or_create(source));
+        drop(self.schedule_conflicts.get_or_create(source));
+    }
 }
 
 /// Registers the metrics.
@@ -130,6 +151,9 @@ pub fn register(registry: &mut Registry) -> Metrics {
         // 0.25 ms to 8 s.
         propagation: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
         disk_failures: Family::default(),
+        schedules: Family::default(),
+        schedule_steps: Family::default(),
+        schedule_conflicts: Family::default(),
     };
     let mut add = |name: &str, help: &str, metric: Gauge| registry.register(name, help, metric);
     add("flags_generation", "Snapshots put in force since the start", metrics.generation.clone());
@@ -157,6 +181,17 @@ pub fn register(registry: &mut Registry) -> Metrics {
         "flags_disk_failures",
         "Failed attempts to write the last known good",
         metrics.disk_failures.clone(),
+    );
+    registry.register(
+        "flags_schedules",
+        "Schedules by state, told by the instance that executes them",
+        metrics.schedules.clone(),
+    );
+    registry.register("flags_schedule_steps", "Steps of schedules done here", metrics.schedule_steps.clone());
+    registry.register(
+        "flags_schedule_conflicts",
+        "Schedules paused here because somebody else changed their flag",
+        metrics.schedule_conflicts.clone(),
     );
     metrics
 }

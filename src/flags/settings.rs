@@ -20,6 +20,10 @@ pub struct Settings {
     pub max_stale: Option<Duration>,
     /// `flags.on_missing`.
     pub on_missing: OnMissing,
+    /// `flags.schedules`: whether scheduled changes are executed here.
+    pub schedules: Duty,
+    /// `flags.report`: whether the flags evaluated here are reported to Redis.
+    pub report: Duty,
     /// `flags.overrides`.
     pub overrides: Overrides,
     /// `state_dir`: where the last known good snapshot is kept; `None` keeps none.
@@ -72,6 +76,16 @@ pub enum OnMissing {
     Wait,
     /// Started with no flags.
     Empty,
+}
+
+/// Something done for the whole fleet, by whoever may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Duty {
+    /// Done where the user of Redis may write.
+    #[default]
+    Auto,
+    /// Never done.
+    Off,
 }
 
 /// Who may force flags in this process alone.

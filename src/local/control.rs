@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::cors;
 use crate::flags;
+use crate::flags::executor::Standing;
 use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::leases::Leases;
 use crate::lifecycle::ledger::Ledger;
@@ -40,6 +41,8 @@ pub struct Parts {
     pub board: Board,
     /// The flags' sources.
     pub flags: watch::Receiver<flags::Status>,
+    /// What each executor of schedules is doing, if there are any.
+    pub schedules: Vec<watch::Receiver<Standing>>,
     /// When the process began.
     pub began: Instant,
 }
@@ -115,6 +118,7 @@ impl Control {
             },
             "checks": checks,
             "flags": *parts.flags.borrow(),
+            "schedules": parts.schedules.iter().map(|standing| *standing.borrow()).max().map_or("off", Standing::name),
         })
     }
 

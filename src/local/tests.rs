@@ -231,7 +231,7 @@ async fn all_flags_are_listed() {
         list["flags"][4],
         serde_json::json!({
             "key": "on", "type": "boolean", "state": "ENABLED", "variants": ["on", "off"], "defaultVariant": "on",
-            "targeted": false, "source": "redis:s", "revision": 3, "stale": false,
+            "targeted": false, "source": "redis:s", "revision": 3, "stale": false, "lastEvaluated": null,
         })
     );
     assert_eq!(list["flags"][0]["defaultVariant"], serde_json::Value::Null);

@@ -634,7 +634,7 @@ checks:
   p: {postgres: {url: 'postgres://db/orders', query: 'SELECT $$1 -- \"x\"'}}
   r: {redis: }
   t: {tcp: {address: '[::1]:9'}, timeout: 10ms, max_staleness: 1m}
-flags: {scopes: b, files: [/f, 'with space, comma'], max_stale: 5m, on_missing: empty, overrides: local, context: {n: 1.5, 'odd: key': [true, {'x': '$${y}'}], e: {}, 'no': '1'}}
+flags: {scopes: b, files: [/f, 'with space, comma'], max_stale: 5m, on_missing: empty, overrides: local, schedules: off, report: off, context: {n: 1.5, 'odd: key': [true, {'x': '$${y}'}], e: {}, 'no': '1'}}
 state_dir: /s
 workers: 3
 log: {format: human, level: 'warn,tidegate::proxy=debug'}

@@ -21,7 +21,7 @@ use crate::support::sdk::node_scripts;
 use generate::Generator;
 
 /// Documents, each of so many flags, each evaluated over so many contexts.
-const DOCUMENTS: u64 = 120;
+const DOCUMENTS: u64 = 105;
 const FLAGS: usize = 40;
 const CONTEXTS: usize = 25;
 

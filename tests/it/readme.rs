@@ -9,12 +9,13 @@ use crate::support::redis::Redis;
 use crate::support::sidecar::{Sidecar, TIDEGATE};
 
 /// One `$ command` of a `console` block and the lines that follow it.
-struct Step {
-    command: String,
+pub(crate) struct Step {
+    pub(crate) command: String,
     expected: Vec<String>,
 }
 
-fn steps(readme: &str) -> Vec<Step> {
+/// The steps of a document.
+pub(crate) fn steps(readme: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut inside = false;
     for line in readme.lines() {
@@ -47,7 +48,7 @@ fn alike(expected: &str, line: &str) -> bool {
 }
 
 /// The tour's shell session: one bash, so that `export` and `alias` last.
-fn script(steps: &[Step]) -> String {
+pub(crate) fn script(steps: &[Step]) -> String {
     let mut script = "shopt -s expand_aliases\nexec 2>&1\n".to_owned();
     for step in steps {
         // A command ends with a line of its own, whatever it printed last; the rest of a tour does not race with a
@@ -101,13 +102,18 @@ async fn every_command_of_the_tour_answers_as_it_says() {
         // What names the machine's own paths and names in the answers is named as in the README.
         let root_of_tour = format!("{}/", directory.path().display());
         let output = output.replace(&root_of_tour, "").replace(" test", " demo").replace("scope test", "scope demo");
-        assert_eq!(output.matches("\n@@@\n").count(), steps.len(), "every command has ended: {output}");
-        for (step, answer) in steps.iter().zip(output.split("\n@@@\n")) {
-            let lines: Vec<&str> = answer.lines().filter(|line| is_answer(line)).collect();
-            let expected: Vec<&String> = step.expected.iter().filter(|line| !line.trim().is_empty()).collect();
-            let told = lines.len() == expected.len() && expected.iter().zip(&lines).all(|(e, l)| alike(e, l));
-            assert!(told, "$ {}\nexpected {expected:#?}\ngot {lines:#?}", step.command);
-        }
+        check(steps, &output);
+    }
+}
+
+/// Holds that every step of a session answered as it says.
+pub(crate) fn check(steps: &[Step], output: &str) {
+    assert_eq!(output.matches("\n@@@\n").count(), steps.len(), "every command has ended: {output}");
+    for (step, answer) in steps.iter().zip(output.split("\n@@@\n")) {
+        let lines: Vec<&str> = answer.lines().filter(|line| is_answer(line)).collect();
+        let expected: Vec<&String> = step.expected.iter().filter(|line| !line.trim().is_empty()).collect();
+        let told = lines.len() == expected.len() && expected.iter().zip(&lines).all(|(e, l)| alike(e, l));
+        assert!(told, "$ {}\nexpected {expected:#?}\ngot {lines:#?}", step.command);
     }
 }
 

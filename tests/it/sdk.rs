@@ -18,7 +18,11 @@ struct Provider {
     kind: &'static str,
 }
 
+const PYTHON_RPC: Provider = Provider { language: Language::Python, kind: "rpc" };
+const PYTHON_IN_PROCESS: Provider = Provider { language: Language::Python, kind: "in-process" };
 const PYTHON_OFREP: Provider = Provider { language: Language::Python, kind: "ofrep" };
+const NODE_RPC: Provider = Provider { language: Language::Node, kind: "rpc" };
+const NODE_IN_PROCESS: Provider = Provider { language: Language::Node, kind: "in-process" };
 const NODE_OFREP: Provider = Provider { language: Language::Node, kind: "ofrep" };
 
 impl Provider {
@@ -35,14 +39,17 @@ fn shared(name: &str) -> PathBuf {
     root().join("tests/sdk").join(name)
 }
 
-/// A sidecar with the flags of the tables, from a file.
-async fn with_the_tables_flags() -> Sidecar {
+/// A sidecar with the flags of the tables, from a file, that answers every web page.
+async fn with_the_tables_flags(more: &str) -> Sidecar {
+    let directory = tempfile::tempdir().unwrap();
     let settings = format!(
         "proxy: [{{ listen: '127.0.0.1:0', upstream: 'http://127.0.0.1:9' }}]\n\
-         flags: {{ files: ['{}'], context: {{ environment: production }} }}",
+         local: {{ listen: ['127.0.0.1:0'], socket: '{}', cors_origins: ['*'] }}\n\
+         flags: {{ files: ['{}'], context: {{ environment: production }}, {more} }}",
+        directory.path().join("tidegate.sock").display(),
         shared("flags.json").display(),
     );
-    let sidecar = Sidecar::start_with(&settings);
+    let sidecar = Sidecar::start_in(directory, &settings);
     sidecar.ready().await;
     sidecar
 }

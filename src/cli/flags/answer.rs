@@ -17,22 +17,33 @@ pub struct Failure {
     pub code: u8,
     /// For standard error, with the remedy.
     pub text: String,
+    /// For standard output all the same: what there is to see, a diff say.
+    pub answer: String,
 }
 
 impl Failure {
+    pub(super) fn new(code: u8, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), answer: String::new() }
+    }
+
+    /// The answer is no, and is told: nothing is wrong.
+    pub(super) fn no(answer: impl Into<String>) -> Self {
+        Self { answer: answer.into(), ..Self::new(EXIT_FAILED, "") }
+    }
+
     /// What was asked for is false or failed.
     pub(super) fn failed(text: impl Into<String>) -> Self {
-        Self { code: EXIT_FAILED, text: text.into() }
+        Self::new(EXIT_FAILED, text)
     }
 
     /// What was asked for makes no sense.
     pub(super) fn usage(text: impl Into<String>) -> Self {
-        Self { code: EXIT_USAGE, text: text.into() }
+        Self::new(EXIT_USAGE, text)
     }
 
     /// It may go well in a moment.
     pub(super) fn try_again(text: impl Into<String>) -> Self {
-        Self { code: EXIT_TRY_AGAIN, text: text.into() }
+        Self::new(EXIT_TRY_AGAIN, text)
     }
 
     /// Redis is away, or too slow.
@@ -41,7 +52,7 @@ impl Failure {
             Error::Timeout(_) => Self::try_again(format!("{error}; try again")),
             Error::Url(_) => Self::usage(error.to_string()),
             Error::Refused(_) => {
-                Self { code: EXIT_UNAVAILABLE, text: format!("redis is not available: {error}; check redis.url") }
+                Self::new(EXIT_UNAVAILABLE, format!("redis is not available: {error}; check redis.url"))
             }
         }
     }
@@ -66,4 +77,12 @@ pub(super) fn rows<const N: usize>(header: [&str; N], rows: impl IntoIterator<It
 /// A moment, to the second, UTC; empty when it is not known.
 pub(super) fn moment(at: Option<SystemTime>) -> String {
     at.map(|at| humantime::format_rfc3339_seconds(at).to_string()).unwrap_or_default()
+}
+
+/// A JSON text as a value: null when there is none, a string when it is none.
+pub(super) fn definition(text: &str) -> Value {
+    if text.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }

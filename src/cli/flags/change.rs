@@ -10,8 +10,9 @@ use serde_json::json;
 use super::answer::say;
 use super::show::{evaluators, unknown};
 use super::{Failure, Output, Scope, Write};
-use crate::flags::compile::{self, MAX_DOCUMENT};
+use crate::flags::compile::{self, Format, MAX_DOCUMENT};
 use crate::flags::contract::{Change, Lost, One, Op, Place, WriteError, one, with_member, write};
+use crate::flags::document::{Document, guess};
 use crate::flags::model::Flag;
 
 /// The text of a DEFINITION argument: itself, `@FILE` or `-`.
@@ -42,8 +43,9 @@ pub(super) async fn set(
     output: Output,
 ) -> Result<String, Failure> {
     let found = find(scope, key).await?;
+    let definition = json(key, definition)?;
     // As the compiler understood it: without white space, and with nothing it did not see.
-    let flag = check(key, definition, &found)?;
+    let flag = check(key, &definition, &found)?;
     let op = op(key, Some(flag.definition().to_owned()), options.if_rev);
     put(scope, op, create, options, output).await
 }
@@ -98,6 +100,15 @@ pub(super) async fn remove(scope: &mut Scope, key: &str, options: &Write, output
     put(scope, op(key, None, options.if_rev), false, options, output).await
 }
 
+/// The JSON of a definition that may be YAML too.
+fn json(key: &str, text: &str) -> Result<String, Failure> {
+    match guess(text) {
+        Format::Json => Ok(text.to_owned()),
+        Format::Yaml => Document::definition(text, Format::Yaml)
+            .map_err(|e| Failure::usage(format!("the definition of {key:?} does not validate:\n{e}"))),
+    }
+}
+
 async fn find(scope: &mut Scope, key: &str) -> Result<One, Failure> {
     one(&mut scope.connection, &scope.keys, key).await.map_err(|e| scope.failed(&e))
 }
@@ -144,18 +155,12 @@ fn op(key: &str, set: Option<String>, expect: Option<u64>) -> Op {
 async fn put(scope: &mut Scope, op: Op, create: bool, options: &Write, output: Output) -> Result<String, Failure> {
     let verb = if op.set.is_some() { "written" } else { "removed" };
     let key = &op.key.clone();
-    let (actor, note) = (options.actor(), options.note.clone());
+    let (actor, note) = (options.who.actor(), options.who.note.clone());
     let change = Change { expect: None, create, actor, note, ops: vec![op] };
     let written = match write(&mut scope.connection, &scope.keys, &change).await {
         Ok(written) => written,
         Err(WriteError::Lost(lost)) => return Err(Failure::failed(who_won(key, &lost))),
-        Err(WriteError::Uncreated) => {
-            let name = &scope.keys.scope;
-            return Err(Failure::failed(format!(
-                "there is no scope {name} in redis; --create makes it, and this flag is then all that it holds: if redis \
-                 lost its data, restore it first"
-            )));
-        }
+        Err(WriteError::Uncreated) => return Err(scope.uncreated()),
         Err(WriteError::Absent(_)) => return Err(unknown(scope, key)),
         Err(WriteError::Refused(why)) => return Err(Failure::failed(why)),
         Err(WriteError::Redis(error)) => return Err(scope.failed(&error)),

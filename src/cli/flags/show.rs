@@ -1,21 +1,27 @@
 //! Looking at flags: `ls`, `get`, `log`.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::answer::{moment, rows, say};
+use super::answer::{definition, moment, rows, say};
+use super::unused::Evaluated;
 use super::{Failure, Output, Scope};
 use crate::flags::compile;
-use crate::flags::contract::{Lost, Unreadable, entries, last_writes, one, read};
+use crate::flags::contract::{Entry, Lost, Unreadable, last_writes, one, read, walk};
 use crate::flags::model::{Evaluators, Flag};
 
 /// Characters of a definition that a line of the log shows.
 const SHOWN: usize = 60;
+/// Entries of the log that are shown unless more are asked for.
+const USUAL: usize = 20;
 
 /// Every flag of the scope. One that does not validate is listed with what is wrong: the sidecars refuse the scope
 /// because of it.
-pub(super) async fn list(scope: &mut Scope, output: Output) -> Result<String, Failure> {
+/// `unused` keeps those that nobody evaluated for so long.
+pub(super) async fn list(scope: &mut Scope, unused: Option<Duration>, output: Output) -> Result<String, Failure> {
     let remote = match read(&mut scope.connection, &scope.keys).await {
         Ok(remote) => remote,
         Err(Unreadable::Absent) => return say(&json!([]), output, || empty(&scope.keys.scope)),
@@ -25,17 +31,29 @@ pub(super) async fn list(scope: &mut Scope, output: Output) -> Result<String, Fa
     let last = last_writes(&mut scope.connection, &scope.keys).await.map_err(|e| scope.failed(&e))?;
     let last: HashMap<String, Lost> = last.into_iter().collect();
     let evaluators = evaluators(remote.evaluators.as_deref())?;
+    let evaluated = Evaluated::read(scope).await?;
+    let unused = match unused {
+        Some(age) => Some(evaluated.since(scope, age).await?),
+        None => None,
+    };
     let mut flags = remote.flags;
     flags.sort();
-    let described: Vec<Described> =
-        flags.iter().map(|(key, definition)| Described::new(key, definition, &evaluators, last.get(key))).collect();
-    if described.is_empty() {
-        return say(&json!([]), output, || empty(&scope.keys.scope));
-    }
+    let none = flags.is_empty();
+    flags.retain(|(key, _)| {
+        unused.is_none_or(|since| evaluated.unused(key, last.get(key).and_then(|write| write.at), since))
+    });
+    let described: Vec<Described> = flags
+        .iter()
+        .map(|(key, definition)| Described::new(key, definition, &evaluators, last.get(key), evaluated.of(key)))
+        .collect();
     let value = described.iter().map(Described::json).collect();
-    say(&value, output, || {
-        let header = ["KEY", "STATE", "DEFAULT", "VARIANTS", "TARGETING", "REV", "WRITTEN", "BY"];
-        rows(header, described.iter().map(Described::row))
+    say(&value, output, || match described.as_slice() {
+        [] if none => empty(&scope.keys.scope),
+        [] => "every flag was evaluated since then, or written\n".to_owned(),
+        described => {
+            let header = ["KEY", "STATE", "DEFAULT", "VARIANTS", "TARGETING", "REV", "WRITTEN", "BY", "LAST EVALUATED"];
+            rows(header, described.iter().map(Described::row))
+        }
     })
 }
 
@@ -54,28 +72,50 @@ pub(super) async fn get(scope: &mut Scope, key: &str, output: Output) -> Result<
     }
 }
 
+/// Which entries of the log are shown.
+pub(super) struct Filter<'a> {
+    pub(super) key: Option<&'a String>,
+    pub(super) since: Option<SystemTime>,
+    /// 20, or with `since` all.
+    pub(super) number: Option<u32>,
+}
+
+/// A moment by its distance from now, or by itself.
+pub(super) fn since(text: &str) -> Result<SystemTime, String> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return SystemTime::now().checked_sub(ago).ok_or_else(|| "that is before time began".to_owned());
+    }
+    humantime::parse_rfc3339_weak(text).map_err(|_| "write 2h, 3days or 2026-11-22T10:00:00Z".to_owned())
+}
+
+/// The entries that a filter lets through, newest first.
+pub(super) async fn entries(scope: &mut Scope, filter: &Filter<'_>) -> Result<Vec<Entry>, Failure> {
+    let mut found = Vec::new();
+    let most = filter.number.map_or(if filter.since.is_some() { usize::MAX } else { USUAL }, |number| number as usize);
+    let Scope { connection, keys, .. } = scope;
+    let walked = walk(connection, keys, |entry| {
+        let early = filter.since.is_some_and(|since| entry.at.is_some_and(|at| at < since));
+        if early || found.len() == most {
+            return ControlFlow::Break(());
+        }
+        if filter.key.is_none_or(|key| entry.key == *key) {
+            found.push(entry);
+        }
+        ControlFlow::Continue(())
+    });
+    walked.await.map_err(|e| scope.failed(&e))?;
+    Ok(found)
+}
+
 /// The audit log, newest first.
-pub(super) async fn log(
-    scope: &mut Scope,
-    key: Option<&str>,
-    number: usize,
-    output: Output,
-) -> Result<String, Failure> {
-    let log = entries(&mut scope.connection, &scope.keys, key, number).await.map_err(|e| scope.failed(&e))?;
-    let value = log
-        .iter()
-        .map(|entry| {
-            json!({
-                "rev": entry.rev, "at": moment(entry.at), "actor": entry.actor, "op": entry.op, "key": entry.key,
-                "before": definition(&entry.before), "after": definition(&entry.after), "note": entry.note,
-            })
-        })
-        .collect();
+pub(super) async fn log(scope: &mut Scope, filter: &Filter<'_>, output: Output) -> Result<String, Failure> {
+    let log = entries(scope, filter).await?;
+    let value = log.iter().map(entry_json).collect();
     say(&value, output, || {
         if log.is_empty() {
             return "no entries\n".to_owned();
         }
-        let row = |entry: &crate::flags::contract::Entry| {
+        let row = |entry: &Entry| {
             let after = if entry.after.is_empty() { &entry.before } else { &entry.after };
             [
                 entry.rev.to_string(),
@@ -88,6 +128,14 @@ pub(super) async fn log(
             ]
         };
         rows(["REV", "AT", "BY", "OP", "KEY", "NOTE", "DEFINITION"], log.iter().map(row))
+    })
+}
+
+/// An entry of the log for programs.
+pub(super) fn entry_json(entry: &Entry) -> Value {
+    json!({
+        "rev": entry.rev, "at": moment(entry.at), "actor": entry.actor, "op": entry.op, "key": entry.key,
+        "before": definition(&entry.before), "after": definition(&entry.after), "note": entry.note,
     })
 }
 
@@ -110,15 +158,23 @@ struct Described<'a> {
     key: &'a str,
     flag: Result<Flag, String>,
     last: Option<&'a Lost>,
+    /// When it was last evaluated, for people and for programs.
+    evaluated: (String, Value),
 }
 
 impl<'a> Described<'a> {
-    fn new(key: &'a str, definition: &str, evaluators: &Evaluators, last: Option<&'a Lost>) -> Self {
+    fn new(
+        key: &'a str,
+        definition: &str,
+        evaluators: &Evaluators,
+        last: Option<&'a Lost>,
+        evaluated: (String, Value),
+    ) -> Self {
         let flag = compile::flag(key, definition, evaluators).map_err(|e| e.to_string().replace('\n', "; "));
-        Self { key, flag, last }
+        Self { key, flag, last, evaluated }
     }
 
-    fn row(&self) -> [String; 8] {
+    fn row(&self) -> [String; 9] {
         let (state, default, variants, targeting) = match &self.flag {
             Ok(flag) => (
                 state(flag).to_owned(),
@@ -136,7 +192,8 @@ impl<'a> Described<'a> {
             Some(last) => (last.rev.to_string(), moment(last.at), last.actor.clone()),
             None => Default::default(),
         };
-        [self.key.to_owned(), state, default, variants, targeting, rev, at, by]
+        let evaluated = self.evaluated.0.clone();
+        [self.key.to_owned(), state, default, variants, targeting, rev, at, by, evaluated]
     }
 
     fn json(&self) -> Value {
@@ -150,6 +207,7 @@ impl<'a> Described<'a> {
             Err(why) => json!({ "state": "INVALID", "error": why }),
         };
         value["key"] = self.key.into();
+        value["last_evaluated"] = self.evaluated.1.clone();
         if let Some(last) = self.last {
             value["rev"] = last.rev.into();
             value["at"] = moment(last.at).into();
@@ -161,14 +219,6 @@ impl<'a> Described<'a> {
 
 fn state(flag: &Flag) -> &'static str {
     if flag.enabled() { "ENABLED" } else { "DISABLED" }
-}
-
-/// A JSON text as a value: null when there is none, a string when it is none.
-fn definition(text: &str) -> Value {
-    if text.is_empty() {
-        return Value::Null;
-    }
-    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
 fn empty(scope: &str) -> String {

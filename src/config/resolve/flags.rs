@@ -8,7 +8,7 @@ use super::super::reader::Section;
 use super::super::values::{choice, duration, name, path};
 use super::Redis;
 use crate::flags::Settings;
-use crate::flags::settings::{self, Bucketing, OnMissing, Overrides};
+use crate::flags::settings::{self, Bucketing, Duty, OnMissing, Overrides};
 
 /// A month.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -74,6 +74,19 @@ pub(super) fn settings(
         OnMissing::default(),
         "A start without any flags: `wait` for a source, or start with none.",
     );
+    let duty = || choice(&[("auto", Duty::Auto), ("off", Duty::Off)]);
+    let schedules = section.or(
+        "schedules",
+        &duty(),
+        Duty::default(),
+        "Executes scheduled changes of flags, where the user of Redis may write.",
+    );
+    let report = section.or(
+        "report",
+        &duty(),
+        Duty::default(),
+        "Reports once an hour which flags were evaluated, where the user of Redis may write.",
+    );
     let overrides = section.or(
         "overrides",
         &choice(&[("off", Overrides::Off), ("socket", Overrides::Socket), ("local", Overrides::Local)]),
@@ -82,7 +95,7 @@ pub(super) fn settings(
          asks from loopback too, with the header `Tidegate-Override: allow`.",
     );
     let redis = redis.url.clone().map(|url| settings::Redis { url, prefix: redis.prefix.clone(), scopes });
-    Settings { redis, files, context, bucketing, max_stale, on_missing, overrides, state_dir }
+    Settings { redis, files, context, bucketing, max_stale, on_missing, overrides, schedules, report, state_dir }
 }
 
 /// The first element that is there twice.

@@ -2,7 +2,7 @@
 //! problem is refused, and every problem is named with its path.
 
 mod definition;
-mod node;
+pub(in crate::flags) mod node;
 mod rule;
 mod trail;
 
@@ -31,6 +31,17 @@ pub struct Problem {
     pub path: String,
     /// What.
     pub text: String,
+    /// Where the text stops being JSON or YAML; `None` for what is wrong with its meaning, which `path` tells.
+    pub at: Option<Place>,
+}
+
+/// A place in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line, from 1.
+    pub line: u64,
+    /// The column, in characters, from 1.
+    pub column: u64,
 }
 
 impl fmt::Display for Problem {
@@ -160,13 +171,26 @@ fn flag_set(node: &Node, problems: &mut Problems) -> Option<FlagSet> {
     Some(set)
 }
 
+/// Reads a text as a tree, without asking what it means.
+///
+/// # Errors
+/// [`Invalid`]: not JSON or YAML, a name given twice, or too deep.
+pub(super) fn tree(text: &str, format: Format) -> Result<Node, Invalid> {
+    let mut problems = Problems::default();
+    let node = parse(text, format, &mut problems);
+    problems.finish(node)
+}
+
 fn parse(text: &str, format: Format, problems: &mut Problems) -> Option<Node> {
     if text.len() > MAX_DOCUMENT {
         problems.add("", format_args!("is larger than {} MiB", MAX_DOCUMENT / (1024 * 1024)));
         return None;
     }
     let parsed = match format {
-        Format::Json => serde_json::from_str(text).map_err(|error| format!("is not sound JSON: {error}")),
+        Format::Json => serde_json::from_str(text).map_err(|error| {
+            let at = Place { line: error.line() as u64, column: error.column().max(1) as u64 };
+            (format!("is not sound JSON: {error}"), Some(at))
+        }),
         Format::Yaml => {
             let options = serde_saphyr::options! {
                 strict_booleans: true,
@@ -175,13 +199,16 @@ fn parse(text: &str, format: Format, problems: &mut Problems) -> Option<Node> {
                 with_snippet: false,
                 budget: serde_saphyr::budget! { max_depth: YAML_DEPTH },
             };
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("is not sound YAML: {error}"))
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+                let at = error.location().map(|at| Place { line: at.line(), column: at.column() });
+                (format!("is not sound YAML: {error}"), at)
+            })
         }
     };
     match parsed {
         Ok(node) => Some(node),
-        Err(error) => {
-            problems.add("", error);
+        Err((error, at)) => {
+            problems.add_at("", error, at);
             None
         }
     }
@@ -197,8 +224,12 @@ struct Problems {
 
 impl Problems {
     fn add(&mut self, path: impl fmt::Display, text: impl fmt::Display) {
+        self.add_at(path, text, None);
+    }
+
+    fn add_at(&mut self, path: impl fmt::Display, text: impl fmt::Display, at: Option<Place>) {
         if self.found.len() < MAX_PROBLEMS {
-            self.found.push(Problem { path: path.to_string(), text: text.to_string() });
+            self.found.push(Problem { path: path.to_string(), text: text.to_string(), at });
         } else {
             self.more += 1;
         }
@@ -230,7 +261,7 @@ impl Problems {
     fn finish<T>(mut self, value: Option<T>) -> Result<T, Invalid> {
         if self.more > 0 {
             let text = format!("and {} more problems", self.more);
-            self.found.push(Problem { path: String::new(), text });
+            self.found.push(Problem { path: String::new(), text, at: None });
         }
         match value {
             Some(value) if self.found.is_empty() => Ok(value),

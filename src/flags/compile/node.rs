@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::{self, Write};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::super::model::json_string;
 
@@ -12,7 +13,7 @@ const FEW: usize = 16;
 
 /// A node of a definition document. It prints as compact JSON.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(in crate::flags) enum Node {
     Null,
     Bool(bool),
     Integer(i64),
@@ -26,7 +27,7 @@ pub(super) enum Node {
 
 impl Node {
     /// What it is, for messages.
-    pub(super) fn what(&self) -> &'static str {
+    pub(in crate::flags) fn what(&self) -> &'static str {
         match self {
             Node::Null => "null",
             Node::Bool(_) => "a boolean",
@@ -77,6 +78,27 @@ impl fmt::Display for Node {
                     write!(f, "{}:{value}", json_string(name))?;
                 }
                 f.write_char('}')
+            }
+        }
+    }
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Node::Null => serializer.serialize_unit(),
+            Node::Bool(value) => serializer.serialize_bool(*value),
+            Node::Integer(number) => serializer.serialize_i64(*number),
+            Node::Natural(number) => serializer.serialize_u64(*number),
+            Node::Float(number) => serializer.serialize_f64(*number),
+            Node::String(text) => serializer.serialize_str(text),
+            Node::Array(items) => serializer.collect_seq(items),
+            Node::Object(fields) => {
+                let mut map = serializer.serialize_map(Some(fields.len()))?;
+                for (name, value) in fields {
+                    map.serialize_entry(name, value)?;
+                }
+                map.end()
             }
         }
     }

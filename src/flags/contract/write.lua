@@ -14,7 +14,7 @@
 -- A lost race names the revision in place and who wrote it when; rev 0 is "not there". Definitions are passed on as
 -- the text they came as, never encoded anew: cjson would turn 1.0 into 1 and {} into [].
 
-local MAX_EVENT, LOG_LENGTH, SEARCHED = 65536, '10000', 1000
+local MAX_EVENT, LOG_LENGTH, SEARCHED = 65536, 10000, 1000
 local REMEMBERED = 512 -- names of writes
 local HASH = { flags = KEYS[1], meta = KEYS[2] }
 
@@ -130,6 +130,8 @@ end
 local rev = string.format('%.0f', redis.call('HINCRBY', KEYS[2], 'rev', 1))
 redis.call('HSETNX', KEYS[2], 'incarnation', request.incarnation)
 
+-- A change of every flag of a large scope must not push itself out of the log with the next one.
+local length = string.format('%.0f', math.max(LOG_LENGTH, 2 * redis.call('HLEN', KEYS[1])))
 local set, del, told = {}, {}, true
 for _, op in ipairs(request.ops) do
   local hash, key = HASH[op['in']], name(op)
@@ -145,8 +147,8 @@ for _, op in ipairs(request.ops) do
   end
   -- Evaluators take part in every flag's rules: readers start from a snapshot.
   told = told and op['in'] == 'flags'
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', LOG_LENGTH, '*', 'rev', rev, 'at', now, 'actor', request.actor,
-    'op', op.set and 'set' or 'del', 'key', key, 'before', before, 'after', op.set or '', 'note', request.note)
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', length, '*', 'rev', rev, 'at', now, 'actor', request.actor,
+    'op', op.set and 'set' or 'del', 'key', key, 'before', before, 'after', op.set or '', 'note', request.note, 'of', #request.ops)
 end
 
 local head = '{"rev":' .. rev .. ',"prev":' .. string.format('%.0f', prev) .. ',"incarnation":'

@@ -15,9 +15,12 @@ pub use self::pace::Pace;
 use super::compile::Invalid;
 use super::context::Base;
 use super::contract::{IllegalName, Keys};
+use super::executor::Executor;
 use super::layers::{self, Outputs};
 use super::metrics::Metrics;
 use super::overrides;
+use super::reporter::Reporter;
+use super::settings::Duty;
 use super::status::Status;
 use super::store::Store;
 use super::{Settings, settings};
@@ -80,6 +83,23 @@ impl Sources {
         let (overrides, commands) = overrides::Handle::new();
         let sources = Self { settings, pace: Pace::default(), endpoint, scopes, names, metrics, outputs, commands };
         Ok((sources, Handle { status: handle, overrides }))
+    }
+
+    /// Who executes the schedules of the scopes, if anybody is to do that here: one for each server; `name` tells
+    /// others who it is.
+    pub fn executors(&self, name: &str) -> Vec<Executor> {
+        let wanted = self.settings.schedules == Duty::Auto && !self.scopes.is_empty();
+        let Some(endpoint) = self.endpoint.clone().filter(|_| wanted) else { return Vec::new() };
+        // In a cluster each scope has a server of its own.
+        let together = if endpoint.is_cluster() { 1 } else { self.scopes.len() };
+        let groups = self.scopes.chunks(together);
+        groups.map(|scopes| Executor::new(endpoint.clone(), scopes, name, self.metrics.clone())).collect()
+    }
+
+    /// Who reports which flags are evaluated here, if anybody is to do that.
+    pub fn reporter(&self) -> Option<Reporter> {
+        let wanted = self.settings.report == Duty::Auto && !self.scopes.is_empty();
+        Some(Reporter::new(self.endpoint.clone().filter(|_| wanted)?, &self.scopes))
     }
 
     /// Other times than the default ones.

@@ -27,6 +27,7 @@ pub(super) use interpret::{Halt, Root, Scope};
 pub(super) use observe::{Bucketed, Data, Observer, Unobserved};
 pub(super) use operators::variant_name;
 pub(super) use path::Path;
+pub(super) use semver::sound as sound_version;
 pub(super) use val::Val;
 
 /// Up to so many texts a scan is as fast as a search, and leaves them as their author wrote them.

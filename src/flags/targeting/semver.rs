@@ -24,6 +24,11 @@ pub(super) fn compare(a: &str, operator: &str, b: &str) -> Option<bool> {
     })
 }
 
+/// Whether a text is a version at all.
+pub(in crate::flags) fn sound(text: &str) -> bool {
+    Version::parse(text).is_some()
+}
+
 impl<'t> Version<'t> {
     fn parse(text: &'t str) -> Option<Self> {
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);

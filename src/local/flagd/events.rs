@@ -5,7 +5,7 @@ use futures_util::stream;
 use serde_json::json;
 
 use super::structs::{put_entry, put_struct, put_text};
-use super::subscription::{News, Subscription};
+use super::subscription::{News, Subscription, parted};
 use crate::flags::changes::{Change, between};
 use crate::flags::store::Snapshot;
 use crate::local::streams::Place;
@@ -22,6 +22,11 @@ impl Changes {
     pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let flags = between(old, new).into_iter();
         Self { flags: flags.map(|(key, change)| (key.into(), change)).collect() }
+    }
+
+    /// Everything there is, as if it were new.
+    fn whole(snapshot: &Snapshot) -> Self {
+        Self { flags: snapshot.iter().map(|entry| (entry.flag().key().into(), Change::Write)).collect() }
     }
 
     /// Whether nothing did.
@@ -93,20 +98,40 @@ struct State {
 }
 
 enum Stage {
+    /// Nothing was told yet.
     Begins,
+    /// The client knows that flags can be evaluated.
+    Greeted,
+    /// It knows what changed, up to now.
     Lasts,
+    /// It knows that the sidecar ends.
+    Parts,
     Ends,
 }
 
 impl State {
     async fn next(&mut self) -> Option<Result<Bytes, Status>> {
-        if let Stage::Ends = self.stage {
-            return None;
+        match self.stage {
+            Stage::Greeted => {
+                self.stage = Stage::Lasts;
+                // What it cached may have changed while it was away, and nobody knows how long that was: Python's
+                // provider (0.6.1) keeps its cache over a reconnect and drops only the keys it is told.
+                let all = self.subscription.view().map(|view| Changes::whole(view.snapshot()));
+                if let Some(all) = all.filter(|all| !all.is_empty()) {
+                    return Some(Ok(all.event(self.codec).into()));
+                }
+            }
+            Stage::Parts => {
+                self.stage = Stage::Ends;
+                return Some(Err(parted()));
+            }
+            Stage::Ends => return None,
+            Stage::Begins | Stage::Lasts => {}
         }
         loop {
             let event = match (self.subscription.next().await, &self.stage) {
                 (News::Ready, _) => {
-                    self.stage = Stage::Lasts;
+                    self.stage = Stage::Greeted;
                     plain(self.codec, "provider_ready")
                 }
                 // Only who was told that flags are ready can be told that they changed.
@@ -114,7 +139,7 @@ impl State {
                 (News::Changed(_), _) => continue,
                 (News::Quiet, _) => plain(self.codec, "keep_alive"),
                 (News::Closing, _) => {
-                    self.stage = Stage::Ends;
+                    self.stage = Stage::Parts;
                     plain(self.codec, "provider_shutdown")
                 }
                 (News::TooLate(status), _) => {

@@ -126,7 +126,7 @@ where
     let answered = match call {
         Call::Unary(unary) => unary.answer(api, format, &head.headers, body).await,
         Call::Streaming(streaming) => {
-            let place = || Ok::<_, Full>(api.streams.open(streaming.name(), activity.clone())?);
+            let place = || api.streams.open(streaming.name(), activity.clone());
             streaming.answer(api.sources.clone(), format, &head.headers, body, place).await
         }
     };
@@ -280,7 +280,7 @@ impl Streaming {
         let deadline = deadline(format, headers)?;
         let codec = format.codec;
         if sources.closing() {
-            return Err(Status::new(Code::Unavailable, "the sidecar ends"));
+            return Err(subscription::parted());
         }
         let messages = match self {
             Streaming::Reflection if codec == rpc::Codec::Json => {

@@ -40,6 +40,12 @@ fn closing(phase: Phase) -> bool {
     matches!(phase, Phase::Closing { .. } | Phase::Stopped { .. })
 }
 
+/// How a stream ends with the sidecar. An error, because Node's provider (0.16.1) opens a stream anew only after one:
+/// after a plain end its app would stay without flags or with the last ones for ever.
+pub(super) fn parted() -> Status {
+    Status::new(Code::Unavailable, "the sidecar ends")
+}
+
 /// Something to tell a client.
 #[derive(Debug)]
 pub(super) enum News {

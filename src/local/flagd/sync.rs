@@ -5,7 +5,7 @@ use futures_util::stream;
 
 use super::definitions::Definitions;
 use super::structs;
-use super::subscription::{News, Subscription};
+use super::subscription::{News, Subscription, parted};
 use super::view::View;
 use crate::flags::context::Object;
 use crate::local::streams::Place;
@@ -111,7 +111,8 @@ impl State {
                 News::Changed(change) if !change.is_empty() => {}
                 News::Changed(_) | News::Quiet => continue,
                 News::Closing => {
-                    return None;
+                    self.ended = true;
+                    return Some(Err(parted()));
                 }
                 News::TooLate(status) => {
                     self.ended = true;

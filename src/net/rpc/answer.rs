@@ -14,7 +14,7 @@ use http_body::{Frame, SizeHint};
 
 use super::format::{ACCEPT_POST, Format, Protocol, Shape};
 use super::request::ENVELOPE;
-use super::status::Status;
+use super::status::{Code, Status};
 
 /// Messages of a streaming call, each encoded; a failure is the last item.
 pub type Stream = BoxStream<'static, Result<Bytes, Status>>;
@@ -24,6 +24,10 @@ const COPIED: usize = 16 * 1024;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// `grpc-retry-pushback-ms: -1` tells clients not to try again (gRFC A6). flagd's providers retry UNKNOWN by their service
+/// configuration, with seconds in between and until their deadline; an evaluation that failed fails again.
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Envelopes that are no messages: of trailers in gRPC-Web, of the end in Connect.
 const TRAILERS: u8 = 0x80;
@@ -71,6 +75,9 @@ impl Format {
             Protocol::Grpc => {
                 let mut response = self.response(StatusCode::OK, self.content_type(), Body::whole(Bytes::new(), None));
                 response.headers_mut().extend(trailers(Some(status)));
+                if status.code == Code::Unknown {
+                    response.headers_mut().insert(PUSHBACK, HeaderValue::from_static("-1"));
+                }
                 response
             }
             Protocol::GrpcWeb(_) | Protocol::ConnectStream => {

@@ -66,6 +66,10 @@ fn of(step: &Step) -> Option<&'static str> {
         "if" | "and" | "or" | "!" | "!!" if step.steps.iter().any(|step| step.result.as_ref().is_some_and(empty)) => {
             return Some("the truth of an empty object");
         }
+        // A computed list alone is taken for the operands, of which the first counts.
+        "!" | "!!" if step.steps.iter().any(|step| step.result.as_ref().is_some_and(begins_false)) => {
+            return Some("the truth of a list by its first item");
+        }
         // JSONLogic counts what is null or the empty text as missing.
         "missing" | "missing_some"
             if step
@@ -113,6 +117,12 @@ fn of(step: &Step) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+fn begins_false(value: &Value) -> bool {
+    let nothing =
+        |item: &Value| item.is_null() || item == "" || item == &Value::Bool(false) || item.as_f64() == Some(0.0);
+    value.as_array().and_then(|items| items.first()).is_some_and(nothing)
 }
 
 fn spaced(version: &Value) -> bool {

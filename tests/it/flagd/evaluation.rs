@@ -9,13 +9,16 @@ fn metadata(sidecar: &Sidecar) -> Value {
     json!({ "flagSetId": "shop", "source": source, "team": "a" })
 }
 
+/// Services, the type asked for, flag, context; the answer or the number of a code.
+type Case = (&'static [&'static str], &'static str, &'static str, Value, Result<Value, u32>);
+
 #[tokio::test]
 async fn every_protocol_gives_the_same_answers() {
     let (_app, sidecar) = sidecar().await;
     let rpc = Rpc::connect(sidecar.local).await;
     let user = json!({ "user": { "roles": ["guest", "admin"] } });
-    // (services, method, flag, context, answer or code); metadata is added below.
-    let cases: &[(&[&str], &str, &str, Value, Result<Value, u32>)] = &[
+    // Metadata is added below.
+    let cases: &[Case] = &[
         (&[V1, V2, SCHEMA], "Boolean", "on", json!({}), Ok(json!({"value":true,"reason":"STATIC","variant":"yes"}))),
         (&[V2], "Boolean", "no", json!({}), Ok(json!({"value":false,"reason":"STATIC","variant":"no"}))),
         (&[V1, SCHEMA], "Boolean", "no", json!({}), Ok(json!({"reason":"STATIC","variant":"no"}))),

@@ -4,9 +4,19 @@ use std::time::Duration;
 
 use super::*;
 use crate::support::raw::Client;
-use crate::support::rpc::{enveloped, envelopes, send};
+use crate::support::rpc::{Answers, enveloped, envelopes, send};
 
 const READY: &str = "provider_ready";
+
+/// What a stream begins with: that flags can be evaluated, and which there are, for whoever cached some before.
+async fn greeting(events: &mut Answers) -> Value {
+    assert_eq!(events.one().await, json!({"type":READY,"data":{}}));
+    let all = events.one().await;
+    assert_eq!(all["type"], "configuration_change");
+    let flags = all["data"]["flags"].as_object().unwrap();
+    assert!(!flags.is_empty() && flags.values().all(|change| change["type"] == "write"), "{all}");
+    all["data"]["flags"].clone()
+}
 
 #[tokio::test]
 async fn a_change_tells_the_keys_and_how_they_changed() {
@@ -15,7 +25,7 @@ async fn a_change_tells_the_keys_and_how_they_changed() {
     let mut streams = Vec::new();
     for service in [V1, V2, SCHEMA] {
         let mut events = rpc.stream(&format!("{service}/EventStream"), json!({})).await.unwrap();
-        assert_eq!(events.one().await, json!({"type":READY,"data":{}}), "{service}");
+        assert_eq!(greeting(&mut events).await.as_object().unwrap().len(), 14, "{service}");
         streams.push(events);
     }
     let changed = FLAGS
@@ -47,10 +57,10 @@ async fn a_selected_set_has_its_own_events() {
     let mut metadata = tonic::metadata::MetadataMap::new();
     metadata.insert("flagd-selector", "flagSetId=other".parse().unwrap());
     let mut events = rpc.stream_with(&format!("{V2}/EventStream"), json!({}), metadata).await.unwrap();
-    assert_eq!(events.one().await["type"], READY);
+    assert_eq!(events.one().await, json!({"type":READY,"data":{}}));
     write(&sidecar, &FLAGS.replace(r#""defaultVariant":"half""#, r#""defaultVariant":"one""#));
     let mut all = rpc.stream(&format!("{V2}/EventStream"), json!({})).await.unwrap();
-    assert_eq!(all.one().await["type"], READY);
+    assert_eq!(greeting(&mut all).await.as_object().unwrap().len(), 14);
     let one =
         async || rpc.call(&format!("{V2}/ResolveFloat"), ask("ratio", json!({}))).await.unwrap()["variant"] == "one";
     eventually(Duration::from_secs(30), "the change is in force", one).await;
@@ -94,13 +104,17 @@ async fn events_flow_over_http1_in_connect_and_grpc_web() {
         let envelopes = envelopes(&body);
         let flags: Vec<u8> = envelopes.iter().map(|(flags, _)| *flags).collect();
         let last = if form.starts_with("application/connect") { 2 } else { 0x80 };
-        assert_eq!(flags, [0, 0, last], "{form}: ready, shutdown and a clean end");
+        assert_eq!(flags, [0, 0, 0, last], "{form}: ready, all flags, shutdown and a clean end");
         if form.ends_with("json") {
             assert_eq!(envelopes[0].1, br#"{"type":"provider_ready","data":{}}"#);
-            assert_eq!(envelopes[1].1, br#"{"type":"provider_shutdown","data":{}}"#);
+            assert_eq!(envelopes[2].1, br#"{"type":"provider_shutdown","data":{}}"#);
         }
-        let end = if last == 2 { "{}" } else { "grpc-status:0\r\n" };
-        assert_eq!(String::from_utf8_lossy(&envelopes[2].1), end, "{form}");
+        let end = if last == 2 {
+            r#"{"error":{"code":"unavailable","message":"the sidecar ends"}}"#
+        } else {
+            "grpc-status:14\r\ngrpc-message:the sidecar ends\r\n"
+        };
+        assert_eq!(String::from_utf8_lossy(&envelopes[3].1), end, "{form}");
     }
     assert!(sidecar.ended(Duration::from_secs(20)).await.success());
 }
@@ -112,7 +126,7 @@ async fn streams_outlast_a_drain_and_end_cleanly_with_the_sidecar() {
     let mut events = rpc.stream(&format!("{V2}/EventStream"), json!({})).await.unwrap();
     let mut flags = rpc.stream(&format!("{SYNC}/SyncFlags"), json!({})).await.unwrap();
     let mut health = rpc.stream("grpc.health.v1.Health/Watch", json!({})).await.unwrap();
-    assert_eq!(events.one().await["type"], READY);
+    greeting(&mut events).await;
     flags.one().await;
     assert_eq!(health.one().await, json!({"status":"SERVING"}));
     let (code, out, err) = sidecar.cli(&["drain", "--wait"]);
@@ -123,8 +137,11 @@ async fn streams_outlast_a_drain_and_end_cleanly_with_the_sidecar() {
 
     sidecar.signal("TERM");
     assert_eq!(events.one().await, json!({"type":"provider_shutdown","data":{}}));
-    assert_eq!(events.next().await.map_err(|status| status.to_string()), Ok(None), "a clean end");
-    assert_eq!(flags.next().await.map_err(|status| status.to_string()), Ok(None), "a clean end");
+    // Clients come again only after an error; one that comes in trailers is a clean end all the same.
+    for stream in [&mut events, &mut flags] {
+        let status = stream.next().await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (tonic::Code::Unavailable, "the sidecar ends"));
+    }
     assert_eq!(health.one().await, json!({"status":"NOT_SERVING"}));
     assert_eq!(health.next().await.map_err(|status| status.to_string()), Ok(None), "a clean end");
     assert!(sidecar.ended(Duration::from_secs(20)).await.success());
@@ -148,7 +165,7 @@ async fn a_stream_says_nothing_before_there_are_flags() {
     assert_eq!(fetched.map_err(|status| status.code()), Err(tonic::Code::Unavailable));
     write(&sidecar, FLAGS);
     assert_eq!(health.one().await, json!({"status":"SERVING"}), "the first news is that they are there");
-    assert_eq!(events.one().await["type"], READY);
+    greeting(&mut events).await;
     let first: Value = serde_json::from_str(flags.one().await["flagConfiguration"].as_str().unwrap()).unwrap();
     assert_eq!(first["flags"].as_object().unwrap().len(), 14, "never an empty configuration");
 }

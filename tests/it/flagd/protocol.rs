@@ -64,6 +64,16 @@ async fn grpc_has_its_status_in_trailers_or_in_the_head_alone() {
     assert_eq!((answer.status, answer.body.len(), answer.trailers), (200, 0, None));
     assert_eq!(header(&answer.headers, "grpc-status"), Some("5"));
     assert_eq!(header(&answer.headers, "grpc-message"), Some("flag \"%C3%BC\" does not exist"));
+    assert_eq!(header(&answer.headers, "grpc-retry-pushback-ms"), None);
+
+    let request = enveloped(0, &encoded(&path, &ask("odd", json!({}))));
+    let answer = http2(&sidecar, &path, "application/grpc", &[], request).await;
+    assert_eq!(header(&answer.headers, "grpc-status"), Some("2"));
+    assert_eq!(
+        header(&answer.headers, "grpc-retry-pushback-ms"),
+        Some("-1"),
+        "providers try UNKNOWN again for seconds"
+    );
 }
 
 #[tokio::test]
@@ -197,5 +207,6 @@ async fn a_stream_ends_when_its_clients_time_is_over() {
     metadata.insert("grpc-timeout", "300m".parse().unwrap());
     let mut events = rpc.stream_with(&format!("{V2}/EventStream"), json!({}), metadata).await.unwrap();
     assert_eq!(events.one().await["type"], "provider_ready");
+    assert_eq!(events.one().await["type"], "configuration_change");
     assert_eq!(events.next().await.map_err(|status| status.code()), Err(tonic::Code::DeadlineExceeded));
 }

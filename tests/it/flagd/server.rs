@@ -237,6 +237,7 @@ async fn beyond_the_limit_streams_are_refused_and_a_place_left_is_given_again() 
         for stream in streams {
             let mut stream = stream.unwrap();
             assert_eq!(stream.one().await["type"], "provider_ready");
+            assert_eq!(stream.one().await["type"], "configuration_change");
             open.push(stream);
         }
     }

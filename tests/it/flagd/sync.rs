@@ -121,6 +121,7 @@ async fn an_override_reaches_clients_of_its_set_and_ends_with_it() {
     let path = format!("{V2}/EventStream");
     let mut events = rpc.stream_with(&path, json!({}), metadata.clone()).await.unwrap();
     assert_eq!(events.one().await["type"], "provider_ready");
+    assert_eq!(events.one().await["type"], "configuration_change", "of all flags, for who cached some");
     let mut flags = rpc.stream_with(&format!("{SYNC}/SyncFlags"), json!({}), metadata).await.unwrap();
     flags.one().await;
 

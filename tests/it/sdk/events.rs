@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{NODE_OFREP, PYTHON_OFREP, Provider};
+use super::{NODE_IN_PROCESS, NODE_OFREP, NODE_RPC, PYTHON_IN_PROCESS, PYTHON_OFREP, PYTHON_RPC, Provider};
+use crate::support::browser::Page;
 use crate::support::eventually;
 use crate::support::port::Port;
 use crate::support::raw;
@@ -74,11 +75,12 @@ impl World {
     }
 
     /// Stopped as Kubernetes stops it.
-    async fn drained(&mut self) {
-        let sidecar = self.sidecar.as_mut().expect("it runs");
+    async fn drained(&mut self) -> tempfile::TempDir {
+        let mut sidecar = self.sidecar.take().expect("it runs");
         sidecar.signal("TERM");
         let status = sidecar.ended(PATIENCE).await;
         assert!(status.success(), "{status}: {:#?}", sidecar.log());
+        sidecar.kill()
     }
 }
 
@@ -110,4 +112,82 @@ async fn python_over_ofrep_sees_changes_and_survives_its_sidecar() {
 #[tokio::test]
 async fn node_over_ofrep_sees_changes_and_survives_its_sidecar() {
     sees_each_change_while_it_asks(NODE_OFREP).await;
+}
+
+async fn follows_a_flag_by_events(provider: Provider) {
+    let mut world = World::start("").await;
+    let mut script = provider.start("events", world.port.address(), json!({"cache": "lru"}));
+    script.reaches("following").await;
+    world.switch("on");
+    script.go().await;
+    script.reaches("changed").await;
+    world
+        .killed_while("off", async || {
+            script.go().await;
+            script.reaches("alone").await;
+        })
+        .await;
+    script.go().await;
+    script.reaches("back").await;
+    world.switch("on");
+    script.go().await;
+    script.reaches("draining").await;
+    let directory = world.drained().await;
+    script.go().await;
+    script.reaches("left").await;
+    world.started_in(directory);
+    script.go().await;
+    assert_eq!(script.passes().await, Value::Bool(true));
+}
+
+#[tokio::test]
+async fn python_over_rpc_follows_a_flag_by_events() {
+    follows_a_flag_by_events(PYTHON_RPC).await;
+}
+
+#[tokio::test]
+async fn python_in_process_follows_a_flag_by_events() {
+    follows_a_flag_by_events(PYTHON_IN_PROCESS).await;
+}
+
+#[tokio::test]
+async fn node_over_rpc_follows_a_flag_by_events() {
+    follows_a_flag_by_events(NODE_RPC).await;
+}
+
+#[tokio::test]
+async fn node_in_process_follows_a_flag_by_events() {
+    follows_a_flag_by_events(NODE_IN_PROCESS).await;
+}
+
+async fn a_page_follows_a_flag_by_events(provider: &str) {
+    let mut world = World::start(", cors_origins: ['*']").await;
+    let settings = json!({"provider": provider, "address": world.port.address().to_string()});
+    let mut page = Page::open("events", &settings).await;
+    page.reaches("following").await;
+    world.switch("on");
+    page.go();
+    page.reaches("changed").await;
+    world
+        .killed_while("off", async || {
+            page.go();
+            page.reaches("alone").await;
+        })
+        .await;
+    page.go();
+    page.reaches("back").await;
+    world.switch("on");
+    page.go();
+    page.passes().await;
+    world.drained().await;
+}
+
+#[tokio::test]
+async fn a_page_over_ofrep_follows_a_flag_by_events() {
+    a_page_follows_a_flag_by_events("ofrep").await;
+}
+
+#[tokio::test]
+async fn a_page_over_connect_follows_a_flag_by_events() {
+    a_page_follows_a_flag_by_events("rpc").await;
 }

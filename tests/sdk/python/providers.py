@@ -33,7 +33,7 @@ def provider():
 
 def connect():
     """A client of a provider that says it is ready."""
-    api.set_provider(provider())
+    api.set_provider_and_wait(provider())
     client = api.get_client()
     status = client.get_provider_status().value
     assert status == "READY", f"the provider is {status} after its initialisation"
