@@ -288,9 +288,9 @@ impl Outputs {
     async fn publish(&self, wanted: Wanted, context: Arc<Base>, generation: u64) -> usize {
         let Wanted { layers, stale_from, stale_since } = wanted;
         let total: usize = layers.iter().map(|layer| layer.set.flags.len()).sum();
-        let bucketing = self.bucketing;
+        let (bucketing, before) = (self.bucketing, self.store.load_full());
         let merge = move || {
-            Snapshot::merge(layers, context, generation, false)
+            Snapshot::succeed(&before, layers, context, generation)
                 .stale_from(stale_from, stale_since)
                 .with_bucketing(bucketing)
         };

@@ -1,7 +1,7 @@
 //! The flags in force: layers merged by priority into one immutable snapshot, swapped whole. One writer, any number
 //! of readers, no lock on the way of a reader.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +26,13 @@ pub struct Layer {
     pub set: Arc<FlagSet>,
 }
 
+impl Layer {
+    /// Whether both say the same of where a flag comes from.
+    fn names_alike(&self, other: &Self) -> bool {
+        self.name == other.name && self.flag_set_id == other.flag_set_id && self.set.metadata == other.set.metadata
+    }
+}
+
 /// A flag in force, and where it comes from.
 #[derive(Debug)]
 pub struct Entry {
@@ -33,6 +40,8 @@ pub struct Entry {
     layer: usize,
     metadata: Arc<Metadata>,
     metadata_json: Arc<str>,
+    /// Whether its rule reads the time.
+    timed: bool,
     pub(super) tally: Arc<Tally>,
 }
 
@@ -65,7 +74,8 @@ pub struct Snapshot {
     layers: Vec<Arc<Layer>>,
     /// By key, in order.
     entries: Vec<Entry>,
-    index: HashMap<Arc<str>, usize>,
+    /// Shared with the snapshot before as long as the keys are the same.
+    index: Arc<HashMap<Arc<str>, usize>>,
     /// Flags of this layer and of those beneath it may be out of date.
     stale_from: usize,
     /// Since when.
@@ -81,54 +91,72 @@ impl Snapshot {
     /// Merges `layers`, the first of the highest priority. `generation` is the snapshot's revision, which must never
     /// fall; `stale` says that no layer is confirmed by its source, see [`Snapshot::stale_from`].
     pub fn merge(layers: Vec<Arc<Layer>>, context: Arc<Base>, generation: u64, stale: bool) -> Self {
-        let mut merged: BTreeMap<&Arc<str>, (&Arc<Flag>, usize)> = BTreeMap::new();
+        let stale_from = if stale { 0 } else { usize::MAX };
+        Self { stale_from, ..Self::made(layers, context, generation, None) }
+    }
+
+    /// As [`Snapshot::merge`] of what is confirmed, counting on where `before` is and taking from it what did not change:
+    /// one flag of thousands is not to cost as much as all of them.
+    pub fn succeed(before: &Self, layers: Vec<Arc<Layer>>, context: Arc<Base>, generation: u64) -> Self {
+        Self { totals: before.totals.clone(), ..Self::made(layers, context, generation, Some(before)) }
+    }
+
+    fn made(layers: Vec<Arc<Layer>>, context: Arc<Base>, generation: u64, before: Option<&Self>) -> Self {
+        let mut merged: Vec<(Arc<Flag>, usize)> = Vec::new();
         for (at, layer) in layers.iter().enumerate() {
-            for (key, flag) in &layer.set.flags {
-                merged.entry(key).or_insert((flag, at));
-            }
+            merged.extend(layer.set.flags.values().map(|flag| (flag.clone(), at)));
         }
+        // Stable: of those of one key the first is of the highest priority.
+        merged.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
+        merged.dedup_by(|(later, _), (first, _)| later.key == first.key);
         let bases: Vec<Shared> = layers.iter().map(|layer| Shared::new(base_metadata(layer))).collect();
-        let entries: Vec<Entry> = merged
-            .into_values()
-            .map(|(flag, layer)| {
-                let Shared { metadata, json } = bases[layer].with(flag.metadata());
-                let tally = Arc::new(Tally::new(flag));
-                Entry { flag: flag.clone(), layer, metadata, metadata_json: json, tally }
-            })
-            .collect();
-        let index = entries.iter().enumerate().map(|(at, entry)| (entry.flag.key.clone(), at)).collect();
+        // Which of the layers before gave flags the same metadata.
+        let same = |layer: &Arc<Layer>| before?.layers.iter().position(|old| old.names_alike(layer));
+        let same: Vec<Option<usize>> = layers.iter().map(same).collect();
+        let mut old = before.map_or(&[][..], |before| &before.entries).iter().peekable();
+        let mut known = 0;
+        let mut entries = Vec::with_capacity(merged.len());
+        for (flag, layer) in merged {
+            // Both are in the order of their keys: two walks, and no search.
+            while old.next_if(|old| old.flag.key < flag.key).is_some() {}
+            let old = old.next_if(|old| old.flag.key == flag.key);
+            known += usize::from(old.is_some());
+            let tally = match old {
+                Some(old) => Tally::succeeding(&old.tally, &old.flag, &flag),
+                None => Arc::new(Tally::new(&flag)),
+            };
+            entries.push(match old {
+                Some(old) if Arc::ptr_eq(&old.flag, &flag) && same[layer] == Some(old.layer) => {
+                    let (metadata, metadata_json) = (old.metadata.clone(), old.metadata_json.clone());
+                    Entry { flag, layer, metadata, metadata_json, timed: old.timed, tally }
+                }
+                _ => {
+                    let Shared { metadata, json } = bases[layer].with(flag.metadata());
+                    let timed = reads_time(&flag, &layers[layer]);
+                    Entry { flag, layer, metadata, metadata_json: json, timed, tally }
+                }
+            });
+        }
+        let index = match before {
+            Some(before) if known == entries.len() && known == before.entries.len() => before.index.clone(),
+            _ => Arc::new(entries.iter().enumerate().map(|(at, entry)| (entry.flag.key.clone(), at)).collect()),
+        };
         let mut metadata = Metadata::default();
         for layer in layers.iter().rev() {
             metadata.values.extend(layer.set.metadata.values.clone());
         }
-        let metadata_json = metadata.json().into();
-        let stale_from = if stale { 0 } else { usize::MAX };
-        let bucketing = Bucketing::default();
-        let timed = entries.iter().any(|entry| reads_time(&entry.flag, &layers[entry.layer]));
         Self {
             generation,
             layers,
+            timed: entries.iter().any(|entry| entry.timed),
             entries,
             index,
-            stale_from,
+            stale_from: usize::MAX,
             stale_since: None,
             context,
-            bucketing,
-            timed,
-            metadata_json,
+            bucketing: Bucketing::default(),
+            metadata_json: metadata.json().into(),
             totals: Arc::default(),
-        }
-    }
-
-    /// Goes on counting where `before` is. Both are in the order of their keys: two walks, and no search.
-    fn inherit(&mut self, before: &Self) {
-        self.totals = before.totals.clone();
-        let mut old = before.entries.iter().peekable();
-        for entry in &mut self.entries {
-            while old.next_if(|old| old.flag.key < entry.flag.key).is_some() {}
-            if let Some(old) = old.next_if(|old| old.flag.key == entry.flag.key) {
-                entry.tally = Tally::succeeding(&old.tally, &old.flag, &entry.flag);
-            }
         }
     }
 
@@ -298,9 +326,13 @@ impl Store {
         self.current.load()
     }
 
+    /// The snapshot in force, for longer than a request.
+    pub fn load_full(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
     /// Puts `snapshot` in force, then tells subscribers. Only one task may publish.
-    pub fn publish(&self, mut snapshot: Snapshot) {
-        snapshot.inherit(&self.current.load());
+    pub fn publish(&self, snapshot: Snapshot) {
         let generation = snapshot.generation;
         self.current.store(Arc::new(snapshot));
         self.generation.send_replace(generation);
@@ -395,6 +427,35 @@ mod tests {
         assert_eq!(stale(1), (Some(false), Some(true), true, Some(60)), "the one beneath does not touch the one above");
         assert_eq!(stale(2), (Some(false), Some(false), true, Some(60)), "beneath all that is in force");
         assert_eq!(stale(usize::MAX), (Some(false), Some(false), false, None));
+    }
+
+    #[test]
+    fn what_did_not_change_is_taken_from_the_snapshot_before() {
+        let above = layer("redis:a", Some("a"), ABOVE);
+        let (beneath, other) = (layer("file:b", None, BENEATH), layer("file:c", None, BENEATH));
+        let before = Snapshot::merge(vec![above, beneath.clone()], Arc::default(), 1, false);
+        let json = |snapshot: &Snapshot, key: &str| snapshot.get(key).map(|entry| entry.metadata_json().to_owned());
+        let shared = |a: &Snapshot, b: &Snapshot| {
+            let (a, b) = (a.get("alone").expect("there"), b.get("alone").expect("there"));
+            (Arc::ptr_eq(&a.metadata, &b.metadata), Arc::ptr_eq(&a.tally, &b.tally))
+        };
+
+        // The flag's layer moves up, and what it covered shows again.
+        let after = Snapshot::succeed(&before, vec![beneath.clone()], Arc::default(), 2);
+        assert_eq!(json(&after, "both").as_deref(), Some(r#"{"area":"z","source":"file:b","team":"y"}"#));
+        assert_eq!(after.get("alone").map(Entry::layer), Some(0));
+        assert_eq!((shared(&before, &after), Arc::ptr_eq(&before.index, &after.index)), ((true, true), true));
+
+        // The same flags from elsewhere say so.
+        let moved = Layer { name: other.name.clone(), ..Layer::clone(&beneath) };
+        let after = Snapshot::succeed(&before, vec![Arc::new(moved)], Arc::default(), 2);
+        assert_eq!(json(&after, "alone").as_deref(), Some(r#"{"area":"z","source":"file:c","team":"y"}"#));
+        assert_eq!(shared(&before, &after), (false, true));
+
+        let fewer = layer("file:b", None, r#"{"flags":{"alone":{"state":"ENABLED","variants":{"v":3}}}}"#);
+        let after = Snapshot::succeed(&before, vec![fewer], Arc::default(), 2);
+        assert_eq!((after.len(), after.get("both").is_none()), (1, true));
+        assert_eq!(json(&after, "alone").as_deref(), Some(r#"{"source":"file:b"}"#));
     }
 
     #[test]

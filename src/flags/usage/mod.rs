@@ -215,7 +215,7 @@ mod tests {
     pub(super) fn publish(store: &Store, flags: &str, generation: u64) {
         let set = document(&format!(r#"{{"flags":{{{flags}}}}}"#), Format::Json).expect("the flags are sound");
         let layer = Layer { name: "file:f".into(), flag_set_id: None, revision: generation, set: Arc::new(set) };
-        store.publish(Snapshot::merge(vec![Arc::new(layer)], Arc::default(), generation, false));
+        store.publish(Snapshot::succeed(&store.load(), vec![Arc::new(layer)], Arc::default(), generation));
     }
 
     pub(super) fn ask(store: &Store, key: &str, second: u64) {
