@@ -2,10 +2,12 @@
 //! terminal.
 
 mod apply;
+mod asking;
 mod edit;
 mod evaluate;
 mod lint;
 mod races;
+mod rebucket;
 mod revert;
 mod watch;
 
