@@ -3,6 +3,7 @@
 
 mod apply;
 mod asking;
+mod document;
 mod edit;
 mod evaluate;
 mod lint;
