@@ -261,7 +261,7 @@ hold: { max_wait: 10s }
             "drain.delay: \"10\": not a duration; write 10s (line 4)",
             "drain.deadlin: unknown key; did you mean deadline? (line 5)",
             "hold: not supported in this version; remove it (line 9)",
-            "redis.url: \"REDACTED\": not supported in this version; write redis://[USER:PASSWORD@]HOST:PORT[/DB], redis+sentinel://HOST:PORT,HOST:PORT/MASTER or redis+cluster://HOST:PORT,HOST:PORT; rediss… for TLS (line 6)",
+            "redis.url: \"REDACTED\": not a Redis URL; write redis://[USER:PASSWORD@]HOST:PORT[/DB], redis+sentinel://HOST:PORT,HOST:PORT/MASTER or redis+cluster://HOST:PORT,HOST:PORT; rediss… for TLS (line 6)",
             "checks.db.fall: \"0\": not a whole number from 1 to 100; write 1 to 100 (line 8)",
             "workers: \"65\": not a whole number from 1 to 64; write 1 to 64 (TIDEGATE_WORKERS)",
         ]
