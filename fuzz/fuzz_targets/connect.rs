@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 const FLAGS: &str = r#"{"$evaluators":{"e":{"var":"a"}},"flags":{
-    "":{"state":"ENABLED","variants":{"a":1.0,"b":2},"defaultVariant":"a","targeting":{"fractional":[{"var":"targetingKey"},["a",1],["b",1]]}},
+    "d":{"state":"ENABLED","variants":{"a":1.0,"b":2},"defaultVariant":"a","targeting":{"fractional":[{"var":"targetingKey"},["a",1],["b",1]]}},
     "a":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":
         {"if":[{"in":[{"substr":[{"var":"a"},{"var":"n"}]},{"cat":[{"var":"b"},{"var":"list"}]}]},"on"]}},
     "b":{"state":"ENABLED","variants":{"x":{"y":[1,null]}},"defaultVariant":"x","targeting":{"var":[{"var":"path"},{"$ref":"e"}]}},

@@ -8,6 +8,7 @@ mod edit;
 mod evaluate;
 mod files;
 mod lint;
+mod rebucket;
 mod revert;
 mod schedule;
 mod scope;
@@ -150,6 +151,8 @@ enum Command {
     Eval(evaluate::Args),
     /// Tells step by step how a flag comes to its value for a context
     Explain(evaluate::Args),
+    /// Reports who would get another variant by another bucketing version
+    Rebucket(rebucket::Args),
     /// Looks for what is wrong, and what is likely to be; exits 1 if there are errors
     Lint(lint::Args),
 }
@@ -216,6 +219,7 @@ pub async fn run_with(args: &Args, settings: &Settings) -> Result<String, Failur
     match &args.command {
         Command::Eval(options) => evaluate::eval(options, scope, settings, args.output).await,
         Command::Explain(options) => evaluate::explain(options, scope, settings, args.output).await,
+        Command::Rebucket(options) => rebucket::run(options, scope, settings, args.output).await,
         _ => run(args, settings.flags.redis.as_ref()).await,
     }
 }
@@ -262,7 +266,9 @@ pub async fn run(args: &Args, redis: Option<&Redis>) -> Result<String, Failure> 
         Command::Export => compare::export(&mut scope, args.output).await,
         Command::Revert(options) => revert::run(&mut scope, options, args.output).await,
         Command::Watch => watch::run(&mut scope, args.output).await,
-        Command::Eval(_) | Command::Explain(_) => Err(Failure::usage("evaluation needs the whole configuration")),
+        Command::Eval(_) | Command::Explain(_) | Command::Rebucket(_) => {
+            Err(Failure::usage("evaluation needs the whole configuration"))
+        }
         Command::Lint(options) => lint::scope(&mut scope, options, args.output).await,
         Command::Set { key, create, write, .. } => {
             change::set(&mut scope, key, &definition.unwrap_or_default(), *create, write, args.output).await

@@ -190,7 +190,7 @@ impl Snapshot {
             Arc::new(Layer { set: Arc::new(set), ..Layer::clone(layer) })
         });
         // None is dropped, so that places in the order of layers stay what they are.
-        let selected = Self::merge(layers.collect(), self.context.clone(), self.generation, false);
+        let selected = Self::succeed(self, layers.collect(), self.context.clone(), self.generation);
         selected.with_bucketing(self.bucketing).stale_from(self.stale_from, self.stale_since)
     }
 

@@ -78,3 +78,31 @@ async fn labels_never_grow_with_what_clients_send() {
     }
     assert_eq!(lines().await, before);
 }
+
+#[tokio::test]
+async fn evaluations_are_counted_by_flag_and_variant_and_tell_when_a_flag_was_last_asked_for() {
+    let app = App::start().await;
+    let flags = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/flags.json");
+    let sidecar = Sidecar::start(app.address, &format!("flags: {{ files: ['{flags}'] }}"));
+    sidecar.ready().await;
+    let listed = async || {
+        let answer = raw::get(sidecar.local, "/v1/flags").await.unwrap();
+        let list: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+        list["flags"].as_array().unwrap().clone()
+    };
+    let before = listed().await;
+    assert!(before.iter().all(|flag| flag["lastEvaluated"].is_null()), "{before:?}");
+    let key = before[0]["key"].as_str().unwrap();
+    for _ in 0..3 {
+        raw::get(sidecar.local, &format!("/v1/flags/{key}?targetingKey=u")).await.unwrap();
+    }
+    let mut local = Client::connect(sidecar.local).await.unwrap();
+    local.post("/ofrep/v1/evaluate/flags", "").await.unwrap();
+    let after = listed().await;
+    assert!(after[0]["lastEvaluated"].as_u64().is_some_and(|at| at > 1_700_000_000_000), "{after:?}");
+    assert!(after[1..].iter().all(|flag| flag["lastEvaluated"].is_null()), "a bulk answer tells nothing: {after:?}");
+    let text = raw::get(sidecar.ops, "/metrics").await.unwrap().text();
+    let own = |line: &&str| line.starts_with(&format!("tidegate_flag_evaluations_total{{flag=\"{key}\""));
+    let counts: Vec<&str> = text.lines().filter(own).filter_map(|line| line.rsplit(' ').next()).collect();
+    assert_eq!(counts, ["3"], "{text}");
+}

@@ -11,6 +11,7 @@ use super::files::Files;
 use super::scope::{Others, Scope, Terms};
 use super::terminal::{Yes, agreed, attended};
 use super::{Failure, Output, Who, say};
+use crate::flags::contract::Written;
 use crate::flags::document::Unnamed;
 use crate::flags::plan::{self, Change, Verb};
 
@@ -89,7 +90,7 @@ pub(super) async fn run(scope: &mut Scope, args: &Args, files: &Files, output: O
     let terms = Terms { create: args.create, note: args.who.note.clone(), others };
     let written = scope.commit(loaded, &changes, &args.who, &terms).await;
     let written = written.map_err(|e| e.failure("apply again to see the plan as it is now"))?;
-    done.say(output, Some(written.rev), || {
+    done.say(output, Some(&written), || {
         let created =
             if written.prev == 0 { format!("scope {name} did not exist and was created\n") } else { String::new() };
         format!("{told}{} in scope {name}, revision {}\n{created}", summary_done(&changes), written.rev)
@@ -122,14 +123,20 @@ impl Done<'_> {
     pub(super) fn say(
         &self,
         output: Output,
-        written: Option<u64>,
+        written: Option<&Written>,
         table: impl FnOnce() -> String,
     ) -> Result<String, Failure> {
-        let value = json!({
-            "scope": self.scope, "rev": written.unwrap_or(self.seen), "prev": self.seen, "changed": written.is_some(),
+        let mut value = json!({
+            "scope": self.scope, "rev": written.map_or(self.seen, |written| written.rev), "prev": self.seen, "changed": written.is_some(),
             "changes": changes_json(self.changes),
         });
-        answer(&value, output, table)
+        if let Some(confirmed) = written.and_then(|written| written.confirmed.known()) {
+            value["confirmed"] = confirmed.into();
+        }
+        answer(&value, output, || {
+            let warning = written.and_then(|written| written.confirmed.warning());
+            format!("{}{}", table(), warning.map(|warning| format!("{warning}\n")).unwrap_or_default())
+        })
     }
 }
 

@@ -101,7 +101,7 @@ pub(super) async fn run(scope: &mut Scope, args: &Args, output: Output) -> Resul
     match scope.commit(loaded, &changes, &args.who, &terms).await {
         Ok(written) => {
             draft.remove();
-            Done { scope: &name, seen, changes: &changes }.say(output, Some(written.rev), || {
+            Done { scope: &name, seen, changes: &changes }.say(output, Some(&written), || {
                 format!("{} in scope {name}, revision {}\n", summary_done(&changes), written.rev)
             })
         }

@@ -98,7 +98,7 @@ pub(super) async fn eval(
             asked(&target, args, "", &attributes, "application/json").await.and_then(|body| parsed(&body))?
         }
         None => {
-            let snapshot = snapshot(args, scope, settings).await?;
+            let snapshot = snapshot(&args.file, scope, settings).await?;
             with_context(&attributes, |context| {
                 let resolution = evaluate(&snapshot, &args.key, context, SystemTime::now()).map_err(|e| failed(&e))?;
                 let value = |json: &str| serde_json::from_str::<Value>(json).unwrap_or_default();
@@ -138,7 +138,7 @@ pub(super) async fn explain(
             _ => say(&parsed(&body)?, output, String::new),
         };
     }
-    let snapshot = snapshot(args, scope, settings).await?;
+    let snapshot = snapshot(&args.file, scope, settings).await?;
     let explanation = with_context(&attributes, |context| {
         explain::explain(&snapshot, &args.key, context, SystemTime::now()).map_err(|e| failed(&e))
     })?;
@@ -164,10 +164,10 @@ fn failed(failure: &evaluate::Failure) -> Failure {
 }
 
 /// What a sidecar of this configuration would evaluate; with `--scope` that scope alone, with `--file` those files.
-async fn snapshot(args: &Args, scope: Option<&str>, settings: &Settings) -> Result<Snapshot, Failure> {
+pub(super) async fn snapshot(given: &[PathBuf], scope: Option<&str>, settings: &Settings) -> Result<Snapshot, Failure> {
     let mut layers = Vec::new();
-    let of_files = if args.file.is_empty() { &settings.flags.files } else { &args.file };
-    if args.file.is_empty() {
+    let of_files = if given.is_empty() { &settings.flags.files } else { given };
+    if given.is_empty() {
         let redis = settings.flags.redis.as_ref();
         let scopes: Vec<&str> = match (scope, redis) {
             (Some(scope), _) => vec![scope],
@@ -193,7 +193,7 @@ async fn snapshot(args: &Args, scope: Option<&str>, settings: &Settings) -> Resu
             }));
         }
     }
-    if scope.is_none() || !args.file.is_empty() {
+    if scope.is_none() || !given.is_empty() {
         for source in files::sources(of_files)? {
             let set = compile::document(&source.text, source.format);
             let set = set.map_err(|e| Failure::usage(files::told(source.lines(&e.0))))?;

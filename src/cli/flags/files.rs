@@ -85,6 +85,19 @@ fn inside(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(paths)
 }
 
+/// A file's text, whatever it is; with `-` standard input's.
+pub(super) fn text(path: &Path) -> Result<String, Failure> {
+    let source = if path.as_os_str() == "-" {
+        Source::read(io::stdin(), "standard input".to_owned(), None)?
+    } else {
+        Source::open(path)?
+    };
+    if source.text.len() > MAX_DOCUMENT {
+        return Err(Failure::usage(format!("{}: is larger than {MAX_DOCUMENT} bytes", source.name)));
+    }
+    Ok(source.text)
+}
+
 impl Source {
     fn open(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();

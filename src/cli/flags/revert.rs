@@ -114,7 +114,7 @@ pub(super) async fn run(scope: &mut Scope, args: &Args, output: Output) -> Resul
     let terms = Terms { create: false, note, others };
     let written = scope.commit(loaded, &changes, &args.who, &terms).await;
     let written = written.map_err(|e| e.failure("look at it with `tidegate flags log` and try again"))?;
-    done.say(output, Some(written.rev), || {
+    done.say(output, Some(&written), || {
         format!("{told}{what} is as it was at revision {rev}: {} in revision {}\n", summary_done(&changes), written.rev)
     })
 }

@@ -11,7 +11,7 @@ use self::tell::Told;
 use super::answer::say;
 use super::show::evaluators;
 use super::{Failure, Output, Scope, Write};
-use crate::flags::contract::schedules::{Amended, Amendment, Due, all, amend, prepare};
+use crate::flags::contract::schedules::{Amended, Amendment, all, amend, prepare};
 use crate::flags::executor::{due, turn};
 use crate::flags::schedule::{Action, Next, Plan, Schedule, State};
 
@@ -305,14 +305,15 @@ async fn set(scope: &mut Scope, which: &Which<'_>, verb: &Verb, output: Output) 
             Some(next)
         }
     };
-    let amendment = Amendment {
-        id: id.clone(),
-        expect: Some(text),
-        due: entry.as_ref().map_or(Due::Never, due),
-        entry: entry.as_ref().map(Schedule::text),
-        base: None,
-        key: String::new(),
-        alone: false,
+    let amendment = match &entry {
+        Some(entry) => Amendment {
+            id: id.clone(),
+            expect: Some(text),
+            entry: Some(entry.text()),
+            due: due(entry),
+            ..Amendment::default()
+        },
+        None => Amendment { id: id.clone(), digest: found.digest, ..Amendment::default() },
     };
     match amend(&mut scope.connection, &scope.keys, &amendment).await.map_err(|e| scope.failed(&e))? {
         Amended::Done => {}

@@ -5,14 +5,15 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use redis::aio::ConnectionLike;
-use redis::{RedisError, RedisResult, Script, Value};
+use redis::{RedisError, RedisResult};
 
 use super::Keys;
+use super::script::{Lua, denied};
 
 /// Flags told to the script at a time: more would hold Redis up.
 const AT_ONCE: usize = 1000;
 
-static SEEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("seen.lua")));
+static SEEN: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("seen.lua")));
 
 /// What was reported.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,12 +54,11 @@ pub async fn report(
     loop {
         let told: Vec<(&str, u64)> = piece.iter().map(|(key, age)| (key.as_str(), age.as_secs())).collect();
         let text = serde_json::to_string(&told).expect("texts and numbers always serialise");
-        let reply: Vec<Value> =
-            SEEN.key(hash(keys)).key(&keys.flags).arg(cursor).arg(text).invoke_async(connection).await?;
+        let reply = SEEN.call(connection, &[&hash(keys), &keys.flags], &[cursor.to_string(), text]).await?;
         let reply: Vec<String> = reply.into_iter().map(redis::from_redis_value).collect::<Result<_, _>>()?;
         match reply.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["ok", next] => cursor = next.parse().unwrap_or(0),
-            ["denied", command] => return Err(super::schedules::denied(command)),
+            ["denied", command] => return Err(denied(command)),
             _ => {
                 let kind = redis::ErrorKind::UnexpectedReturnType;
                 return Err(RedisError::from((kind, "the script answered", format!("{reply:?}"))));

@@ -165,17 +165,24 @@ impl Executor {
     }
 
     async fn open(&mut self, tell: mpsc::Sender<String>) -> Result<Connection, String> {
-        let push = move |info| {
-            if let Some(message) = redis::Msg::from_push_info(info) {
+        let push = move |info: redis::PushInfo| {
+            // We never unsubscribe: the slot moved. What the driver then takes for answers are others'.
+            if info.kind == redis::PushKind::SUnsubscribe {
+                drop(tell.try_send(String::new()));
+            } else if let Some(message) = redis::Msg::from_push_info(info) {
                 // Full: everything is about to be looked at anyway.
                 drop(tell.try_send(message.get_channel_name().to_owned()));
             }
         };
-        let (limit, key) = (self.pace.answer, &self.scopes[0].keys.meta);
-        let mut connection = self.endpoint.connect_with_push(key, limit, push).await.map_err(|e| e.to_string())?;
+        let limit = self.pace.answer;
+        let opened = self.endpoint.connect_with_push(&self.scopes[0].keys.meta, limit, push).await;
+        let mut connection = opened.map_err(|e| e.to_string())?;
         for scope in &mut self.scopes {
-            let subscribed = connection.subscribe(&scope.places.channel).await;
-            subscribed.map_err(|e| self.endpoint.scrub(&e))?;
+            let channel = &scope.places.channel;
+            if self.endpoint.is_cluster() {
+                connection.subscribe_sharded(channel).await.map_err(|e| self.endpoint.scrub(&e))?;
+            }
+            connection.subscribe(channel).await.map_err(|e| self.endpoint.scrub(&e))?;
             scope.next = Some(Instant::now());
         }
         Ok(connection)
@@ -184,7 +191,16 @@ impl Executor {
     /// Until the connection ends; why it did.
     async fn serve(&mut self, mut connection: Connection, mut hints: mpsc::Receiver<String>) -> String {
         self.stand(Standing::Idle);
+        let mut doubt = Instant::now() + self.pace.idle;
         loop {
+            // A server that was replaced and cannot know it would go on as if nothing were.
+            if Instant::now() >= doubt {
+                doubt = Instant::now() + self.pace.idle;
+                let key = &self.scopes[0].keys.meta;
+                if !self.endpoint.still_with(&connection, key, self.pace.answer).await {
+                    return format!("{} is not the master any more", connection.node());
+                }
+            }
             for at in 0..self.scopes.len() {
                 if self.scopes[at].next.is_none_or(|next| next > Instant::now()) {
                     continue;
@@ -202,15 +218,10 @@ impl Executor {
             }
             self.stand(self.present());
             let next = self.scopes.iter().filter_map(|scope| scope.next).min();
-            let wake = async {
-                match next {
-                    Some(next) => sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = wake => {}
+                () = sleep_until(next.map_or(doubt, |next| next.min(doubt))) => {}
                 hint = hints.recv() => match hint {
+                    Some(moved) if moved.is_empty() => return "the slot of the scope moved".to_owned(),
                     Some(channel) => {
                         for scope in self.scopes.iter_mut().filter(|scope| scope.places.channel == channel) {
                             scope.next = scope.next.map(|_| Instant::now());
@@ -380,7 +391,7 @@ pub fn denied(error: &RedisError) -> bool {
 
 /// Whether the fault lies with what is stored: another connection would meet it too.
 fn of_the_scope(error: &RedisError) -> bool {
-    let stored = matches!(error.kind(), redis::ErrorKind::Server(redis::ServerErrorKind::ResponseError))
-        || error.kind() == redis::ErrorKind::UnexpectedReturnType;
-    stored || error.code().is_some_and(|code| matches!(code, "WRONGTYPE" | "ERR"))
+    // An answer that makes no sense may be another command's, after the slot moved: better begun anew.
+    matches!(error.kind(), redis::ErrorKind::Server(redis::ServerErrorKind::ResponseError))
+        || error.code().is_some_and(|code| matches!(code, "WRONGTYPE" | "ERR"))
 }

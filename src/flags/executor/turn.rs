@@ -1,8 +1,8 @@
 //! One schedule whose time has come: reads it and its flag, plans, and writes by compare-and-set. Whoever does it, any
 //! number of times, at once or after being killed anywhere: each step is done once.
 
+use redis::RedisResult;
 use redis::aio::ConnectionLike;
-use redis::{RedisError, RedisResult};
 
 use crate::flags::compile;
 use crate::flags::contract::Keys;
@@ -63,8 +63,12 @@ pub async fn turn(connection: &mut impl ConnectionLike, keys: &Keys, id: &str) -
     let schedule = match Schedule::parse(&text) {
         Ok(schedule) => schedule,
         Err(why) => {
-            put(connection, keys, id, Some(text.clone()), Some(text), Due::Paused).await?;
-            return Ok(Turn::Corrupt { why });
+            let (id, digest) = (id.to_owned(), found.digest);
+            let aside = Amendment { id, digest, due: Due::Paused, ..Amendment::default() };
+            return Ok(match amend(connection, keys, &aside).await? {
+                Amended::Done => Turn::Corrupt { why },
+                _ => Turn::Nothing,
+            });
         }
     };
     let Next::Step(step) = schedule.next(found.now) else {
@@ -166,12 +170,6 @@ async fn put(
     due: Due,
 ) -> RedisResult<bool> {
     let id = id.to_owned();
-    let amendment = Amendment { id, expect, entry, due, base: None, key: String::new(), alone: false };
-    match amend(connection, keys, &amendment).await? {
-        Amended::Done => Ok(true),
-        Amended::Moved | Amended::Changed | Amended::Other(_) => Ok(false),
-        Amended::Full(text) | Amended::Unknown(text) => {
-            Err(RedisError::from((redis::ErrorKind::UnexpectedReturnType, "the script answered", text)))
-        }
-    }
+    let amendment = Amendment { id, expect, entry, due, ..Amendment::default() };
+    Ok(amend(connection, keys, &amendment).await? == Amended::Done)
 }

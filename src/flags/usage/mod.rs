@@ -262,6 +262,14 @@ mod tests {
     }
 
     #[test]
+    fn a_selection_of_flags_counts_with_all_of_them() {
+        let store = store(&format!("{A},{B}"));
+        let selected = store.load().select(|_, flag| flag.key() == "a");
+        evaluate(&selected, "a", &Context::default(), UNIX_EPOCH + Duration::from_secs(9)).expect("it is there");
+        assert_eq!(seen(&store), [("a".into(), Some(9), 1), ("b".into(), None, 0)]);
+    }
+
+    #[test]
     fn fetches_of_all_flags_are_told_apart() {
         let store = store(A);
         let at = |second| UNIX_EPOCH + Duration::from_secs(second);

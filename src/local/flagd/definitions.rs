@@ -44,7 +44,7 @@ impl Definitions {
             }
             document.extend_from_slice(entry.flag().key_json().as_bytes());
             document.push(b':');
-            if !put_definition(&mut document, entry, &evaluators[entry.layer()..], &mut parts) {
+            if !put_definition(&mut document, entry, &evaluators[entry.layer()], &mut parts) {
                 let flag = entry.flag().key();
                 tracing::warn!(flag, limit = MAX_PARTS, "a flag is not synced: with its evaluators it is too large");
                 document.truncate(before);
@@ -64,7 +64,7 @@ impl Definitions {
 fn put_definition(
     document: &mut Vec<u8>,
     entry: &Entry,
-    evaluators: &[BTreeMap<String, Value>],
+    evaluators: &BTreeMap<String, Value>,
     parts: &mut usize,
 ) -> bool {
     let definition = entry.flag().definition();
@@ -105,14 +105,13 @@ fn put_name(document: &mut Vec<u8>, name: &str) {
 
 /// Puts rules in the place of references to them; false when `parts` are used up. What was compiled refers to nothing
 /// in a circle, and nests no deeper than compilation allows.
-fn inline(rule: &mut Value, evaluators: &[BTreeMap<String, Value>], parts: &mut usize) -> bool {
+fn inline(rule: &mut Value, evaluators: &BTreeMap<String, Value>, parts: &mut usize) -> bool {
     let Some(left) = parts.checked_sub(1) else { return false };
     *parts = left;
     match rule {
         Value::Object(fields) if fields.len() == 1 && fields.contains_key("$ref") => {
             let name = fields["$ref"].as_str().unwrap_or_default();
-            // An override has none of its own, and means those of the flag it covers.
-            let Some(evaluator) = evaluators.iter().find_map(|layer| layer.get(name)) else { return true };
+            let Some(evaluator) = evaluators.get(name) else { return true };
             *rule = evaluator.clone();
             inline(rule, evaluators, parts)
         }

@@ -9,9 +9,10 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::structs;
 use crate::flags::context::{Context, Name, Object, Value};
-use crate::flags::evaluate::{ErrorCode, Failure, Reason, evaluate, evaluate_entry};
+use crate::flags::evaluate::{ErrorCode, Failure, Reason, evaluate_entry};
 use crate::flags::model::{self, Variant};
 use crate::flags::store::{Entry, Snapshot};
+use crate::flags::usage::{self, Fetch};
 use crate::net::rpc::wire::{Fields, Malformed, put_bytes, put_double, put_message, put_number};
 use crate::net::rpc::{Code, Codec, Status};
 
@@ -73,7 +74,7 @@ pub(super) fn resolve(
     answer: &mut Vec<u8>,
 ) -> Result<(), Status> {
     let asked = Asked::read(codec, message, Place::Second)?;
-    let resolution = evaluate(snapshot, &asked.key, &Context::new(asked.context), now)?;
+    let resolution = usage::evaluate(snapshot, &asked.key, &Context::new(asked.context), now)?;
     let entry = resolution.entry;
     let (variant, reason) = match (resolution.reason, resolution.variant) {
         (Reason::Disabled, _) => (None, Reason::Disabled),
@@ -146,6 +147,7 @@ pub(super) fn resolve_all(
     answer: &mut Vec<u8>,
 ) -> Result<(), Status> {
     let context = Context::new(Asked::read(codec, message, Place::First)?.context);
+    usage::fetched(snapshot, Fetch::Bulk, now);
     let resolved = snapshot.iter().filter_map(|entry| {
         entry.flag().default_variant()?;
         let resolution = evaluate_entry(snapshot, entry, &context, now).ok()?;

@@ -231,7 +231,7 @@ impl Unary {
             Unary::Fetch => {
                 let view = views.get(&Selector::of(headers, &sync::selector(codec, &message)?)?);
                 started(view.snapshot())?;
-                sync::fetched(codec, &view, &mut buffer);
+                sync::fetched(codec, &view, SystemTime::now(), &mut buffer);
                 view.snapshot().generation()
             }
             Unary::Metadata => {

@@ -1,5 +1,7 @@
 //! `flagd.sync.v1.FlagSyncService`: whole definitions, for clients that evaluate by themselves.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use futures_util::stream;
 
@@ -8,6 +10,7 @@ use super::structs;
 use super::subscription::{News, Subscription, parted};
 use super::view::View;
 use crate::flags::context::Object;
+use crate::flags::usage::{self, Fetch};
 use crate::local::streams::Place;
 use crate::net::rpc::wire::{Fields, Malformed, put_bytes};
 use crate::net::rpc::{Code, Codec, Status, Stream};
@@ -40,7 +43,8 @@ pub(super) fn selector(codec: Codec, message: &[u8]) -> Result<String, Status> {
 }
 
 /// `FetchAllFlagsResponse`
-pub(super) fn fetched(codec: Codec, view: &View, answer: &mut Vec<u8>) {
+pub(super) fn fetched(codec: Codec, view: &View, now: SystemTime, answer: &mut Vec<u8>) {
+    usage::fetched(view.snapshot(), Fetch::Definitions, now);
     let Definitions { document, .. } = view.definitions();
     match codec {
         Codec::Proto => put_bytes(answer, 1, document),
@@ -106,7 +110,12 @@ struct State {
 impl State {
     async fn next(&mut self) -> Option<Result<Bytes, Status>> {
         while !self.ended {
-            match self.subscription.next().await {
+            let news = self.subscription.next().await;
+            if let Some(view) = self.subscription.view() {
+                // With each piece of news and in quiet times too: whoever holds the stream may use any flag.
+                usage::fetched(view.snapshot(), Fetch::Definitions, SystemTime::now());
+            }
+            match news {
                 News::Ready => {}
                 News::Changed(change) if !change.is_empty() => {}
                 News::Changed(_) | News::Quiet => continue,

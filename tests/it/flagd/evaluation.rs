@@ -202,3 +202,18 @@ async fn an_answer_tells_its_revision_and_flags_of_a_lost_source_are_stale() {
     let unset = rpc.call(&path, ask("code", json!({}))).await.unwrap();
     assert_eq!(unset["reason"], "DEFAULT", "clients take their own default for this reason alone");
 }
+
+#[tokio::test]
+async fn evaluations_are_counted_whatever_they_came_by() {
+    let (_app, sidecar) = sidecar().await;
+    let rpc = Rpc::connect(sidecar.local).await;
+    let path = format!("{V2}/ResolveBoolean");
+    rpc.call(&path, ask("on", json!({}))).await.unwrap();
+    let mut metadata = tonic::metadata::MetadataMap::new();
+    metadata.insert("flagd-selector", "flagSetId=shop".parse().unwrap());
+    rpc.call_with(&path, ask("on", json!({})), metadata).await.unwrap();
+    call_as(sidecar.local, "application/json", &path, &ask("on", json!({}))).await.unwrap();
+    rpc.call(&format!("{V1}/ResolveAll"), json!({})).await.unwrap();
+    let counted = sidecar.metric("tidegate_flag_evaluations_total", r#"flag="on",variant="yes",reason="static""#).await;
+    assert_eq!(counted, 3.0, "of a selection too; all at once is of no flag");
+}

@@ -118,6 +118,11 @@ async fn every_word_that_the_shipped_users_have_is_needed() {
         "+hgetall",
         "+hscan",
         "+evalsha",
+        "+zrange",
+        "+zrem",
+        "+set",
+        "+get",
+        "+pttl",
     ];
     let keys = Keys::new("tidegate", "orders").unwrap();
     for word in words.iter().filter(|word| !elsewhere.contains(word)) {

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use redis::AsyncCommands as _;
 use serde_json::json;
+use tidegate::flags::contract::report;
 use tidegate::flags::contract::schedules::{Due, Stride, Strode, prepare, stride};
 use tidegate::flags::executor::{Turn, turn};
 use tidegate::flags::schedule::Schedule;
+use tidegate::net::redis::Endpoint;
+use tidegate::secret::Secret;
 
 use super::shell::{Shell, connect, history, keys};
 use crate::support::chaos::Chaos;
@@ -166,6 +169,8 @@ async fn a_redis_killed_in_the_middle_goes_on_where_its_disk_says() {
         redis.kill();
         redis.resume();
         shell.raw = redis.client().await;
+        let answers = async || shell.run(&["schedule", "ls"]).await.is_ok();
+        eventually(PATIENCE, "it has read its disk", answers).await;
     }
     eventually(PATIENCE, "the rollout ends", async || shell.only().await["state"] == "done").await;
     every_step_once(&redis, 40).await;
@@ -218,13 +223,8 @@ async fn a_step_is_done_by_the_clock_of_redis_and_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sidecar_that_may_only_read_says_so_once_and_leaves_it_to_others() {
     let redis = Redis::start();
-    let mut shell = Shell::to(&redis).await;
-    let documented = include_str!("../../../docs/REDIS.md").split("## Access control").nth(1).unwrap();
-    let rules = documented.split('`').nth(1).unwrap();
-    let mut user = redis::cmd("ACL");
-    user.arg("SETUSER").arg("reader").arg("on").arg(">s3cret").arg(rules.split(' ').collect::<Vec<_>>());
-    let _: () = user.query_async(&mut shell.raw).await.unwrap();
-    let url = format!("{}?user=reader&pass=s3cret", redis.url().expose());
+    let shell = Shell::to(&redis).await;
+    let url = shipped(&redis, "sidecar").await;
     let sidecar = Sidecar::start_with(&settings(&url, ""));
     sidecar.ready().await;
     shell.ok(&["rollout", "set", "search", "1%..100%", "over", "2s", "--steps", "3"]).await;
@@ -238,4 +238,38 @@ async fn a_sidecar_that_may_only_read_says_so_once_and_leaves_it_to_others() {
     let off = Sidecar::start_with(&settings(redis.url().expose(), ", schedules: off"));
     let status = raw::get(off.local, "/v1/status").await.unwrap().json();
     assert_eq!(status["schedules"], "off");
+}
+
+/// The URL of one of the users that deploy/redis-acl.conf ships, which is made.
+async fn shipped(redis: &Redis, name: &str) -> String {
+    let start = format!("user tidegate-{name} ");
+    let users = include_str!("../../../deploy/redis-acl.conf");
+    let line = users.lines().find(|line| line.starts_with(&start)).unwrap();
+    let rules = line.split_whitespace().skip(2).filter(|rule| !rule.starts_with('>'));
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg(name).arg(">s3cret").arg(rules.collect::<Vec<_>>());
+    let _: () = user.query_async(&mut redis.client().await).await.unwrap();
+    format!("{}?user={name}&pass=s3cret", redis.url().expose())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shipped_users_may_do_what_they_are_for() {
+    let redis = Redis::start();
+    let operator = shipped(&redis, "operator").await;
+    let shell = Shell::with(&redis, &operator).await;
+    let _sidecar = Sidecar::start_with(&settings(&shipped(&redis, "executor").await, ""));
+    shell.ok(&["rollout", "set", "search", "1%..100%", "over", "300ms", "--steps", "3"]).await;
+    eventually(PATIENCE, "a sidecar goes on with it", async || shell.only().await["state"] == "done").await;
+    shell.ok(&["at", "+1h", "off", "search"]).await;
+    let all = shell.json(&["schedule", "ls"]).await;
+    let id = all[0]["id"].as_str().unwrap();
+    for verb in ["show", "pause", "resume", "cancel"] {
+        shell.ok(&["schedule", verb, id]).await;
+    }
+    shell.ok(&["schedule", "run", "--once"]).await;
+    let url = Secret::new(shipped(&redis, "executor").await);
+    let mut connection = Endpoint::new(&url).unwrap().connect(PATIENCE).await.unwrap();
+    report(&mut connection, &keys(), &[("search".to_owned(), Duration::ZERO)], 0).await.unwrap();
+    assert!(!shell.ok(&["ls"]).await.contains("no reports"));
+    every_step_once(&redis, 3).await;
 }

@@ -76,18 +76,21 @@ async fn what_is_no_schedule_is_set_aside_and_holds_nobody_up() {
         let _: () = shell.raw.hset(HASH, format!("bad{at}"), text).await.unwrap();
         let _: () = shell.raw.zadd(DUE, format!("bad{at}"), at).await.unwrap();
     }
+    let _: () = shell.raw.hset(HASH, "bad9", &b"{\"key\":\"\xff\"}"[..]).await.unwrap();
+    let _: () = shell.raw.zadd(DUE, "bad9", 9).await.unwrap();
+    let _: () = shell.raw.zadd(DUE, &b"\xff\xfe"[..], -7).await.unwrap();
     let _: () = shell.raw.zadd(DUE, "gone", -5).await.unwrap();
     let _: () = shell.raw.zadd(DUE, "later", "-inf").await.unwrap();
     shell.passes(&id, 2 * 3600 * 1000).await;
     let said = shell.ok(&["schedule", "run", "--once"]).await;
-    assert_eq!(said.lines().filter(|line| line.contains("not a schedule, set aside")).count(), 9, "{said}");
+    assert_eq!(said.lines().filter(|line| line.contains("not a schedule, set aside")).count(), 10, "{said}");
     assert!(said.contains(&format!("schedule {id}: search step 1/1, revision 2")), "{said}");
     assert_eq!(shell.ok(&["schedule", "run", "--once"]).await, "nothing is due\n");
     let table = shell.ok(&["schedule", "ls"]).await;
-    assert_eq!(table.matches("CORRUPT").count(), 9, "{table}");
+    assert_eq!(table.matches("CORRUPT").count(), 10, "{table}");
     let (code, text) = shell.fails(&["schedule", "resume", "bad0"]).await;
     assert_eq!((code, text.contains("cancel removes it")), (1, true), "{text}");
-    for at in 0..9 {
+    for at in 0..10 {
         shell.ok(&["schedule", "cancel", &format!("bad{at}")]).await;
     }
     assert_eq!(shell.only().await["state"], "done");

@@ -8,6 +8,7 @@ use tidegate::cli::flags::{Args, Failure, run};
 use tidegate::flags::contract::{Keys, entries};
 use tidegate::flags::settings::Redis as Settings;
 use tidegate::net::redis::{Connection, Endpoint};
+use tidegate::secret::Secret;
 
 use crate::support::flags::PATIENCE;
 use crate::support::redis::Redis;
@@ -29,8 +30,13 @@ pub(super) struct Shell {
 impl Shell {
     /// With the flag `search` in scope `orders`.
     pub(super) async fn to(redis: &Redis) -> Self {
+        Self::with(redis, redis.url().expose()).await
+    }
+
+    /// The same as the user of `url`.
+    pub(super) async fn with(redis: &Redis, url: &str) -> Self {
         let scopes = vec!["orders".to_owned()];
-        let settings = Settings { url: redis.url(), prefix: "tidegate".to_owned(), scopes };
+        let settings = Settings { url: Secret::new(url.to_owned()), prefix: "tidegate".to_owned(), scopes };
         let shell = Self { settings, raw: redis.client().await };
         shell.ok(&["set", "--create", "search", SEARCH, "--actor", "ann@ci"]).await;
         shell

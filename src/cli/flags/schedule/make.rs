@@ -148,12 +148,12 @@ async fn put(scope: &mut Scope, schedule: &Schedule) -> Result<String, Failure> 
         let id = format!("{:06x}", fastrand::u32(..1 << 24));
         let amendment = Amendment {
             id: id.clone(),
-            expect: None,
             entry: Some(schedule.text()),
             due: due(schedule),
             base: Some(schedule.base.clone()),
             key: schedule.key.clone(),
             alone: matches!(schedule.plan, Plan::Rollout(_)),
+            ..Amendment::default()
         };
         let key = &schedule.key;
         match amend(&mut scope.connection, &scope.keys, &amendment).await.map_err(|e| scope.failed(&e))? {
@@ -173,7 +173,6 @@ async fn put(scope: &mut Scope, schedule: &Schedule) -> Result<String, Failure> 
                     "the scope has {count} schedules, none of them over; cancel some with `tidegate flags schedule cancel`"
                 )));
             }
-            Amended::Unknown(answer) => return Err(Failure::failed(format!("the script answered {answer}"))),
         }
     }
     Err(Failure::try_again("no id is free; try again"))

@@ -2,8 +2,9 @@
 --
 -- KEYS  1 schedule  2 due  3 flags  4 revs  5 bases
 -- ARGV  1 channel of the schedules
---       2 {"id":ID, "expect":TEXT?, "entry":TEXT?, "due":MS|"inf"?, "base":TEXT?, "key":KEY?, "alone":BOOL?, "most":N}
--- Without "expect" it must not be there, without "entry" it is removed. With "base" the flag "key" must be in that
+--       2 {"id":ID, "expect":TEXT?, "digest":SHA1?, "entry":TEXT?, "due":MS|"inf"?, "base":TEXT?, "key":KEY?, "alone":BOOL?, "most":N}
+-- Without "expect" it must not be there; with "digest" its text must have that SHA-1 instead, and stays unless it is
+-- removed by having no "due"; without "entry" it is removed. With "base" the flag "key" must be in that
 -- state. With "alone" no other rollout of the flag may be on its way.
 -- Returns {"denied", command} | {"ok"} | {"moved"} | {"changed"} | {"other", id} | {"full", count}
 
@@ -18,6 +19,16 @@ end
 -- A key of a wrong type would stop it in the middle too.
 redis.call('ZSCORE', KEYS[2], '')
 local there = redis.call('HGET', KEYS[1], request.id)
+if request.digest then
+  if not there or redis.sha1hex(there) ~= request.digest then
+    return { 'moved' }
+  end
+  if not request.due then
+    redis.call('HDEL', KEYS[1], request.id)
+  end
+  plan(KEYS[2], request.id, request.due)
+  return { 'ok' }
+end
 if (there or nil) ~= request.expect then
   return { 'moved' }
 end

@@ -6,6 +6,11 @@
 
 local now = clock()
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if first[1] and not first[1]:match('^[%w_-]+$') and not denied({ { 'ZREM', KEYS[1], '' } }) then
+  -- Nobody makes such an id; in front it would keep all others from their turn.
+  redis.call('ZREM', KEYS[1], first[1])
+  return { now, 'none-such', now, ARGV[1], '0' }
+end
 if not first[1] then
   return { now, '', '', '', '0' }
 end

@@ -4,24 +4,25 @@
 use std::sync::LazyLock;
 
 use redis::aio::ConnectionLike;
-use redis::{ErrorKind, RedisError, RedisResult, Script, Value};
+use redis::{ErrorKind, RedisError, RedisResult, Value};
 use serde::Serialize;
 
 use super::Keys;
+use super::script::{Lua, denied};
 
 /// Schedules that a scope may hold, those that are over included.
 pub const MOST: usize = 1000;
 
 macro_rules! script {
     ($file:literal) => {
-        LazyLock::new(|| Script::new(concat!(include_str!("base.lua"), include_str!($file))))
+        LazyLock::new(|| Lua::new(concat!(include_str!("base.lua"), include_str!($file))))
     };
 }
 
-static GLANCE: LazyLock<Script> = script!("glance.lua");
-static PREPARE: LazyLock<Script> = script!("prepare.lua");
-static AMEND: LazyLock<Script> = script!("amend.lua");
-static STEP: LazyLock<Script> = script!("step.lua");
+static GLANCE: LazyLock<Lua> = script!("glance.lua");
+static PREPARE: LazyLock<Lua> = script!("prepare.lua");
+static AMEND: LazyLock<Lua> = script!("amend.lua");
+static STEP: LazyLock<Lua> = script!("step.lua");
 
 /// The keys of a scope that schedules need beside those of its flags.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,11 +73,10 @@ pub async fn glance(
     holder: &str,
     lease: u64,
 ) -> RedisResult<Glance> {
-    let reply = GLANCE.key(&places.due).key(&places.lease).arg(holder).arg(lease).invoke_async(connection).await?;
+    let reply = GLANCE.call(connection, &[&places.due, &places.lease], &[holder, &lease.to_string()]).await?;
     let reply = texts(reply)?;
-    let odd = || RedisError::from((ErrorKind::UnexpectedReturnType, "the script answered", format!("{reply:?}")));
-    let [now, id, due, holder, left] = reply.as_slice() else { return Err(odd()) };
-    let number = |text: &String| text.parse::<u64>().map_err(|_| odd());
+    let [now, id, due, holder, left] = reply.as_slice() else { return Err(odd(&reply)) };
+    let number = |text: &String| text.parse::<u64>().map_err(|_| odd(&reply));
     let (now, left) = (number(now)?, number(left)?);
     // Scores are floating-point numbers; whatever is none of ours counts as due, and is looked at.
     let due = match due.as_str() {
@@ -104,33 +104,36 @@ pub struct Prepared {
     pub token: String,
     /// The shared rules.
     pub evaluators: Option<String>,
+    /// The SHA-1 of the schedule's text as it stands there.
+    pub digest: Option<String>,
 }
 
 /// Reads the schedule `id` and its flag; or `key`'s flag when there is no schedule yet.
 pub async fn prepare(connection: &mut impl ConnectionLike, keys: &Keys, id: &str, key: &str) -> RedisResult<Prepared> {
-    type Found = (u64, Option<String>, Option<String>, Option<String>, String, String, Option<String>);
     let places = Places::of(keys);
-    let (now, entry, definition, record, base, token, evaluators): Found = PREPARE
-        .key(&keys.flags)
-        .key(&keys.meta)
-        .key(&keys.revs)
-        .key(&places.schedule)
-        .key(&places.bases)
-        .arg(id)
-        .arg(key)
-        .invoke_async(connection)
-        .await?;
-    Ok(Prepared { now, entry, definition, record, base, token, evaluators })
+    let of = [&keys.flags, &keys.meta, &keys.revs, &places.schedule, &places.bases].map(String::as_str);
+    let mut reply = PREPARE.call(connection, &of, &[id, key]).await?.into_iter();
+    let mut next = || reply.next().unwrap_or(Value::Nil);
+    let text = redis::from_redis_value::<Option<String>>;
+    let now = redis::from_redis_value(next())?;
+    // What is not UTF-8 is no schedule, and must not keep others from their turn.
+    let entry = redis::from_redis_value::<Option<Vec<u8>>>(next())?.map(|entry| String::from_utf8_lossy(&entry).into());
+    let (definition, record) = (text(next())?, text(next())?);
+    let (base, token) = (text(next())?.unwrap_or_default(), text(next())?.unwrap_or_default());
+    Ok(Prepared { now, entry, definition, record, base, token, evaluators: text(next())?, digest: text(next())? })
 }
 
 /// A schedule to be made, changed or removed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Amendment {
     /// Its id.
     pub id: String,
     /// Its text as it was read; `None` when it is to be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect: Option<String>,
+    /// Of what is no schedule, the SHA-1 of its text instead: it may be of bytes that are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// Its text from now on; `None` removes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
@@ -147,13 +150,14 @@ pub struct Amendment {
 }
 
 /// When a schedule is next due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Due {
     /// In ms since the epoch.
     At(u64),
     /// Whenever somebody resumes it.
     Paused,
     /// Never.
+    #[default]
     Never,
 }
 
@@ -187,8 +191,6 @@ pub enum Amended {
     Other(String),
     /// So many there are, and none is over.
     Full(String),
-    /// The script answered something else.
-    Unknown(String),
 }
 
 /// Makes, changes or removes a schedule, by compare-and-set.
@@ -200,16 +202,9 @@ pub async fn amend(connection: &mut impl ConnectionLike, keys: &Keys, amendment:
         most: usize,
     }
     let places = Places::of(keys);
-    let reply = AMEND
-        .key(&places.schedule)
-        .key(&places.due)
-        .key(&keys.flags)
-        .key(&keys.revs)
-        .key(&places.bases)
-        .arg(&places.channel)
-        .arg(json(&Request { amendment, most: MOST }))
-        .invoke_async(connection)
-        .await?;
+    let of = [&places.schedule, &places.due, &keys.flags, &keys.revs, &places.bases].map(String::as_str);
+    let request = json(&Request { amendment, most: MOST });
+    let reply = AMEND.call(connection, &of, &[&places.channel, &request]).await?;
     let reply = texts(reply)?;
     Ok(match reply.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["ok"] => Amended::Done,
@@ -217,7 +212,7 @@ pub async fn amend(connection: &mut impl ConnectionLike, keys: &Keys, amendment:
         ["changed"] => Amended::Changed,
         ["other", id] => Amended::Other((*id).to_owned()),
         ["full", count] => Amended::Full((*count).to_owned()),
-        _ => Amended::Unknown(format!("{reply:?}")),
+        _ => return Err(odd(&reply)),
     })
 }
 
@@ -282,23 +277,14 @@ pub async fn stride(connection: &mut impl ConnectionLike, keys: &Keys, stride: &
     }
     let incarnation = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let places = Places::of(keys);
-    let reply = STEP
-        .key(&keys.flags)
-        .key(&keys.meta)
-        .key(&keys.revs)
-        .key(&keys.log)
-        .key(&places.schedule)
-        .key(&places.due)
-        .key(&places.bases)
-        .arg(&keys.events)
-        .arg(json(&Request { stride, incarnation }))
-        .invoke_async(connection)
-        .await?;
+    let of = [&keys.flags, &keys.meta, &keys.revs, &keys.log, &places.schedule, &places.due, &places.bases]
+        .map(String::as_str);
+    let reply = STEP.call(connection, &of, &[&keys.events, &json(&Request { stride, incarnation })]).await?;
     let reply = texts(reply)?;
     Ok(match reply.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["ok", rev, _, _] => match rev.parse() {
             Ok(rev) => Strode::Done(rev),
-            Err(_) => Strode::Refused(format!("done, but the script answered {reply:?}")),
+            Err(_) => return Err(odd(&reply)),
         },
         ["early", _] => Strode::Early,
         ["moved"] => Strode::Moved,
@@ -306,7 +292,7 @@ pub async fn stride(connection: &mut impl ConnectionLike, keys: &Keys, stride: &
         ["raced"] => Strode::Raced,
         ["uncreated"] => Strode::Uncreated,
         ["bad", text] => Strode::Refused((*text).to_owned()),
-        _ => Strode::Refused(format!("the script answered {reply:?}")),
+        _ => return Err(odd(&reply)),
     })
 }
 
@@ -321,8 +307,11 @@ pub async fn all(
     if count > 2 * MOST {
         return Ok(Err(count));
     }
-    let (mut entries, holder): (Vec<(String, String)>, Option<String>) =
+    type Bytes = Vec<u8>;
+    let (entries, holder): (Vec<(Bytes, Bytes)>, Option<String>) =
         redis::pipe().hgetall(&places.schedule).get(&places.lease).query_async(connection).await?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let mut entries: Vec<_> = entries.into_iter().map(|(id, entry)| (text(id), text(entry))).collect();
     entries.sort();
     Ok(Ok((entries, holder)))
 }
@@ -344,9 +333,7 @@ fn texts(reply: Vec<Value>) -> RedisResult<Vec<String>> {
     }
 }
 
-/// The error of a command that the user lacks, as Redis itself would say it.
-pub(super) fn denied(command: &str) -> RedisError {
-    let detail =
-        format!("this user has no permissions to run the '{command}' command, or not for these keys or channels");
-    redis::make_extension_error("NOPERM".to_owned(), Some(detail))
+/// The error of an answer that no script gives: it may be that of another command, on a connection gone wrong.
+fn odd(reply: &[String]) -> RedisError {
+    RedisError::from((ErrorKind::UnexpectedReturnType, "the script answered", format!("{reply:?}")))
 }

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 flags  2 meta  3 revs  4 schedule  5 bases
 -- ARGV  1 id of a schedule, or ''  2 the flag, when there is no schedule yet
--- Returns {now, entry, definition, record, base, token, evaluators}; nil for what is not there
+-- Returns {now, entry, definition, record, base, token, evaluators, SHA-1 of the entry}; nil for what is not there
 
 local entry, key = nil, ARGV[2]
 if ARGV[1] ~= '' then
@@ -18,4 +18,5 @@ if key then
   base = base_of(KEYS[5], token, key)
 end
 local evaluators = redis.call('HGET', KEYS[2], 'evaluators')
-return { clock(), entry or false, definition or false, record or false, base, token, evaluators }
+return { clock(), entry or false, definition or false, record or false, base, token, evaluators,
+  entry and redis.sha1hex(entry) or false }
