@@ -184,8 +184,8 @@ fn read_shares(text: &str) -> Result<(Option<Share>, Share), Failure> {
     for between in ["..", "→", "->"] {
         if let Some((from, to)) = text.split_once(between) {
             // The sign may stand once, at the end.
-            let from = if from.ends_with('%') { from.to_owned() } else { format!("{}%", from.trim()) };
-            return Ok((Some(read(&from)?), read(to)?));
+            let from = format!("{}%", from.trim().trim_end_matches('%'));
+            return Ok((Some(read(&from)?), read(to.trim())?));
         }
     }
     Ok((None, read(text)?))

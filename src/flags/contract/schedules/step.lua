@@ -10,7 +10,7 @@
 -- Returns {"ok", rev, prev, at} | {"early", now} | {"moved"} | {"changed"} | {"raced"} | {"uncreated"} | {"bad", text}
 --         | {"denied", command}
 
-local MAX_EVENT, LOG_LENGTH = 65536, '10000'
+local MAX_EVENT, LOG_LENGTH = 65536, 10000
 
 local request = cjson.decode(ARGV[2])
 local now, key = clock(), request.key
@@ -57,7 +57,9 @@ local before = redis.call('HGET', KEYS[1], key) or ''
 redis.call('HSET', KEYS[1], key, request.set)
 redis.call('HSET', KEYS[3], key, rev .. ' ' .. now .. ' ' .. request.actor)
 redis.call('HSET', KEYS[7], key, token_of(KEYS[1], KEYS[3], key) .. ' ' .. request.base)
-redis.call('XADD', KEYS[4], 'MAXLEN', '~', LOG_LENGTH, '*', 'rev', rev, 'at', now, 'actor', request.actor,
+-- As in write.lua: the log must not lose what one batch wrote.
+local length = string.format('%.0f', math.max(LOG_LENGTH, 2 * redis.call('HLEN', KEYS[1])))
+redis.call('XADD', KEYS[4], 'MAXLEN', '~', length, '*', 'rev', rev, 'at', now, 'actor', request.actor,
   'op', 'set', 'key', key, 'before', before, 'after', request.set, 'note', request.note, 'of', '1')
 redis.call('HSET', KEYS[5], request.id, request.entry)
 plan(KEYS[6], request.id, request.due)
