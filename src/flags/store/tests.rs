@@ -1,3 +1,5 @@
+//! Layers merged, and what is kept of the snapshot before.
+
 use super::super::compile::{Format, document};
 use super::*;
 
