@@ -52,7 +52,7 @@ struct Arguments {
     /// Rounds in which every contender takes its turn; medians are over these.
     #[arg(long)]
     rounds: Option<usize>,
-    /// Fewer rounds of fewer requests: under a minute, and rougher.
+    /// Fewer rounds of fewer requests: a minute and a half, and rougher.
     #[arg(long)]
     quick: bool,
     /// The binary to measure.
@@ -88,7 +88,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let measures = chosen(&arguments.only)?;
-    let (rounds, requests, limit) = if arguments.quick { (5, 10_000, 40) } else { (15, 20_000, 300) };
+    let (rounds, requests, limit) = if arguments.quick { (5, 10_000, 75) } else { (15, 20_000, 420) };
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     let binary = arguments.tidegate.clone().unwrap_or_else(|| target.join("dist/tidegate"));
     let tidegate = Some(binary).filter(|binary| binary.is_file());

@@ -261,7 +261,7 @@ hold: { max_wait: 10s }
             "drain.delay: \"10\": not a duration; write 10s (line 4)",
             "drain.deadlin: unknown key; did you mean deadline? (line 5)",
             "hold: not supported in this version; remove it (line 9)",
-            "redis.url: \"REDACTED\": not supported in this version; write redis://[USER:PASSWORD@]HOST:PORT[/DB] or rediss://… for TLS (line 6)",
+            "redis.url: \"REDACTED\": not a Redis URL; write redis://[USER:PASSWORD@]HOST:PORT[/DB], redis+sentinel://HOST:PORT,HOST:PORT/MASTER or redis+cluster://HOST:PORT,HOST:PORT; rediss… for TLS (line 6)",
             "checks.db.fall: \"0\": not a whole number from 1 to 100; write 1 to 100 (line 8)",
             "workers: \"65\": not a whole number from 1 to 64; write 1 to 64 (TIDEGATE_WORKERS)",
         ]
@@ -506,7 +506,7 @@ fn what_does_not_go_together_is_refused() {
     refused("drain: {delay: 50, deadline: 1s}", "drain.delay: \"50\": not a duration; write 50s (line 1)");
     refused(
         "{redis: {url: x}, flags: {scopes: [a]}, checks: {r: {redis: }}}",
-        "redis.url: \"REDACTED\": not a Redis URL; write redis://[USER:PASSWORD@]HOST:PORT[/DB] or rediss://… for TLS (line 1)",
+        "redis.url: \"REDACTED\": not a Redis URL; write redis://[USER:PASSWORD@]HOST:PORT[/DB], redis+sentinel://HOST:PORT,HOST:PORT/MASTER or redis+cluster://HOST:PORT,HOST:PORT; rediss… for TLS (line 1)",
     );
     // A short interval brings its timeout along; any number of ephemeral ports is fine.
     let check = &load("checks: {a: {tcp: {address: 'a:1'}, interval: 50ms}}").unwrap().settings.checks.checks[0];

@@ -196,11 +196,11 @@ fn streams(sidecar: &Sidecar) -> anyhow::Result<Vec<(Readers, &'static str)>> {
         readers.wait_for(greeting)?;
         anyhow::Ok((readers, mark))
     };
-    // Of the flags' names one that is no other's beginning.
+    // Of the flags' names the last, which is no other's beginning. gRPC's greeting ends with it, too.
     Ok(vec![
         open(Stream::Http("/v1/flags/events"), "event: ready", "flag-9999")?,
         open(Stream::Http("/ofrep/v1/events"), "refetchEvaluation", "refetchEvaluation")?,
-        open(Stream::Grpc("/flagd.evaluation.v2.Service/EventStream"), "provider_ready", "flag-9999")?,
+        open(Stream::Grpc("/flagd.evaluation.v2.Service/EventStream"), "flag-9999", "flag-9999")?,
     ])
 }
 

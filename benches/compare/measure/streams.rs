@@ -30,7 +30,7 @@ struct Contender {
     running: Running,
     address: SocketAddr,
     stream: Stream,
-    /// What is told to everybody who connects.
+    /// What is told to everybody who connects; over gRPC that ends with the last of all flags, by name.
     greeting: &'static str,
     /// What of an event is waited for, if it is not the name of the flag.
     mark: Option<&'static str>,
@@ -66,7 +66,7 @@ pub(super) fn run(lab: &Lab) -> anyhow::Result<Vec<Row>> {
     let own = [
         ("tidegate", Stream::Http("/v1/flags/events"), "event: ready", None),
         ("OFREP", Stream::Http("/ofrep/v1/events"), "refetchEvaluation", Some("refetchEvaluation")),
-        ("gRPC", Stream::Grpc("/flagd.evaluation.v2.Service/EventStream"), "provider_ready", None),
+        ("gRPC", Stream::Grpc("/flagd.evaluation.v2.Service/EventStream"), "flag-999", None),
     ];
     for (name, stream, greeting, mark) in own {
         let setup = Setup { redis: Some(redis.address), ..Setup::new(Cores::One, 1, origin.address) };
