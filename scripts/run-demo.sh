@@ -43,7 +43,7 @@ stop() {
     fi
 }
 
-for port in 3000 8080 8013 8014; do
+for port in 3000 8080 8013 8015 8016 8014; do
     if listening "$port"; then
         fail "port $port is taken; see who has it with: ss -ltnp 'sport = :$port'"
     fi

@@ -158,17 +158,23 @@ pub(crate) fn answer(text: Result<String, output::Unprintable>, code: u8) -> Exi
 /// Prints an answer. A reader that has left (`| head`) wants no more, and no complaint.
 pub(crate) fn say(text: &str) {
     let mut out = io::stdout().lock();
+    let text = plain(text);
     let end = if text.ends_with('\n') { "" } else { "\n" };
     if write!(out, "{text}{end}").and_then(|()| out.flush()).is_err() {
         std::process::exit(0);
     }
 }
 
+/// `text` with nothing in it that a terminal would obey: names and notes come from others.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+}
+
 /// Prints what is wrong, one line a problem, with what to do.
 pub(crate) fn complain(text: &str) {
     for line in text.lines() {
         // Nowhere is left to complain to about a closed standard error.
-        if writeln!(io::stderr(), "tidegate: {line}").is_err() {
+        if writeln!(io::stderr(), "tidegate: {}", plain(line)).is_err() {
             return;
         }
     }

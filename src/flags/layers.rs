@@ -34,6 +34,8 @@ pub(super) enum News {
     Recalled { layer: Arc<Layer>, confirmed: SystemTime },
     /// What it last gave still holds.
     Confirmed,
+    /// The source is in reach; if it was fresh it still is.
+    Alive,
     /// It is out of reach.
     Unreachable { why: String },
     /// It answered that it has nothing.
@@ -123,6 +125,8 @@ impl Layers {
                 source.from_disk = false;
                 source.state = State::Fresh;
             }
+            News::Alive if source.state == State::Fresh => source.confirmed_at = Some(now),
+            News::Alive => {}
             News::Unreachable { why } => source.state = State::Stale { why },
             News::Missing { why } => source.state = State::Missing { why },
             News::Rejected { why } => source.state = State::Rejected { why },

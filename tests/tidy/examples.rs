@@ -74,12 +74,10 @@ fn the_demo_script_and_its_configuration_name_the_same_places() {
     let (config, script) = (config(), read("scripts/run-demo.sh"));
     let ports = between(&script, "for port in ", ';');
     let app = config["proxy"][0]["upstream"].as_str().unwrap().trim_start_matches("http://");
-    let listeners = [
-        app,
-        config["proxy"][0]["listen"].as_str().unwrap(),
-        config["local"]["listen"][0].as_str().unwrap(),
-        config["ops"]["listen"][0].as_str().unwrap(),
-    ];
+    let local = config["local"]["listen"].as_array().unwrap().iter().map(|address| address.as_str().unwrap());
+    let mut listeners = vec![app, config["proxy"][0]["listen"].as_str().unwrap()];
+    listeners.extend(local);
+    listeners.push(config["ops"]["listen"][0].as_str().unwrap());
     let expected: Vec<&str> = listeners.iter().map(|address| address.trim_start_matches("127.0.0.1:")).collect();
     assert_eq!(ports[0].split(' ').collect::<Vec<_>>(), expected, "ports: examples/tidegate.yaml, scripts/run-demo.sh");
     assert!(script.contains(&format!("--listen {app}")), "the demo app does not listen where the proxy looks for it");

@@ -155,6 +155,7 @@ fn op(key: &str, set: Option<String>, expect: Option<u64>) -> Op {
 async fn put(scope: &mut Scope, op: Op, create: bool, options: &Write, output: Output) -> Result<String, Failure> {
     let verb = if op.set.is_some() { "written" } else { "removed" };
     let key = &op.key.clone();
+    scope.sound(key, op.set.as_deref()).await?;
     let (actor, note) = (options.who.actor(), options.who.note.clone());
     let change = Change { expect: None, create, actor, note, ops: vec![op] };
     let written = match write(&mut scope.connection, &scope.keys, &change).await {

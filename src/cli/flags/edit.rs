@@ -19,7 +19,7 @@ use super::terminal::{ask, attended};
 use super::{Failure, Output, Who, complain};
 use crate::flags::compile::{Format, MAX_DOCUMENT, Problem};
 use crate::flags::document::{Document, pretty, yaml};
-use crate::flags::plan;
+use crate::flags::plan::{self, Verb};
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct Args {
@@ -85,7 +85,7 @@ pub(super) async fn run(scope: &mut Scope, args: &Args, output: Output) -> Resul
             Ok(whole) => break whole,
             Err(problems) => complain(&problems),
         }
-        match asked("Enter edits again, q and Enter stops:", &mut interrupts).await {
+        match asked("Enter edits again, q and Enter stops:".to_owned(), &mut interrupts).await {
             Ok(answer) if answer.is_empty() => {}
             Ok(_) => return Err(draft.keeps(Failure::failed("nothing was written"))),
             Err(failure) => return Err(draft.keeps(failure)),
@@ -95,6 +95,13 @@ pub(super) async fn run(scope: &mut Scope, args: &Args, output: Output) -> Resul
     if changes.is_empty() {
         draft.remove();
         return nothing(&name, &loaded, output);
+    }
+    if changes.iter().any(|change| change.verb() == Verb::Remove) {
+        let question = format!("{} in scope {name}? [y/N]", plan::summary(&changes));
+        let answer = asked(question, &mut interrupts).await.map_err(|failure| draft.keeps(failure))?;
+        if !matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") {
+            return Err(draft.keeps(Failure::failed("nothing was written")));
+        }
     }
     let seen = loaded.rev;
     let terms = Terms { create: false, note: args.who.note.clone(), others: Others::Keep };
@@ -168,8 +175,8 @@ fn within(mut problem: Problem, root: Option<&str>) -> Problem {
 }
 
 /// Asks, unless ^C comes first.
-async fn asked(question: &'static str, interrupts: &mut Signal) -> Result<String, Failure> {
-    let answer = spawn_blocking(move || ask(question));
+async fn asked(question: String, interrupts: &mut Signal) -> Result<String, Failure> {
+    let answer = spawn_blocking(move || ask(&question));
     tokio::select! {
         answer = answer => answer.unwrap_or_else(|e| Err(Failure::failed(e.to_string()))),
         _ = interrupts.recv() => Err(Failure::failed("interrupted; nothing was written")),

@@ -95,6 +95,26 @@ impl Scope {
         }
     }
 
+    /// Refuses to change a scope in which something else is broken: sidecars would refuse all of it and go on with what
+    /// they had, and a switch that was told to be thrown would not be. What mends something is no such change.
+    pub(super) async fn sound(&mut self, key: &str, definition: Option<&str>) -> Result<(), Failure> {
+        let before = self.load().await?.document;
+        let mut after = before.clone();
+        match definition {
+            Some(definition) => after.flags.insert(key.to_owned(), definition.to_owned()),
+            None => after.flags.remove(key),
+        };
+        let Err(left) = after.check() else { return Ok(()) };
+        if before.check().is_err_and(|found| found.0.len() > left.0.len()) {
+            return Ok(());
+        }
+        let name = &self.keys.scope;
+        Err(Failure::failed(format!(
+            "scope {name} does not validate, so sidecars would refuse this with all the rest; nothing was written; mend it \
+             first:\n{left}"
+        )))
+    }
+
     /// Writes `changes`, which were made against `seen`, as one change. What others wrote elsewhere in the meantime is
     /// kept, if the whole still compiles.
     pub(super) async fn commit(

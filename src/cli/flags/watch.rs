@@ -11,7 +11,7 @@ use super::answer::moment;
 use super::scope::Scope;
 use super::show::{self, Filter, entry_json};
 use super::{Failure, Output, complain};
-use crate::cli::{EXIT_TRY_AGAIN, EXIT_UNAVAILABLE};
+use crate::cli::{EXIT_TRY_AGAIN, EXIT_UNAVAILABLE, plain};
 use crate::flags::contract::{Entry, Head, following, head, walk};
 use crate::flags::plan::brief;
 
@@ -171,5 +171,5 @@ fn line(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     // A note or key with a line feed must not look like two changes; YAML alone has lines of its own.
     let text = if text.starts_with("---\n") { text.to_owned() } else { text.replace('\n', " ") };
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|_| Failure::new(0, ""))
+    writeln!(out, "{}", plain(&text)).and_then(|()| out.flush()).map_err(|_| Failure::new(0, ""))
 }

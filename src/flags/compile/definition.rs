@@ -8,6 +8,9 @@ use super::{MAX_DEPTH, MAX_KEY, Problems, rule};
 /// The most variants a flag may have.
 const MAX_VARIANTS: usize = 1024;
 
+/// What a scope holds beside flags goes by these names in its log.
+const RESERVED: [&str; 2] = ["$evaluators", "$metadata"];
+
 const FIELDS: [&str; 6] = ["state", "variants", "defaultVariant", "targeting", "metadata", "$schema"];
 
 /// Compiles a flag; `None` when it has a problem, which is listed.
@@ -21,6 +24,9 @@ pub(super) fn flag(
     let before = problems.count();
     if key.is_empty() || key.len() > MAX_KEY || key.chars().any(char::is_control) {
         problems.add(path, format_args!("its key must have 1 to {MAX_KEY} bytes and no control characters"));
+    }
+    if RESERVED.contains(&key) {
+        problems.add(path, "its key is the name of something else in the log; choose another");
     }
     let Node::Object(fields) = node else {
         problems.add(path, format_args!("must be an object, and is {}", node.what()));

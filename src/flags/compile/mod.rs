@@ -81,6 +81,9 @@ const MAX_PROBLEMS: usize = 100;
 /// 17 KB of stack for each: twice this is more than a thread has. (serde_json stops by itself, at 128.)
 const YAML_DEPTH: usize = 64;
 
+/// How much YAML may hold, aliases followed: what the largest document of ordinary flags does.
+pub(super) const YAML_NODES: usize = 4_000_000;
+
 /// How deep values and rules may nest.
 const MAX_DEPTH: usize = 64;
 
@@ -197,7 +200,7 @@ fn parse(text: &str, format: Format, problems: &mut Problems) -> Option<Node> {
                 // `010` is ten to some and eight to others.
                 leading_zero_numbers_as_strings: true,
                 with_snippet: false,
-                budget: serde_saphyr::budget! { max_depth: YAML_DEPTH },
+                budget: serde_saphyr::budget! { max_depth: YAML_DEPTH, max_nodes: YAML_NODES, max_events: 2 * YAML_NODES },
             };
             serde_saphyr::from_str_with_options(text, options).map_err(|error| {
                 let at = error.location().map(|at| Place { line: at.line(), column: at.column() });

@@ -3,7 +3,7 @@
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-use super::super::compile::{Format, Place};
+use super::super::compile::{Format, Place, YAML_NODES};
 
 /// Deeper than anything that compiles.
 const MAX_DEPTH: usize = 256;
@@ -31,7 +31,7 @@ impl Places {
                     strict_booleans: true,
                     leading_zero_numbers_as_strings: true,
                     with_snippet: false,
-                    budget: serde_saphyr::budget! { max_depth: MAX_DEPTH / 4 },
+                    budget: serde_saphyr::budget! { max_depth: MAX_DEPTH / 4, max_nodes: YAML_NODES, max_events: 2 * YAML_NODES },
                 };
                 serde_saphyr::from_str_with_options::<Spanned<Yaml>>(text, options).map_or_else(
                     |_| Spot { at: START, inner: Vec::new() },

@@ -77,7 +77,11 @@ pub(super) async fn begin(scope: &mut Scope, wanted: &Begin) -> Result<(String, 
 
 /// The flag as it is.
 pub(super) async fn find(scope: &mut Scope, key: &str) -> Result<Prepared, Failure> {
-    prepare(&mut scope.connection, &scope.keys, "", key).await.map_err(|e| scope.failed(&e))
+    let found = prepare(&mut scope.connection, &scope.keys, "", key).await.map_err(|e| scope.failed(&e))?;
+    if let Some(definition) = &found.definition {
+        scope.sound(key, Some(definition)).await?;
+    }
+    Ok(found)
 }
 
 /// Makes a schedule for the flag as it was `found`, and does its first step if that is due already.

@@ -133,6 +133,7 @@ impl Follower {
                         if let Err(why) = session.ping().await {
                             return why;
                         }
+                        self.alive().await;
                     }
                     if let Err(why) = self.resync(&mut session).await {
                         return why;
@@ -272,6 +273,15 @@ impl Follower {
         self.scopes[at].keep(&held);
         self.scopes[at].held = Some(held);
         self.report(at, News::Applied { layer, written }).await;
+    }
+
+    /// The connection that would have told of a change works: what is held is what there is.
+    async fn alive(&self) {
+        for (at, scope) in self.scopes.iter().enumerate() {
+            if scope.held.is_some() && !scope.doubtful && scope.due.is_none() {
+                self.report(at, News::Alive).await;
+            }
+        }
     }
 
     async fn confirm(&self, at: usize) {
