@@ -62,7 +62,7 @@ impl<F: Future<Output = ()>> Future for Watch<F> {
             return Poll::Ready(());
         }
         let count = this.parts.count();
-        if count % 2 == 0 {
+        if count.is_multiple_of(2) {
             // The request waits for something else than its client's room: itself, or the next part.
             this.untaken = None;
             return Poll::Pending;
