@@ -1,16 +1,15 @@
 //! Whether the client of an HTTP/2 answer takes it. HTTP/1.1 needs nothing of the kind: there a client that takes nothing
 //! blocks its socket, which the sweeper sees; here it may take other answers and leave one.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep};
 
 /// An answer whose client takes nothing for this long is given up, as over HTTP/1.1 on the same listeners.
 const UNTAKEN: Duration = Duration::from_secs(10);
@@ -39,37 +38,45 @@ impl Parts {
 
 /// Runs a request of an HTTP/2 connection to its end, or until its client has taken nothing of its answer for too
 /// long; dropped then, it is reset.
-pub(super) async fn watch(request: impl Future<Output = ()>) {
-    let parts = Arc::new(Parts::default());
-    let watched = async {
-        let mut request = pin!(request);
-        let mut untaken = 0;
-        loop {
-            // Until the request ends, or waits for its client to take another part than before.
-            let waits = poll_fn(|cx| match request.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(false),
-                Poll::Pending if parts.count() % 2 == 1 && parts.count() != untaken => Poll::Ready(true),
-                Poll::Pending => Poll::Pending,
-            });
-            if !waits.await {
-                return;
-            }
-            untaken = parts.count();
-            let moves = poll_fn(|cx| match request.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(false),
-                Poll::Pending if parts.count() == untaken => Poll::Pending,
-                Poll::Pending => Poll::Ready(true),
-            });
-            tokio::select! {
-                goes_on = moves => if !goes_on { return },
-                () = sleep(UNTAKEN) => {
-                    tracing::debug!("an answer is given up: its client takes nothing of it");
-                    return;
-                }
-            }
+///
+/// A type, and the request boxed, because an `async fn` around a future of a kilobyte is several of them: each layer
+/// keeps one place for its argument and another for what it polls, and spawning copies them all.
+pub(super) struct Watch<F> {
+    request: Pin<Box<F>>,
+    parts: Arc<Parts>,
+    /// The part that the client has not taken, and until when it may.
+    untaken: Option<(u64, Pin<Box<Sleep>>)>,
+}
+
+/// Watches a request.
+pub(super) fn watch<F: Future<Output = ()>>(request: F) -> Watch<F> {
+    Watch { request: Box::pin(request), parts: Arc::default(), untaken: None }
+}
+
+impl<F: Future<Output = ()>> Future for Watch<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if REQUEST.sync_scope(this.parts.clone(), || this.request.as_mut().poll(cx)).is_ready() {
+            return Poll::Ready(());
         }
-    };
-    REQUEST.scope(parts.clone(), watched).await;
+        let count = this.parts.count();
+        if count.is_multiple_of(2) {
+            // The request waits for something else than its client's room: itself, or the next part.
+            this.untaken = None;
+            return Poll::Pending;
+        }
+        // Another part than before begins its time anew.
+        if this.untaken.as_ref().is_none_or(|(part, _)| *part != count) {
+            this.untaken = Some((count, Box::pin(sleep(UNTAKEN))));
+        }
+        if let Some((_, over)) = &mut this.untaken {
+            ready!(over.as_mut().poll(cx));
+            tracing::debug!("an answer is given up: its client takes nothing of it");
+        }
+        Poll::Ready(())
+    }
 }
 
 /// An answer's body that tells whether it waits for its client; outside of [`watch`] it tells nobody.
@@ -164,5 +171,16 @@ mod tests {
         })
         .await;
         assert!(ended.get());
+    }
+
+    #[test]
+    fn a_watched_request_is_not_copied_with_its_task() {
+        let request = async {
+            let state = [0_u8; 4096];
+            tokio::task::yield_now().await;
+            std::hint::black_box(state);
+        };
+        let watched = watch(request);
+        assert!(size_of_val(&watched) <= 64, "{} bytes", size_of_val(&watched));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::definitions::Definitions;
 use super::events::Changes;
@@ -28,7 +28,8 @@ impl Selector {
     /// # Errors
     /// `INVALID_ARGUMENT` for a key other than `flagSetId` and `source`.
     pub(super) fn of(headers: &HeaderMap, field: &str) -> Result<Self, Status> {
-        match headers.get("flagd-selector") {
+        static NAME: HeaderName = HeaderName::from_static("flagd-selector");
+        match headers.get(&NAME) {
             None => Self::parse(field),
             Some(value) => match value.to_str() {
                 Ok(text) => Self::parse(text),

@@ -238,8 +238,9 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            State::Whole { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64),
-            State::Streaming(_) => SizeHint::default(),
+            State::Whole { data, trailers: None } => SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64),
+            // Of what ends with trailers no length is told: hyper would send it as a header, which no gRPC client reads.
+            State::Whole { .. } | State::Streaming(_) => SizeHint::default(),
         }
     }
 }

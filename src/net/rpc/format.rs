@@ -1,7 +1,7 @@
 //! Which protocol a request speaks and what its messages are written in, told by its content type. Pure.
 
 use http::HeaderMap;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 
 /// How calls travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,11 +94,14 @@ impl Format {
     }
 
     /// The header in which a request tells how its messages are compressed.
-    pub(super) fn encoding_header(self) -> &'static str {
+    pub(super) fn encoding_header(self) -> &'static HeaderName {
+        static GRPC: HeaderName = HeaderName::from_static("grpc-encoding");
+        static UNARY: HeaderName = CONTENT_ENCODING;
+        static CONNECT: HeaderName = HeaderName::from_static("connect-content-encoding");
         match self.protocol {
-            Protocol::Grpc | Protocol::GrpcWeb(_) => "grpc-encoding",
-            Protocol::ConnectUnary => "content-encoding",
-            Protocol::ConnectStream => "connect-content-encoding",
+            Protocol::Grpc | Protocol::GrpcWeb(_) => &GRPC,
+            Protocol::ConnectUnary => &UNARY,
+            Protocol::ConnectStream => &CONNECT,
         }
     }
 }

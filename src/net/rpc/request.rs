@@ -81,8 +81,8 @@ where
             return Err(Status::new(Code::Unimplemented, text));
         }
         let connect = matches!(format.protocol, Protocol::ConnectUnary | Protocol::ConnectStream);
-        if let Some(version) = headers.get("connect-protocol-version")
-            && connect
+        if connect
+            && let Some(version) = headers.get("connect-protocol-version")
             && version != "1"
         {
             let text = format!("connect-protocol-version must be \"1\", and is {version:?}");

@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::format::{Format, Protocol};
 use super::status::{Code, Status};
+
+// Names made once: looked up by text, each is parsed for every call.
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
 
 /// How long the caller waits; none when it does not say.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` for what is no time.
 pub fn timeout(format: Format, headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let (name, read): (_, fn(&str) -> Option<Duration>) = match format.protocol {
-        Protocol::Grpc | Protocol::GrpcWeb(_) => ("grpc-timeout", grpc),
-        Protocol::ConnectUnary | Protocol::ConnectStream => ("connect-timeout-ms", connect),
+    let (name, read): (&HeaderName, fn(&str) -> Option<Duration>) = match format.protocol {
+        Protocol::Grpc | Protocol::GrpcWeb(_) => (&GRPC_TIMEOUT, grpc),
+        Protocol::ConnectUnary | Protocol::ConnectStream => (&CONNECT_TIMEOUT, connect),
     };
     let Some(value) = headers.get(name) else { return Ok(None) };
     match value.to_str().ok().and_then(read) {
