@@ -291,6 +291,7 @@ impl Outputs {
         let (bucketing, before) = (self.bucketing, self.store.load_full());
         let merge = move || {
             Snapshot::succeed(&before, layers, context, generation)
+                .noting_changes(&before)
                 .stale_from(stale_from, stale_since)
                 .with_bucketing(bucketing)
         };
