@@ -342,11 +342,12 @@ impl Store {
         self.current.load_full()
     }
 
-    /// Puts `snapshot` in force, then tells subscribers. Only one task may publish.
-    pub fn publish(&self, snapshot: Snapshot) {
+    /// Puts `snapshot` in force, then tells subscribers; the one before. Only one task may publish.
+    pub fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
         let generation = snapshot.generation;
-        self.current.store(Arc::new(snapshot));
+        let before = self.current.swap(Arc::new(snapshot));
         self.generation.send_replace(generation);
+        before
     }
 
     /// Follows the generation in force.
