@@ -2,10 +2,13 @@
 //! terminal.
 
 mod apply;
+mod asking;
+mod document;
 mod edit;
 mod evaluate;
 mod lint;
 mod races;
+mod rebucket;
 mod revert;
 mod watch;
 

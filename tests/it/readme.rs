@@ -49,13 +49,48 @@ fn alike(expected: &str, line: &str) -> bool {
 
 /// The tour's shell session: one bash, so that `export` and `alias` last.
 pub(crate) fn script(steps: &[Step]) -> String {
-    let mut script = "shopt -s expand_aliases\nexec 2>&1\n".to_owned();
+    let mut script = SESSION.to_owned();
     for step in steps {
-        // A command ends with a line of its own, whatever it printed last; the rest of a tour does not race with a
-        // write that its command made, for a reader of the README does not either.
-        script.push_str(&format!("{}\nsleep 0.3\nprintf '\\n@@@\\n'\n", step.command));
+        let lines = step.expected.iter().filter(|line| !line.trim().is_empty()).count();
+        // Whatever the two wrote first, what a command says stands before what one in the background says to it.
+        let command = match step.command.strip_suffix('&') {
+            // Before it, so that a redirection of its own counts.
+            Some(aside) => format!(">>\"$aside\" 2>&1 {aside}&"),
+            None => step.command.clone(),
+        };
+        script.push_str(&format!("{command}\nanswered {lines}\n"));
     }
     script
+}
+
+/// Commands write to files, so that what one in the background says is waited for where the document shows it. Each
+/// answer ends with a line of its own, whatever was printed last.
+const SESSION: &str = r#"shopt -s expand_aliases
+front=$(mktemp) aside=$(mktemp)
+exec 3>&1 >>"$front" 2>&1
+trap 'kill $(jobs -p); rm "$front" "$aside"' EXIT
+answered() {
+    for _ in {1..300}; do
+        [ "$(cat "$front" "$aside" | grep -c '[^[:space:]]')" -ge "$1" ] && break
+        [ -z "$(jobs -pr)" ] && break
+        sleep 0.1
+    done
+    # The rest of a tour does not race with a write that a command made, for a reader of it does not either.
+    sleep 0.3
+    cat "$front" "$aside" >&3
+    printf '\n@@@\n' >&3
+    : >"$front" >"$aside"
+}
+"#;
+
+/// The files of a document by name: its `yaml` blocks that begin with a comment of one word.
+pub(crate) fn files<'d>(document: &'d str) -> Vec<(&'d str, &'d str)> {
+    let file = |rest: &'d str| {
+        let text = rest.split_once("\n```").expect("a block ends").0;
+        let name = text.strip_prefix("# ")?.lines().next()?;
+        (!name.contains(' ')).then_some((name, text))
+    };
+    document.split("\n```yaml\n").skip(1).filter_map(file).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

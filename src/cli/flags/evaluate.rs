@@ -95,7 +95,15 @@ pub(super) async fn eval(
     let attributes = args.attributes()?;
     let answer = match args.target(settings)? {
         Some(target) => {
-            asked(&target, args, "", &attributes, "application/json").await.and_then(|body| parsed(&body))?
+            let body = asked(&target, args, "", &attributes, "application/json").await?;
+            let mut answer = parsed(&body)?;
+            // OFREP clients want a variant always; beside no value an empty one stands for none.
+            if let Some(answer) = answer.as_object_mut()
+                && !answer.contains_key("value")
+            {
+                answer.remove("variant");
+            }
+            answer
         }
         None => {
             let snapshot = snapshot(&args.file, scope, settings).await?;
@@ -219,11 +227,13 @@ async fn asked(
     let path = format!("/v1/flags/{}{what}", encoded(&args.key));
     let body = json!({ "context": attributes }).to_string().into();
     let question = Question { method: Method::POST, path: &path, accept, body };
-    let away = |why: String| {
-        Failure::new(EXIT_UNAVAILABLE, format!("no sidecar answers on {target}: {why}; is one running there?"))
+    let Ok(answered) = timeout(LIMIT, send(target, question)).await else {
+        let text = format!("the sidecar on {target} gives no answer in {} s; try again", LIMIT.as_secs());
+        return Err(Failure::try_again(text));
     };
-    let answered = timeout(LIMIT, send(target, question)).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-    let (status, body) = answered.map_err(away)?;
+    let (status, body) = answered.map_err(|why| {
+        Failure::new(EXIT_UNAVAILABLE, format!("no sidecar answers on {target}: {why}; is one running there?"))
+    })?;
     if status.is_success() {
         return Ok(body);
     }

@@ -76,8 +76,12 @@ pub(super) async fn run(
     let report = rebucket(&snapshot, from, args.to.into(), &samples, SystemTime::now());
     let value = serde_json::to_value(&report).map_err(|e| Failure::failed(e.to_string()))?;
     say(&value, output, || {
-        let table = rows(Report::HEADER, report.rows());
-        let plain = report.unaffected;
-        format!("{table}{plain} flags spread no keys and stay as they are, {} to {}\n", report.from, report.to)
+        let table = if report.flags.is_empty() { String::new() } else { rows(Report::HEADER, report.rows()) };
+        let plain = match report.unaffected {
+            0 => "every flag spreads keys".to_owned(),
+            1 => "1 flag spreads no keys and stays as it is".to_owned(),
+            n => format!("{n} flags spread no keys and stay as they are"),
+        };
+        format!("{table}{plain}, {} to {}\n", report.from, report.to)
     })
 }

@@ -11,6 +11,7 @@ use super::unused::Evaluated;
 use super::{Failure, Output, Scope};
 use crate::flags::compile;
 use crate::flags::contract::{Entry, Lost, Unreadable, last_writes, one, read, walk};
+use crate::flags::document::yaml;
 use crate::flags::model::{Evaluators, Flag};
 
 /// Characters of a definition that a line of the log shows.
@@ -64,11 +65,7 @@ pub(super) async fn get(scope: &mut Scope, key: &str, output: Output) -> Result<
     match output {
         // A definition is JSON for people too, and passing it through a value would rewrite its numbers.
         Output::Table | Output::Json => Ok(definition + "\n"),
-        Output::Yaml => {
-            let value: Value = serde_json::from_str(&definition)
-                .map_err(|e| Failure::failed(format!("the definition is not JSON: {e}; read it with --output json")))?;
-            say(&value, output, String::new)
-        }
+        Output::Yaml => yaml(&definition).map_err(|e| Failure::failed(e.to_string())),
     }
 }
 
