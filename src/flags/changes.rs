@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::model::json_string;
 use super::store::{Entry, Snapshot};
 
 /// What became of a flag; the names are those of flagd's event streams.
@@ -27,9 +28,22 @@ impl Change {
     }
 }
 
-/// What became of the flags of `old` in `new`, by key. That a source was lost or found is no change of a flag.
-pub fn between<'s>(old: &'s Snapshot, new: &'s Snapshot) -> Vec<(&'s str, Change)> {
+/// Flags that changed, by key.
+pub type Changes = Arc<[(Arc<str>, Change)]>;
+
+/// What became of the flags of `old` in `new`, by key. That a source was lost or found is no change of a flag. Taken
+/// from `new` when it was noted there ([`Snapshot::noting_changes`]), else made here.
+pub fn between(old: &Snapshot, new: &Snapshot) -> Changes {
+    match &new.since {
+        Some((from, changes)) if *from == old.generation() => changes.clone(),
+        _ => compared(old, new).into(),
+    }
+}
+
+/// The walk itself: as long as there are flags, and through all of their definitions where all were read anew.
+pub(super) fn compared(old: &Snapshot, new: &Snapshot) -> Vec<(Arc<str>, Change)> {
     let mut changes = Vec::new();
+    let key = |entry: &Entry| entry.flag().key.clone();
     let (mut olds, mut news) = (old.iter().peekable(), new.iter().peekable());
     loop {
         // Both are in the order of keys.
@@ -42,14 +56,31 @@ pub fn between<'s>(old: &'s Snapshot, new: &'s Snapshot) -> Vec<(&'s str, Change
         let before = if order.is_le() { olds.next() } else { None };
         let after = if order.is_ge() { news.next() } else { None };
         match (before, after) {
-            (Some(gone), None) => changes.push((gone.flag().key(), Change::Delete)),
-            (None, Some(made)) => changes.push((made.flag().key(), Change::Write)),
+            (Some(gone), None) => changes.push((key(gone), Change::Delete)),
+            (None, Some(made)) => changes.push((key(made), Change::Write)),
             (Some(before), Some(after)) if !same((old, before), (new, after)) => {
-                changes.push((after.flag().key(), Change::Update));
+                changes.push((key(after), Change::Update));
             }
             _ => {}
         }
     }
+}
+
+/// The changes as a JSON object: `{"key":{"type":"update"},…}`.
+pub fn json(changes: &[(Arc<str>, Change)]) -> String {
+    let mut text = String::with_capacity(2 + changes.len() * 48);
+    text.push('{');
+    for (at, (key, change)) in changes.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        text.push_str(&json_string(key));
+        text.push_str(":{\"type\":\"");
+        text.push_str(change.name());
+        text.push_str("\"}");
+    }
+    text.push('}');
+    text
 }
 
 /// A set that was read anew has other flags in memory that say the same.
@@ -81,6 +112,14 @@ mod tests {
         Snapshot::merge(vec![Arc::new(layer)], Arc::default(), 1, false)
     }
 
+    fn told(old: &Snapshot, new: &Snapshot) -> Vec<(String, Change)> {
+        between(old, new).iter().map(|(key, change)| (key.to_string(), *change)).collect()
+    }
+
+    fn expected(changes: &[(&str, Change)]) -> Vec<(String, Change)> {
+        changes.iter().map(|(key, change)| ((*key).to_owned(), *change)).collect()
+    }
+
     const FLAG: &str = r#"{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v"}"#;
     const NAMED: &str =
         r#"{"state":"ENABLED","variants":{"v":1},"defaultVariant":"v","targeting":{"if":[{"$ref":"who"},"v"]}}"#;
@@ -88,11 +127,12 @@ mod tests {
     #[test]
     fn flags_come_go_and_change() {
         let old = snapshot("file:a", &format!(r#"{{"flags":{{"a":{FLAG},"b":{FLAG},"c":{FLAG}}}}}"#));
-        let changed = FLAG.replace(":1", ":2");
-        let new = snapshot("file:a", &format!(r#"{{"flags":{{"b":{changed},"c":{FLAG},"d":{FLAG}}}}}"#));
-        assert_eq!(between(&old, &new), [("a", Change::Delete), ("b", Change::Update), ("d", Change::Write)]);
-        assert_eq!(between(&new, &new), []);
-        let elsewhere = snapshot("file:b", &format!(r#"{{"flags":{{"b":{changed},"c":{FLAG},"d":{FLAG}}}}}"#));
+        let other = FLAG.replace(":1", ":2");
+        let new = snapshot("file:a", &format!(r#"{{"flags":{{"b":{other},"c":{FLAG},"d":{FLAG}}}}}"#));
+        let changed = [("a", Change::Delete), ("b", Change::Update), ("d", Change::Write)];
+        assert_eq!(told(&old, &new), expected(&changed));
+        assert_eq!(told(&new, &new), []);
+        let elsewhere = snapshot("file:b", &format!(r#"{{"flags":{{"b":{other},"c":{FLAG},"d":{FLAG}}}}}"#));
         assert_eq!(between(&new, &elsewhere).len(), 3, "their metadata tells another source");
     }
 
@@ -102,7 +142,27 @@ mod tests {
             snapshot("f", &format!(r#"{{"$evaluators":{{"who":{rule}}},"flags":{{"a":{NAMED},"b":{FLAG}}}}}"#))
         };
         let old = with(r#"{"==":[{"var":"x"},1]}"#);
-        assert_eq!(between(&old, &with(r#"{"==":[{"var":"x"},2]}"#)), [("a", Change::Update)]);
-        assert_eq!(between(&old, &with(r#"{"==":[{"var":"x"},1]}"#)), []);
+        assert_eq!(told(&old, &with(r#"{"==":[{"var":"x"},2]}"#)), expected(&[("a", Change::Update)]));
+        assert_eq!(told(&old, &with(r#"{"==":[{"var":"x"},1]}"#)), []);
+    }
+
+    #[test]
+    fn what_was_noted_is_told_of_that_generation_alone() {
+        let of = |text: &str| document(text, Format::Json).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let layer =
+            |text: &str| Arc::new(Layer { name: "f".into(), flag_set_id: None, revision: 1, set: Arc::new(of(text)) });
+        let after = |before: &Snapshot, text: &str| {
+            let next = before.generation() + 1;
+            Snapshot::succeed(before, vec![layer(text)], Arc::default(), next).noting_changes(before)
+        };
+        let first = snapshot("f", &format!(r#"{{"flags":{{"a":{FLAG}}}}}"#));
+        let second = after(&first, &format!(r#"{{"flags":{{"a":{FLAG},"b":{FLAG}}}}}"#));
+        let third = after(&second, &format!(r#"{{"flags":{{"b":{FLAG}}}}}"#));
+        assert!(Arc::ptr_eq(&between(&second, &third), &between(&second, &third)), "made once");
+        assert_eq!(told(&second, &third), expected(&[("a", Change::Delete)]));
+        let skipped = [("a", Change::Delete), ("b", Change::Write)];
+        assert_eq!(told(&first, &third), expected(&skipped), "who missed one is told of both");
+        let selected = third.select(|_, _| false);
+        assert_eq!(told(&second.select(|_, _| false), &selected), [], "of what is selected");
     }
 }

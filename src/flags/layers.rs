@@ -2,7 +2,7 @@
 //! the status. Knows nothing of where reports come from.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -16,6 +16,9 @@ use super::store::{Layer, Snapshot, Store};
 
 /// Merging more flags than this would hold the runtime up for longer than a millisecond.
 const INLINE: usize = 1000;
+
+/// For how long the snapshot before is kept: whoever reads it is done by then, and so none of them frees it.
+const RETIRED: Duration = Duration::from_secs(2);
 
 /// Something that a source has to say.
 #[derive(Debug)]
@@ -252,6 +255,7 @@ pub(super) async fn run(
     let mut published: Option<Wanted> = None;
     let mut batch = Vec::new();
     let mut due: Option<Due> = None;
+    let mut retired: Option<(Instant, Arc<Snapshot>)> = None;
     loop {
         let before = layers.status.clone();
         let mut written = Vec::new();
@@ -268,33 +272,47 @@ pub(super) async fn run(
         // Before anything is known an empty snapshot would be an answer: "flag not found" in place of "not ready".
         if layers.status.ready && published.as_ref() != Some(&wanted) {
             let generation = layers.status.generation + 1;
-            layers.status.flags = outputs.publish(wanted.clone(), context.clone(), generation).await;
+            let (flags, old) = outputs.publish(wanted.clone(), context.clone(), generation).await;
+            layers.status.flags = flags;
             layers.status.generation = generation;
             published = Some(wanted);
+            free(retired.replace((Instant::now() + RETIRED, old)));
         }
         outputs.tell(&before, &layers.status, &written);
         if let Some(due) = due.take() {
             due(layers.status.generation);
         }
         let expiry = layers.overrides.next_end();
+        let over = retired.as_ref().map(|(until, _)| *until);
         tokio::select! {
             taken = reports.recv_many(&mut batch, 64) => if taken == 0 {
                 return;
             },
             Some(command) = commands.recv() => due = Some(layers.obey(command)),
             () = tokio::time::sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => {}
+            () = tokio::time::sleep_until(over.unwrap_or_else(Instant::now)), if over.is_some() => free(retired.take()),
         }
     }
 }
 
+/// Frees a snapshot that was replaced. Tens of thousands of pieces take tens of milliseconds, of which the event loops
+/// have none to spare.
+fn free(retired: Option<(Instant, Arc<Snapshot>)>) {
+    match retired {
+        Some((_, snapshot)) if snapshot.len() > INLINE => drop(tokio::task::spawn_blocking(move || drop(snapshot))),
+        few => drop(few),
+    }
+}
+
 impl Outputs {
-    /// Merges and publishes; the number of flags in force.
-    async fn publish(&self, wanted: Wanted, context: Arc<Base>, generation: u64) -> usize {
+    /// Merges and publishes; the number of flags in force, and the snapshot before.
+    async fn publish(&self, wanted: Wanted, context: Arc<Base>, generation: u64) -> (usize, Arc<Snapshot>) {
         let Wanted { layers, stale_from, stale_since } = wanted;
         let total: usize = layers.iter().map(|layer| layer.set.flags.len()).sum();
         let (bucketing, before) = (self.bucketing, self.store.load_full());
         let merge = move || {
             Snapshot::succeed(&before, layers, context, generation)
+                .noting_changes(&before)
                 .stale_from(stale_from, stale_since)
                 .with_bucketing(bucketing)
         };
@@ -305,12 +323,11 @@ impl Outputs {
                 Ok(snapshot) => snapshot,
                 Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
                 // The runtime is shutting down: nobody asks any more.
-                Err(_) => return 0,
+                Err(_) => std::future::pending().await,
             }
         };
         let flags = snapshot.len();
-        self.store.publish(snapshot);
-        flags
+        (flags, self.store.publish(snapshot))
     }
 
     fn count(&self, layers: &Layers, report: &Report) {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
+use super::changes::{self, Changes};
 use super::context::Base;
 use super::model::{Flag, FlagSet, Metadata};
 use super::settings::Bucketing;
@@ -85,6 +86,8 @@ pub struct Snapshot {
     timed: bool,
     metadata_json: Box<str>,
     pub(super) totals: Arc<Totals>,
+    /// What changed since the generation before, by its number.
+    pub(super) since: Option<(u64, Changes)>,
 }
 
 impl Snapshot {
@@ -157,7 +160,16 @@ impl Snapshot {
             bucketing: Bucketing::default(),
             metadata_json: metadata.json().into(),
             totals: Arc::default(),
+            since: None,
         }
+    }
+
+    /// The same, with what changed since `before` noted: made where snapshots are merged, so that no reader of a stream
+    /// has to.
+    #[must_use]
+    pub fn noting_changes(mut self, before: &Self) -> Self {
+        self.since = Some((before.generation, changes::compared(before, &self).into()));
+        self
     }
 
     /// Says that a source has not confirmed what it last gave since `since`, and that `layer` is the first layer of
@@ -330,11 +342,12 @@ impl Store {
         self.current.load_full()
     }
 
-    /// Puts `snapshot` in force, then tells subscribers. Only one task may publish.
-    pub fn publish(&self, snapshot: Snapshot) {
+    /// Puts `snapshot` in force, then tells subscribers; the one before. Only one task may publish.
+    pub fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
         let generation = snapshot.generation;
-        self.current.store(Arc::new(snapshot));
+        let before = self.current.swap(Arc::new(snapshot));
         self.generation.send_replace(generation);
+        before
     }
 
     /// Follows the generation in force.

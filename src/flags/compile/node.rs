@@ -1,12 +1,10 @@
 //! A definition document as a tree, whatever it was written in: order kept, integers apart from floats, no name twice.
 
 use std::collections::HashSet;
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
-
-use super::super::model::json_string;
 
 /// Up to so many names of an object are compared one by one.
 const FEW: usize = 16;
@@ -51,35 +49,9 @@ impl Node {
 
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Node::Null => f.write_str("null"),
-            Node::Bool(value) => write!(f, "{value}"),
-            Node::Integer(number) => write!(f, "{number}"),
-            Node::Natural(number) => write!(f, "{number}"),
-            // serde_json writes the shortest text that reads back the same, always with a point or an exponent.
-            Node::Float(number) => f.write_str(&serde_json::to_string(number).map_err(|_| fmt::Error)?),
-            Node::String(text) => f.write_str(&json_string(text)),
-            Node::Array(items) => {
-                f.write_char('[')?;
-                for (at, item) in items.iter().enumerate() {
-                    if at > 0 {
-                        f.write_char(',')?;
-                    }
-                    write!(f, "{item}")?;
-                }
-                f.write_char(']')
-            }
-            Node::Object(fields) => {
-                f.write_char('{')?;
-                for (at, (name, value)) in fields.iter().enumerate() {
-                    if at > 0 {
-                        f.write_char(',')?;
-                    }
-                    write!(f, "{}:{value}", json_string(name))?;
-                }
-                f.write_char('}')
-            }
-        }
+        // One buffer for the whole of it: a set has hundreds of thousands of nodes, each printed at least once. serde_json
+        // writes of a float the shortest text that reads back the same, always with a point or an exponent.
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 

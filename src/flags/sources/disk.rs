@@ -129,9 +129,14 @@ pub(super) async fn run(
         let Some(now) = wanted.borrow_and_update().clone() else { continue };
         let unchanged = written.as_ref().is_some_and(|written| Arc::ptr_eq(written, &now.held));
         let (at, held, confirmed) = (place.clone(), now.held.clone(), now.confirmed);
-        let save = move || match unchanged {
-            true => at.confirm(confirmed),
-            false => at.write(&now.held.keep(&at.flags_key), confirmed),
+        // The last may be held by nobody else by now, and freeing thousands of flags takes as long as writing them.
+        let last = written.take();
+        let save = move || {
+            drop(last);
+            match unchanged {
+                true => at.confirm(confirmed),
+                false => at.write(&now.held.keep(&at.flags_key), confirmed),
+            }
         };
         let outcome = match spawn_blocking(save).await {
             Ok(outcome) => outcome,

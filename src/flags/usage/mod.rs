@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::context::Context;
 use super::evaluate::{self, ErrorCode, Failure, Reason, Resolution};
-use super::model::Flag;
+use super::model::{Flag, Variant};
 use super::store::{Entry, Snapshot, Store};
 
 /// Variants that are counted apart; what a flag has beyond is counted together.
@@ -141,8 +141,8 @@ impl Tally {
 
     /// The tally of `flag`, which takes the place of `before`: as long as it has the same variants, the same one.
     pub(super) fn succeeding(before: &Arc<Self>, former: &Arc<Flag>, flag: &Arc<Flag>) -> Arc<Self> {
-        let names = |flag: &Flag| flag.variants().iter().map(|variant| variant.name().to_owned()).collect::<Vec<_>>();
-        if Arc::ptr_eq(former, flag) || names(former) == names(flag) {
+        let same = || former.variants().iter().map(Variant::name).eq(flag.variants().iter().map(Variant::name));
+        if Arc::ptr_eq(former, flag) || same() {
             return before.clone();
         }
         let tally = Self::new(flag);

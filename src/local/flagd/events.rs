@@ -1,12 +1,13 @@
 //! `EventStream`: says at once that flags can be evaluated, then what changed, and that the sidecar ends.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 use futures_util::stream;
-use serde_json::json;
 
 use super::structs::{put_entry, put_struct, put_text};
 use super::subscription::{News, Subscription, parted};
-use crate::flags::changes::{Change, between};
+use crate::flags::changes::{self, Change};
 use crate::flags::store::Snapshot;
 use crate::local::streams::Place;
 use crate::net::rpc::wire::{put_bytes, put_message};
@@ -15,18 +16,21 @@ use crate::net::rpc::{Codec, Status, Stream};
 /// What changed between two snapshots, as the event that tells it.
 #[derive(Debug)]
 pub(super) struct Changes {
-    flags: Vec<(Box<str>, Change)>,
+    flags: changes::Changes,
+    /// The event, in each codec that was asked for: of thousands of flags it is put into words once, not per client.
+    worded: [OnceLock<Bytes>; 2],
 }
 
 impl Changes {
     pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
-        let flags = between(old, new).into_iter();
-        Self { flags: flags.map(|(key, change)| (key.into(), change)).collect() }
+        Self { flags: changes::between(old, new), worded: Default::default() }
     }
 
     /// Everything there is, as if it were new.
     fn whole(snapshot: &Snapshot) -> Self {
-        Self { flags: snapshot.iter().map(|entry| (entry.flag().key().into(), Change::Write)).collect() }
+        let key = |key: &str| -> Arc<str> { key.into() };
+        let flags = snapshot.iter().map(|entry| (key(entry.flag().key()), Change::Write)).collect();
+        Self { flags, worded: Default::default() }
     }
 
     /// Whether nothing did.
@@ -34,7 +38,15 @@ impl Changes {
         self.flags.is_empty()
     }
 
-    fn event(&self, codec: Codec) -> Vec<u8> {
+    fn event(&self, codec: Codec) -> Bytes {
+        let worded = match codec {
+            Codec::Proto => &self.worded[0],
+            Codec::Json => &self.worded[1],
+        };
+        worded.get_or_init(|| self.words(codec).into()).clone()
+    }
+
+    fn words(&self, codec: Codec) -> Vec<u8> {
         match codec {
             Codec::Proto => {
                 let mut event = Vec::with_capacity(64 + self.flags.len() * 48);
@@ -42,7 +54,7 @@ impl Changes {
                 put_message(&mut event, 2, |data| {
                     put_entry(data, "flags", |data| {
                         put_struct(data, |data| {
-                            for (key, change) in &self.flags {
+                            for (key, change) in self.flags.iter() {
                                 put_entry(data, key, |data| {
                                     put_struct(data, |data| {
                                         put_entry(data, "type", |data| put_text(data, change.name()))
@@ -55,27 +67,23 @@ impl Changes {
                 event
             }
             Codec::Json => {
-                let flags: serde_json::Map<_, _> = self
-                    .flags
-                    .iter()
-                    .map(|(key, change)| (key.to_string(), json!({ "type": change.name() })))
-                    .collect();
-                json!({ "type": "configuration_change", "data": { "flags": flags } }).to_string().into_bytes()
+                let flags = changes::json(&self.flags);
+                format!(r#"{{"data":{{"flags":{flags}}},"type":"configuration_change"}}"#).into_bytes()
             }
         }
     }
 }
 
 /// An event without flags.
-fn plain(codec: Codec, kind: &str) -> Vec<u8> {
+fn plain(codec: Codec, kind: &str) -> Bytes {
     match codec {
         Codec::Proto => {
             let mut event = Vec::with_capacity(32);
             put_bytes(&mut event, 1, kind);
             put_message(&mut event, 2, |_| {});
-            event
+            event.into()
         }
-        Codec::Json => format!(r#"{{"type":"{kind}","data":{{}}}}"#).into_bytes(),
+        Codec::Json => format!(r#"{{"type":"{kind}","data":{{}}}}"#).into(),
     }
 }
 
@@ -118,7 +126,7 @@ impl State {
                 // provider (0.6.1) keeps its cache over a reconnect and drops only the keys it is told.
                 let all = self.subscription.view().map(|view| Changes::whole(view.snapshot()));
                 if let Some(all) = all.filter(|all| !all.is_empty()) {
-                    return Some(Ok(all.event(self.codec).into()));
+                    return Some(Ok(all.event(self.codec)));
                 }
             }
             Stage::Parts => {
@@ -147,15 +155,13 @@ impl State {
                     return Some(Err(status));
                 }
             };
-            return Some(Ok(event.into()));
+            return Some(Ok(event));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::flags::compile::{Format, document};
     use crate::flags::store::Layer;
@@ -175,7 +181,7 @@ mod tests {
             r#"{"flags":{"a":{"state":"ENABLED","variants":{"v":2}},"c":{"state":"ENABLED","variants":{"v":1}}}}"#,
         );
         assert_eq!(
-            String::from_utf8(Changes::between(&old, &new).event(Codec::Json)).as_deref(),
+            std::str::from_utf8(&Changes::between(&old, &new).event(Codec::Json)),
             Ok(concat!(
                 r#"{"data":{"flags":{"a":{"type":"update"},"b":{"type":"delete"},"c":{"type":"write"}}},"#,
                 r#""type":"configuration_change"}"#
