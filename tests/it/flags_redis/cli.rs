@@ -190,7 +190,7 @@ async fn what_is_no_scope_is_said_to_be_that_and_not_that_redis_is_away() {
         (&["ls"], "the scope cannot be read: rev \"seven\" is not a whole number"),
         (&["on", "search"], "scope orders in redis (tidegate:{orders}:meta and beside it) is not"),
         (&["set", "search", SEARCH], "scope orders in redis (tidegate:{orders}:meta and beside it) is not"),
-        (&["rm", "search"], "the scope's rev is not a whole number"),
+        (&["rm", "search"], "the scope cannot be read: rev \"seven\" is not a whole number"),
     ] {
         let (code, text) = shell.fails(line).await;
         assert!(code == 1 && text.starts_with(expected), "{line:?}: {code} {text}");
