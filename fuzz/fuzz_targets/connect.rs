@@ -54,7 +54,8 @@ static API: LazyLock<Api> = LazyLock::new(|| {
     let layer = Layer { name: "fuzz".into(), flag_set_id: None, revision: 1, set: Arc::new(set) };
     let store = Arc::new(Store::new());
     store.publish(Snapshot::merge(vec![Arc::new(layer)], Arc::default(), 1, false));
-    let status = Status { ready: true, stale: false, generation: 1, flags: 4, sources: Vec::new(), overrides: Vec::new() };
+    let status =
+        Status { ready: true, stale: false, generation: 1, flags: 4, sources: Vec::new(), overrides: Vec::new() };
     let flags = watch::Sender::new(status).subscribe();
     let phase = watch::Sender::new(Phase::Serving).subscribe();
     Api::new(Parts { store, flags, phase, streams: Streams::default() })

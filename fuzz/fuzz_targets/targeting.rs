@@ -16,7 +16,8 @@ use tidegate::flags::settings::Bucketing;
 use tidegate::flags::store::{Layer, Snapshot};
 
 /// What a definition may refer to.
-const EVALUATORS: &str = r#"{"a":{"==":[{"var":"a"},1]},"b":{"if":[{"$ref":"a"},"x",{"fractional":[["x",1],["y",2]]}]}}"#;
+const EVALUATORS: &str =
+    r#"{"a":{"==":[{"var":"a"},1]},"b":{"if":[{"$ref":"a"},"x",{"fractional":[["x",1],["y",2]]}]}}"#;
 
 fuzz_target!(|input: &str| {
     let (definition, context) = input.split_once('\0').unwrap_or((input, "{}"));
