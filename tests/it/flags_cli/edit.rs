@@ -35,7 +35,12 @@ fn an_edited_flag_is_written_and_one_left_as_it_is_is_not() {
 fn a_whole_scope_is_edited_in_one_change() {
     let desk = desk();
     let lines = r#"sed -i -e '/^  banner:/,/^  search:/{/^  search:/!d}' -e 's/"off"$/"on"/' "$1"; printf '  new:\n    state: DISABLED\n    variants: {a: 1}\n' >> "$1""#;
-    let said = desk.at_terminal(&["edit", "--editor", &desk.editor("editor", lines)], &[], &[]);
+    let editor = desk.editor("editor", lines);
+    // What goes away is asked for.
+    let said = desk.at_terminal(&["edit", "--editor", &editor], &[], &[("1 to remove in scope orders? [y/N]", "n\n")]);
+    assert!(said.code == 1 && said.out.contains("nothing was written"), "{}", said.out);
+    assert_eq!((desk.json(&["log", "-n", "1"])[0]["rev"].as_u64(), desk.drafts().len()), (Some(2), 1));
+    let said = desk.at_terminal(&["edit", "--editor", &editor], &[], &[("[y/N]", "y\n")]);
     assert!(said.out.ends_with("1 added, 1 changed, 1 removed in scope orders, revision 3\n"), "{}", said.out);
     let said = desk.fails(&["edit"], 64);
     assert!(said.err.contains("an editor needs a terminal"), "{}", said.err);

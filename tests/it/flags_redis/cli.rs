@@ -214,6 +214,30 @@ async fn what_is_no_scope_is_said_to_be_that_and_not_that_redis_is_away() {
 }
 
 #[tokio::test]
+async fn nothing_is_switched_in_a_scope_that_sidecars_refuse_but_what_is_broken_can_be_mended() {
+    let redis = Redis::start();
+    let shell = Shell::to(&redis);
+    let mut client = redis.client().await;
+    shell.ok(&["set", "--create", "search", SEARCH]).await;
+    for broken in ["one", "two"] {
+        let _: () = client.hset("tidegate:{orders}:flags", broken, r#"{"state":"X"}"#).await.unwrap();
+    }
+    for line in [&["on", "search"][..], &["disable", "search"], &["rollout", "set", "search", "5%"]] {
+        let (code, text) = shell.fails(line).await;
+        assert!(
+            code == 1 && text.contains("scope orders does not validate") && text.contains("flags.one.state"),
+            "{text}"
+        );
+    }
+    shell.ok(&["set", "one", SEARCH]).await;
+    assert_eq!(shell.fails(&["on", "search"]).await.0, 1, "one is left");
+    shell.ok(&["rm", "two"]).await;
+    shell.ok(&["disable", "search"]).await;
+    let (code, text) = shell.fails(&["set", "$evaluators", SEARCH]).await;
+    assert!(code == 64 && text.contains("choose another"), "{text}");
+}
+
+#[tokio::test]
 async fn exit_codes_tell_a_wrong_command_from_a_redis_that_is_away() {
     let mut redis = Redis::start_with(&["--requirepass", "s3cret"]);
     let mut shell = Shell::to(&redis);

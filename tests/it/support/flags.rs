@@ -114,7 +114,16 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) async fn to(url: &Secret, scope: &str) -> Self {
-        let connection = Endpoint::new(url).unwrap().connect(PATIENCE).await.unwrap();
+        let endpoint = Endpoint::new(url).unwrap();
+        // For a moment after a failover most Sentinels name the master that was.
+        let began = tokio::time::Instant::now();
+        let connection = loop {
+            match endpoint.connect(PATIENCE).await {
+                Ok(connection) => break connection,
+                Err(error) => assert!(began.elapsed() < PATIENCE, "no master can be reached: {error}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        };
         Self { connection, keys: Keys::new("tidegate", scope).unwrap() }
     }
 
