@@ -188,3 +188,13 @@ fn printed(result: io::Result<ExitCode>) -> ExitCode {
         ExitCode::from(EXIT_FAILED)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_printed() {
+        assert_eq!(plain("a\tb\n\u{1b}]0;x\u{7}\u{9b}2J"), "a\tb\n\u{fffd}]0;x\u{fffd}\u{fffd}2J");
+    }
+}

@@ -223,3 +223,10 @@ fn metadata_reads_alone() {
     assert_eq!(metadata(r#"{"b":1.0,"a":"x"}"#).expect("sound").json(), r#"{"a":"x","b":1.0}"#);
     assert_eq!(metadata("{").map_err(|_| ()), Err(()));
 }
+
+#[test]
+fn yaml_may_hold_what_thousands_of_flags_do() {
+    let list = "1,".repeat(300_000);
+    let text = format!("flags: {{f: {{state: ENABLED, variants: {{a: {{l: [{list}]}}}}}}}}");
+    assert_eq!(document(&text, Format::Yaml).expect("sound").flags.len(), 1);
+}

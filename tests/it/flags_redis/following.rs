@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use tidegate::flags::contract::{Change, Op, Place, entries, write};
 use tidegate::flags::settings::Settings;
@@ -11,6 +12,19 @@ use tidegate::flags::sources::Pace;
 
 use crate::support::flags::{Flags, Writer, number, quick, settings};
 use crate::support::redis::Redis;
+
+#[tokio::test]
+async fn a_redis_in_reach_confirms_between_two_reconciles() {
+    let redis = Redis::start();
+    Writer::to(&redis.url(), "orders").await.set("a", 1).await;
+    let hour = Duration::from_secs(3600);
+    let pace = Pace { reconcile: hour, heartbeat: Duration::from_millis(20), ..quick() };
+    let flags = Flags::start(settings(&redis.url(), &["orders"]), pace);
+    flags.until("the snapshot is applied", |flags| flags.value("a") == Some(1)).await;
+    let applied = flags.source(0).confirmed_at;
+    flags.until("a heartbeat confirms", |flags| flags.source(0).confirmed_at > applied).await;
+    assert_eq!(flags.source(0).revision, Some(1));
+}
 
 #[tokio::test]
 async fn a_write_comes_into_force_at_once_and_its_way_is_measured() {
