@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::activity::Activity;
+use super::activity::{Activity, Stage};
 
 /// How long a closed connection is read on: bytes that meet a fully closed socket make the kernel send RST, which
 /// can destroy an answer that the client has not read yet (RFC 9112 §9.6).
@@ -108,8 +108,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<I> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Half-closes, then reads and forgets what still arrives until the client has closed too or [`LINGER`] is over.
+    /// Half-closes, then reads and forgets what still arrives until the client has closed too or [`LINGER`] is over. A
+    /// tunnel only half-closes: what still arrives is for the app.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.activity.stage() == Stage::Tunnel {
+            return Pin::new(&mut self.io).poll_shutdown(cx);
+        }
         if self.lingering.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.lingering = Some(Box::pin(sleep(LINGER)));

@@ -9,7 +9,7 @@ pub mod headers;
 pub mod metrics;
 mod service;
 pub mod settings;
-mod tunnel;
+pub mod tunnel;
 pub mod upstream;
 pub mod worker;
 

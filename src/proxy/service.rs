@@ -19,10 +19,11 @@ use super::error::Failure;
 use super::headers::{self, Hop, Upgrade};
 use super::metrics::Counters;
 use super::settings::Limits;
-use super::tunnel;
+use super::tunnel::{self, Speaks, Terms};
 use super::upstream::decode::Head;
 use super::upstream::{App, Broken, Download, Exchange, Line, Look, Lost};
 use super::worker::Load;
+use crate::lifecycle::drain::Tunnels;
 use crate::lifecycle::ledger::{Guard, Kind, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::Tasks;
@@ -39,6 +40,7 @@ pub(super) struct Service {
     /// When one was logged last.
     pub(super) app_down_said: Mutex<Option<Instant>>,
     pub(super) limits: Limits,
+    pub(super) tunnels: Tunnels,
     pub(super) writer: Writer,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) counters: Arc<Counters>,
@@ -96,7 +98,8 @@ impl Service {
         let mut response = match answer {
             Ok(Answer::Tunnel(response, client, app)) => {
                 flight.status = Some(response.status());
-                self.tasks.spawn_connection(tunnel::join(client, app, flight.into_tunnel()));
+                let speaks = Speaks::of(response.headers());
+                self.tasks.spawn_connection(tunnel::join(client, app, speaks, flight.into_tunnel()));
                 return Ok(response.map(|()| Delivery::nothing()));
             }
             Ok(Answer::Plain(response)) => response.map(AnswerBody::App),
@@ -269,6 +272,21 @@ impl Flight {
     pub(super) fn answer_broke(&mut self, error: &Broken) {
         self.service.counters.broken();
         tracing::debug!(%error, "the app broke off in the middle of an answer");
+    }
+
+    /// Bounds on the request.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.service.limits
+    }
+
+    /// What holds for the tunnel it has become.
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            phase: self.service.phase.clone(),
+            tunnels: self.service.tunnels,
+            idle: self.service.limits.tunnel_idle,
+            counters: self.service.counters.clone(),
+        }
     }
 
     fn into_tunnel(mut self) -> Self {

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::lifecycle::drain::Tunnels;
+
 /// The proxy's settings. A `None` duration or size means "no limit".
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -16,6 +18,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
     pub forwarded: Forwarded,
+    /// `drain.tunnels`.
+    pub tunnels: Tunnels,
 }
 
 /// One listener and the app behind it.
@@ -82,6 +86,8 @@ pub struct Limits {
     pub pool_idle: Duration,
     /// Unused connections to the app kept per worker and route. 256.
     pub pool_size: usize,
+    /// How long a tunnel may last without a byte either way. None. Beyond: it is ended as a drain's deadline ends it.
+    pub tunnel_idle: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -100,6 +106,7 @@ impl Default for Limits {
             body_bytes: None,
             pool_idle: Duration::from_secs(3),
             pool_size: 256,
+            tunnel_idle: None,
         }
     }
 }

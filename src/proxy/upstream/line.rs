@@ -10,6 +10,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
+use crate::net::listen;
+
 /// What is read into at first: most answers fit.
 const ROOM: usize = 8 * 1024;
 /// What is read into when an answer turns out to be large.
@@ -95,6 +97,15 @@ impl Line {
         }
     }
 
+    /// Lets the kernel find out when an app's machine is gone: a tunnel may wait for it for ever.
+    pub(super) fn keep_alive(&self) {
+        if let Reader::Tcp(half) = &self.input.reader
+            && let Err(error) = SockRef::from(AsRef::<TcpStream>::as_ref(half)).set_tcp_keepalive(&listen::keepalive())
+        {
+            tracing::debug!(%error, "no keep-alive for a tunnel to the app");
+        }
+    }
+
     /// Gives back the memory that an unused connection has no need of.
     pub(super) fn rest(&mut self) {
         if self.input.room > ROOM {
@@ -171,6 +182,10 @@ impl AsyncRead for Line {
             let length = unread.len().min(buf.remaining());
             buf.put_slice(&unread[..length]);
             unread.advance(length);
+            if unread.is_empty() {
+                // A tunnel lives long, and never reads into this.
+                *unread = BytesMut::new();
+            }
             return Poll::Ready(Ok(()));
         }
         match &mut self.input.reader {
