@@ -29,3 +29,4 @@ mod readiness;
 mod readme;
 mod sdk;
 mod secrets;
+mod tunnels;
