@@ -216,6 +216,19 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn an_accepted_connection_is_kept_alive_as_its_listener_says() {
+        let mut acceptor =
+            Acceptor::tcp(bind_tcp(([127, 0, 0, 1], 0).into()).expect("a free port"), "test").expect("ours");
+        let client = TcpStream::connect(acceptor.address().expect("bound")).await.expect("accepted");
+        let (accepted, _) = acceptor.accept().await;
+        let told = socket2::SockRef::from(&accepted);
+        assert!(told.keepalive().expect("told"));
+        assert_eq!(told.tcp_keepalive_time().expect("told"), Duration::from_secs(60));
+        assert_eq!(told.tcp_keepalive_retries().expect("told"), 4);
+        drop(client);
+    }
+
     #[test]
     fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().expect("a directory");

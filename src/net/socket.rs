@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::activity::{Activity, Stage};
+use super::activity::Activity;
 
 /// How long a closed connection is read on: bytes that meet a fully closed socket make the kernel send RST, which
 /// can destroy an answer that the client has not read yet (RFC 9112 §9.6).
@@ -44,6 +44,16 @@ impl<I> Socket<I> {
     /// Watches `io`.
     pub fn new(io: I, activity: Arc<Activity>) -> Self {
         Self { io, seen: [0; PREFACE.len()], len: 0, read: 0, activity, lingering: None }
+    }
+
+    /// What is watched.
+    pub fn inner(&self) -> &I {
+        &self.io
+    }
+
+    /// What was watched, to be used otherwise. All that was looked at must have been read.
+    pub fn into_inner(self) -> I {
+        self.io
     }
 }
 
@@ -108,12 +118,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<I> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Half-closes, then reads and forgets what still arrives until the client has closed too or [`LINGER`] is over. A
-    /// tunnel only half-closes: what still arrives is for the app.
+    /// Half-closes, then reads and forgets what still arrives until the client has closed too or [`LINGER`] is over.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.activity.stage() == Stage::Tunnel {
-            return Pin::new(&mut self.io).poll_shutdown(cx);
-        }
         if self.lingering.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.lingering = Some(Box::pin(sleep(LINGER)));

@@ -14,18 +14,15 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::UPGRADE;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 
 use self::flow::{End, Flow};
 use self::leave::leave;
 use self::walker::{Place, Walker};
 use super::metrics::Counters;
 use super::service::Flight;
-use super::upstream::Line;
 use crate::lifecycle::drain::Tunnels;
 use crate::lifecycle::machine::Phase;
 
@@ -90,18 +87,9 @@ impl Speaks {
     }
 }
 
-/// Joins the client's side, once the 101 has been taken, and the app's. The flight (the ledger's entry, as a tunnel) ends
-/// with it.
-pub(super) async fn join(client: OnUpgrade, app: Line, speaks: Speaks, flight: Flight) {
-    match timeout(flight.limits().send_timeout, client).await {
-        Ok(Ok(client)) => carry(TokioIo::new(client), app, speaks, flight).await,
-        Ok(Err(error)) => tracing::debug!(%error, "upgrade failed"),
-        Err(_) => tracing::debug!("a client did not take the answer to its upgrade"),
-    }
-}
-
-/// Joins two byte streams, whatever they are made of. What either side has read ahead it gives first.
-pub(super) async fn carry<C, A>(client: C, app: A, speaks: Speaks, flight: Flight)
+/// Joins the client's side and the app's, whatever they are made of. What either has read ahead it gives first, and
+/// closing it is a plain half-close. The flight (the ledger's entry, as a tunnel) ends with it.
+pub(super) async fn join<C, A>(client: C, app: A, speaks: Speaks, flight: Flight)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     A: AsyncRead + AsyncWrite + Unpin,
