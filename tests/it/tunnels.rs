@@ -290,3 +290,39 @@ async fn an_idle_tunnel_ends_when_its_time_is_limited() {
     drop((client, app));
     eventually(LONG, "counted", async || ended_by(&sidecar, "idle").await == 1.0).await;
 }
+
+/// Kilobytes that a process has in memory.
+fn resident(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_idle_tunnel_that_was_busy_holds_no_buffer() {
+    const TUNNELS: usize = 300;
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "");
+    sidecar.ready().await;
+    let open = async || {
+        let mut tunnel = Client::connect(sidecar.proxy()).await.unwrap();
+        tunnel.send("GET /upgrade HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n").await.unwrap();
+        assert_eq!(tunnel.head().await.unwrap().status, 101);
+        let message = vec![b'x'; 100_000];
+        tunnel.send(&message).await.unwrap();
+        assert_eq!(tunnel.take(message.len()).await.unwrap(), message);
+        tunnel
+    };
+    let mut tunnels = Vec::new();
+    for _ in 0..20 {
+        tunnels.push(open().await);
+    }
+    let before = resident(sidecar.pid());
+    for _ in 0..TUNNELS {
+        tunnels.push(open().await);
+    }
+    eventually(LONG, "no more than 10 KB a tunnel", async || {
+        resident(sidecar.pid()).saturating_sub(before) < TUNNELS * 10
+    })
+    .await;
+}
