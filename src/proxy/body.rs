@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
+use super::observe::Meter;
 use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength};
 use crate::net::activity::Activity;
@@ -25,6 +26,8 @@ pub(super) enum RequestBody {
         activity: Arc<Activity>,
         /// Bytes that may still come.
         left: Option<u64>,
+        /// Counts what has come.
+        meter: Meter,
     },
 }
 
@@ -57,17 +60,20 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Self::Client { body, activity, left } = &mut *self else { return Poll::Ready(None) };
+        let Self::Client { body, activity, left, meter } = &mut *self else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             activity.body_blocked();
             return Poll::Pending;
         };
         activity.body_moved();
-        if let (Some(left), Some(Ok(frame))) = (left, &frame) {
-            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-            match left.checked_sub(length) {
-                Some(rest) => *left = rest,
-                None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
+        if let Some(Ok(frame)) = &frame {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            meter.add(length);
+            if let Some(left) = left {
+                match left.checked_sub(length as u64) {
+                    Some(rest) => *left = rest,
+                    None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
+                }
             }
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
@@ -155,6 +161,11 @@ impl Body for Delivery {
             this.broken = Some(error);
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if let (Some(Ok(frame)), Some(flight)) = (&frame, &mut this.flight)
+            && let Some(data) = frame.data_ref()
+        {
+            flight.delivered(data.len());
         }
         this.settle();
         Poll::Ready(frame)

@@ -7,6 +7,7 @@ mod body;
 mod error;
 pub mod headers;
 pub mod metrics;
+pub mod observe;
 mod service;
 pub mod settings;
 mod tunnel;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::observe::access;
+
 /// The proxy's settings. A `None` duration or size means "no limit".
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -16,6 +18,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
     pub forwarded: Forwarded,
+    /// `access_log`.
+    pub access_log: access::Settings,
 }
 
 /// One listener and the app behind it.

@@ -1,6 +1,8 @@
 //! The proxied request, over real sockets: what passes, what is refused, and what happens when either side fails.
 
+mod access_log;
 mod faults;
 mod framing;
 mod limits;
+mod metrics;
 mod passing;

@@ -16,7 +16,8 @@ const SHORTEST: Duration = Duration::from_millis(1);
 pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<Route> {
     let routes =
         root.sections("proxy", "Pairs of listener and app. Without the key, one pair of the defaults.", |section| {
-            section.refuse(&["tls", "flag_headers", "proxy_protocol", "access_log"], NOT_YET, "remove it");
+            section.refuse(&["tls", "flag_headers", "proxy_protocol"], NOT_YET, "remove it");
+            section.refuse(&["access_log"], "one access log serves all listeners", "write access_log at the top level");
             let default = default_route();
             let listen = section.or("listen", &address(), default.listen, "Where clients connect.");
             let upstream = section.or(
