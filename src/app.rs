@@ -3,6 +3,8 @@
 //! Event loops, one thread each: `control` (this thread: phases, checks, flag sources, the ops listener), `local`
 //! (the app's flag evaluations, which may be many and must not keep a probe waiting) and one for each proxy worker.
 
+mod flag_headers;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,7 +85,8 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
 
     let access = settings.proxy.access_log.sample.map(|_| Lines::to("access log", std::io::stdout())).transpose();
     let access = access.context("no thread for the access log")?;
-    let proxy = proxy.telling(Outlets { access: access.clone() });
+    let told = flag_headers::FromStore::new(&store, &settings.proxy.routes);
+    let proxy = proxy.telling(Outlets { access: access.clone(), flags: told });
     telemetry::writer::register(&mut registry, access.clone());
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
+use super::flag_headers::Names;
 use super::observe::Meter;
 use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength};
@@ -28,6 +29,8 @@ pub(super) enum RequestBody {
         left: Option<u64>,
         /// Counts what has come.
         meter: Meter,
+        /// Names that its trailers must not have, if there are such.
+        barred: Option<Arc<Names>>,
     },
 }
 
@@ -60,7 +63,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Self::Client { body, activity, left, meter } = &mut *self else { return Poll::Ready(None) };
+        let Self::Client { body, activity, left, meter, barred } = &mut *self else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             activity.body_blocked();
             return Poll::Pending;
@@ -76,6 +79,10 @@ impl Body for RequestBody {
                 }
             }
         }
+        let frame = match (frame, barred) {
+            (Some(Ok(frame)), Some(barred)) if frame.is_trailers() => Some(Ok(without(barred, frame))),
+            (frame, _) => frame,
+        };
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }
 
@@ -91,6 +98,17 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client { body, .. } => body.size_hint(),
         }
+    }
+}
+
+/// Trailers without some names: there are apps that merge them with the head.
+fn without(barred: &Names, frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            barred.strip(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 

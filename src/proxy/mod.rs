@@ -5,6 +5,7 @@
 
 mod body;
 mod error;
+pub mod flag_headers;
 pub mod headers;
 pub mod metrics;
 pub mod observe;

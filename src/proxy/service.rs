@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::body::{AnswerBody, Delivery, RequestBody};
 use super::error::Failure;
+use super::flag_headers::FlagHeaders;
 use super::headers::{self, Hop, Upgrade};
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
@@ -44,6 +45,7 @@ pub(super) struct Service {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) counters: Arc<Counters>,
     pub(super) observer: Observer,
+    pub(super) flags: Option<FlagHeaders>,
     pub(super) tasks: Tasks,
     /// This worker's requests in flight, and how many it may have.
     pub(super) room: Arc<Room>,
@@ -145,6 +147,9 @@ impl Service {
         let (mut head, body) = request.into_parts();
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
         self.observer.prepared(&mut flight.notes, &head);
+        if let Some(flags) = &self.flags {
+            flags.set(&mut head.headers);
+        }
         let body = self.body(flight, &head, body)?;
         let (answer, exchange) = self.exchange(flight, &head, body).await?;
         let Head { parts: mut head, framing, keeps } = answer;
@@ -178,7 +183,8 @@ impl Service {
             return Err(Failure::BodyTooLarge);
         }
         let meter = self.observer.meter(&mut flight.notes);
-        Ok(RequestBody::Client { body, activity: flight.client.activity.clone(), left: self.limits.body_bytes, meter })
+        let (activity, left) = (flight.client.activity.clone(), self.limits.body_bytes);
+        Ok(RequestBody::Client { body, activity, left, meter, barred: self.flags.as_ref().map(FlagHeaders::names) })
     }
 
     /// Sends the request over an unused connection, or else a new one. A second time only where the first provably

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::flag_headers;
 use super::observe::access;
 
 /// The proxy's settings. A `None` duration or size means "no limit".
@@ -29,6 +30,8 @@ pub struct Route {
     pub listen: SocketAddr,
     /// `proxy[].upstream`.
     pub upstream: Upstream,
+    /// `proxy[].flag_headers`, `proxy[].flag_context`.
+    pub flags: flag_headers::Settings,
 }
 
 /// Where the app answers.

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::flag_headers::FlagHeaders;
 use super::headers::Hop;
 use super::metrics::listener::{Counts, Listener};
 use super::metrics::{self, Counters, listener};
@@ -156,6 +157,7 @@ impl Worker {
                     writer: self.ledger.clone(),
                     phase: self.phase.clone(),
                     counters: self.counters.clone(),
+                    flags: FlagHeaders::new(&route.flags, self.outlets.flags.as_ref()),
                     observer: Observer::new(name, counts, self.settings.access_log, &self.outlets),
                     tasks: tasks.clone(),
                     room: room.clone(),

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod faults;
+mod flag_headers;
 mod framing;
 mod limits;
 mod metrics;

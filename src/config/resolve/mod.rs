@@ -3,6 +3,7 @@
 
 mod checks;
 mod drain;
+mod flag_headers;
 mod flags;
 mod listeners;
 mod proxy;

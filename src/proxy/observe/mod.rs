@@ -16,12 +16,15 @@ use self::access::Log;
 use self::kept::{Kept, Part, X_REQUEST_ID};
 use self::notes::Ended;
 pub(super) use self::notes::Notes;
+use super::flag_headers::Flags;
 use super::metrics::listener::Counts;
 use crate::telemetry::writer::Lines;
 
-/// Where what is told of requests goes.
+/// Who is told of requests, and asked about them.
 #[derive(Clone, Default)]
 pub struct Outlets {
+    /// Evaluates the flags that the app is told.
+    pub flags: Option<Arc<dyn Flags>>,
     /// The lines of the access log.
     pub access: Option<Lines>,
 }
