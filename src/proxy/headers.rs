@@ -47,6 +47,11 @@ impl Hop {
         let text = |text: String| HeaderValue::try_from(text).expect("an address is visible ASCII");
         Self { address: text(peer.to_string()), forwarded: text(node), policy }
     }
+
+    /// The client's address.
+    pub fn address(&self) -> &[u8] {
+        self.address.as_bytes()
+    }
 }
 
 /// Whether a request asks to change its connection's protocol.
