@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::flag_headers;
+use super::observe::access;
 use crate::lifecycle::drain::Tunnels;
 
 /// The proxy's settings. A `None` duration or size means "no limit".
@@ -20,6 +22,8 @@ pub struct Settings {
     pub forwarded: Forwarded,
     /// `drain.tunnels`.
     pub tunnels: Tunnels,
+    /// `access_log`.
+    pub access_log: access::Settings,
 }
 
 /// One listener and the app behind it.
@@ -29,6 +33,8 @@ pub struct Route {
     pub listen: SocketAddr,
     /// `proxy[].upstream`.
     pub upstream: Upstream,
+    /// `proxy[].flag_headers`, `proxy[].flag_context`.
+    pub flags: flag_headers::Settings,
 }
 
 /// Where the app answers.
