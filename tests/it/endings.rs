@@ -2,7 +2,6 @@
 
 mod app;
 mod http1;
-mod http2;
 mod load;
 mod promise;
 mod stage;

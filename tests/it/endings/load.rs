@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::http1;
 use super::tally::{Cell, Tally};
-use super::{http1, http2};
 use crate::support::eventually;
 
 /// Nothing takes longer.
@@ -19,9 +19,6 @@ const LONG: Duration = Duration::from_secs(60);
 pub(super) enum Protocol {
     Http1Fresh,
     Http1Kept,
-    Http2,
-    GrpcUnary,
-    GrpcStream,
     WebSocket,
     Events,
 }
@@ -45,35 +42,20 @@ impl Habit {
 }
 
 impl Protocol {
-    pub(super) const ALL: [Self; 7] = [
-        Self::Http1Fresh,
-        Self::Http1Kept,
-        Self::Http2,
-        Self::GrpcUnary,
-        Self::GrpcStream,
-        Self::WebSocket,
-        Self::Events,
-    ];
+    pub(super) const ALL: [Self; 4] = [Self::Http1Fresh, Self::Http1Kept, Self::WebSocket, Self::Events];
 
     /// The name in the matrix.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Http1Fresh => "HTTP/1.1, fresh",
             Self::Http1Kept => "HTTP/1.1, keep-alive",
-            Self::Http2 => "HTTP/2",
-            Self::GrpcUnary => "gRPC unary",
-            Self::GrpcStream => "gRPC stream",
             Self::WebSocket => "WebSocket",
             Self::Events => "SSE",
         }
     }
 
     pub(super) fn is_stream(self) -> bool {
-        matches!(self, Self::GrpcStream | Self::WebSocket | Self::Events)
-    }
-
-    fn is_grpc(self) -> bool {
-        matches!(self, Self::GrpcUnary | Self::GrpcStream)
+        matches!(self, Self::WebSocket | Self::Events)
     }
 
     /// How many clients it has.
@@ -85,13 +67,6 @@ impl Protocol {
     }
 }
 
-/// Where clients connect: listeners of the app's two protocols.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Target {
-    pub(super) http: SocketAddr,
-    pub(super) grpc: SocketAddr,
-}
-
 /// Load that runs until [`Load::stop`].
 pub(super) struct Load {
     tallies: BTreeMap<Protocol, Arc<Tally>>,
@@ -100,14 +75,13 @@ pub(super) struct Load {
 
 impl Load {
     /// Starts the clients of every protocol.
-    pub(super) fn on(target: Target, habit: Habit) -> Self {
+    pub(super) fn on(target: SocketAddr, habit: Habit) -> Self {
         let mut clients = JoinSet::new();
         let mut tallies = BTreeMap::new();
         for protocol in Protocol::ALL {
             let tally = Arc::new(Tally::default());
-            let to = if protocol.is_grpc() { target.grpc } else { target.http };
             for number in 0..protocol.clients() {
-                clients.spawn(client(protocol, to, habit, number, tally.clone()));
+                clients.spawn(client(protocol, target, habit, number, tally.clone()));
             }
             tallies.insert(protocol, tally);
         }
@@ -141,14 +115,11 @@ impl Load {
 }
 
 async fn client(protocol: Protocol, to: SocketAddr, habit: Habit, number: u64, tally: Arc<Tally>) {
-    let (mut plain, mut multiplexed) = (None, None);
+    let mut plain = None;
     while !tally.is_stopped() {
         match protocol {
             Protocol::Http1Fresh => http1::fresh(to, &tally).await,
             Protocol::Http1Kept => http1::kept(to, &tally, &mut plain).await,
-            Protocol::Http2 => http2::request(to, &tally, &mut multiplexed).await,
-            Protocol::GrpcUnary => http2::call(to, &tally, &mut multiplexed).await,
-            Protocol::GrpcStream => http2::talk(to, &tally, habit).await,
             Protocol::WebSocket => http1::chat(to, &tally, habit).await,
             Protocol::Events => http1::events(to, &tally, habit).await,
         }
