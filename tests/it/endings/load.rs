@@ -92,7 +92,7 @@ impl Load {
     pub(super) async fn flows(&self) {
         let before: Vec<u64> = self.tallies.values().map(|tally| tally.messages()).collect();
         for ((protocol, tally), before) in self.tallies.iter().zip(before) {
-            let wanted = before + 5 * protocol.clients();
+            let wanted = before + 25 * protocol.clients();
             eventually(LONG, protocol.name(), async || tally.messages() >= wanted).await;
         }
     }
