@@ -7,6 +7,7 @@
 pub mod activity;
 pub mod connection;
 pub mod directory;
+pub mod edge;
 pub mod inbound;
 pub mod listen;
 pub mod networks;

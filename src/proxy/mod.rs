@@ -5,7 +5,9 @@
 
 mod body;
 mod error;
+pub mod forwarded;
 pub mod headers;
+mod hop;
 pub mod metrics;
 mod service;
 pub mod settings;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::net::edge;
+
 /// The proxy's settings. A `None` duration or size means "no limit".
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -25,6 +27,8 @@ pub struct Route {
     pub listen: SocketAddr,
     /// `proxy[].upstream`.
     pub upstream: Upstream,
+    /// `proxy[].tls`, `proxy[].proxy_protocol`: what comes before HTTP.
+    pub edge: edge::Settings,
 }
 
 /// Where the app answers.

@@ -22,6 +22,7 @@ use crate::lifecycle::ledger::{Ledger, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::net::connection::{self, Head};
+use crate::net::edge::Edge;
 use crate::net::listen::{Acceptor, BindError, bind_tcp};
 use crate::net::sweep::{self, Shed, Sweeper};
 
@@ -31,6 +32,8 @@ const HANDED: usize = 64;
 /// The proxy before its threads run: everything that can fail has been done.
 pub struct Proxy {
     settings: Settings,
+    /// Of each route.
+    edges: Vec<Edge>,
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     permits: Arc<Semaphore>,
@@ -40,6 +43,7 @@ pub struct Proxy {
 pub struct Worker {
     index: usize,
     settings: Settings,
+    edges: Vec<Edge>,
     listeners: Vec<std::net::TcpListener>,
     permits: Arc<Semaphore>,
     ledger: Writer,
@@ -58,8 +62,8 @@ struct Accepted {
 }
 
 impl Proxy {
-    /// Binds every listener.
-    pub fn bind(settings: Settings) -> Result<Self, BindError> {
+    /// Binds every listener. `edges` has one for each route.
+    pub fn bind(settings: Settings, edges: Vec<Edge>) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for route in &settings.routes {
@@ -68,7 +72,7 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        Ok(Self { settings, listeners, addresses, permits })
+        Ok(Self { settings, edges, listeners, addresses, permits })
     }
 
     /// Where each route listens, with the ports the kernel chose.
@@ -94,6 +98,7 @@ impl Proxy {
             workers.push(Worker {
                 index,
                 settings: self.settings.clone(),
+                edges: self.edges.clone(),
                 listeners: listeners.collect::<Result<_, _>>()?,
                 permits: self.permits.clone(),
                 ledger: ledger.shard(index),
@@ -153,6 +158,7 @@ impl Worker {
             index: self.index,
             head: Head { bytes: limits.header_bytes, fields: limits.header_count },
             forwarded: self.settings.forwarded,
+            edges: self.edges,
             services,
             sweeper,
             ledger: self.ledger,
@@ -191,6 +197,7 @@ struct Here {
     index: usize,
     head: Head,
     forwarded: Forwarded,
+    edges: Vec<Edge>,
     services: Vec<Arc<Service>>,
     sweeper: Sweeper,
     ledger: Writer,
@@ -258,27 +265,31 @@ impl Here {
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
+    fn serve(&self, stream: TcpStream, address: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
         self.counters.connection();
         let load = Load::new(self.loads.clone(), self.index);
         let entry = self.ledger.connection();
         let swept = self.sweeper.open();
         let service = self.services[route].clone();
-        let client = Arc::new(Client {
-            hop: Hop::new(peer.ip(), self.forwarded),
-            activity: swept.activity().clone(),
-            _permit: permit,
-            _load: load,
-        });
+        let (edge, forwarded) = (self.edges[route].clone(), self.forwarded);
         let (head, counters) = (self.head, self.counters.clone());
         self.tasks.spawn_connection(async move {
             let activity = swept.activity().clone();
+            let Some((io, peer)) = edge.admit(stream, address, &activity).await else { return };
+            let client = Arc::new(Client {
+                hop: Hop::new(&peer, edge.client_auth(), forwarded),
+                activity: activity.clone(),
+                _permit: permit,
+                _load: load,
+            });
+            let address = peer.address;
+            drop((edge, peer));
             let answer = service_fn(|request: Request<Incoming>| service.clone().handle(client.clone(), request));
-            if let Err(error) = connection::serve(stream, activity, head, answer).await {
+            if let Err(error) = connection::serve(io, activity, head, answer).await {
                 if error.is_parse() {
                     counters.malformed();
                 }
-                tracing::debug!(%peer, %error, "connection ended");
+                tracing::debug!(peer = %address, %error, "connection ended");
             }
             drop((entry, swept));
         });
