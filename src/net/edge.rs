@@ -125,6 +125,11 @@ impl Edge {
         self.0.as_ref()?.tls.as_ref()
     }
 
+    /// Whether it lets everything in as it is.
+    pub fn is_plain(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether clients are asked for certificates.
     pub fn client_auth(&self) -> ClientAuth {
         self.tls().map_or(ClientAuth::None, |tls| tls.client_auth())

@@ -45,6 +45,16 @@ impl<I> Socket<I> {
     pub fn new(io: I, activity: Arc<Activity>) -> Self {
         Self { io, seen: [0; PREFACE.len()], len: 0, read: 0, activity, lingering: None }
     }
+
+    /// What is watched.
+    pub fn inner(&self) -> &I {
+        &self.io
+    }
+
+    /// What was watched, to be used otherwise. All that was looked at must have been read.
+    pub fn into_inner(self) -> I {
+        self.io
+    }
 }
 
 impl<I: AsyncRead + Unpin> Socket<I> {
@@ -105,7 +115,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_pending() {
+            self.activity.write_blocked();
+        } else {
+            self.activity.write_moved();
+        }
+        flushed
     }
 
     /// Half-closes, then reads and forgets what still arrives until the client has closed too or [`LINGER`] is over.

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::downstream::Connection;
+use super::downstream::head::Bounds;
 use super::headers::Hop;
 use super::metrics::{self, Counters};
 use super::service::{Client, Room, Service};
@@ -21,9 +20,9 @@ use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
-use crate::net::connection::{self, Head};
-use crate::net::edge::Edge;
+use crate::net::edge::{Edge, Io, Peer};
 use crate::net::listen::{Acceptor, BindError, bind_tcp};
+use crate::net::socket::Socket;
 use crate::net::sweep::{self, Shed, Sweeper};
 
 /// Connections on their way from the worker that accepted them to the one that will serve them.
@@ -156,7 +155,7 @@ impl Worker {
         }
         let here = Here {
             index: self.index,
-            head: Head { bytes: limits.header_bytes, fields: limits.header_count },
+            head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
             forwarded: self.settings.forwarded,
             edges: self.edges,
             services,
@@ -195,7 +194,7 @@ impl Worker {
 #[derive(Clone)]
 struct Here {
     index: usize,
-    head: Head,
+    head: Bounds,
     forwarded: Forwarded,
     edges: Vec<Edge>,
     services: Vec<Arc<Service>>,
@@ -272,27 +271,34 @@ impl Here {
         let swept = self.sweeper.open();
         let service = self.services[route].clone();
         let (edge, forwarded) = (self.edges[route].clone(), self.forwarded);
+        let (activity, auth) = (swept.activity().clone(), edge.client_auth());
         let (head, counters) = (self.head, self.counters.clone());
-        self.tasks.spawn_connection(async move {
-            let activity = swept.activity().clone();
-            let Some((io, peer)) = edge.admit(stream, address, &activity).await else { return };
-            let client = Arc::new(Client {
-                hop: Hop::new(&peer, edge.client_auth(), forwarded),
-                activity: activity.clone(),
-                _permit: permit,
-                _load: load,
+        let open = move |io: Io, peer: &Peer| {
+            let (hop, socket) = (Hop::new(peer, auth, forwarded), Socket::new(io, activity.clone()));
+            let client = |wire| Client { hop, activity, wire: Some(wire), _permit: permit, _load: load };
+            Connection::new(socket, head, client, service, counters)
+        };
+        if edge.is_plain() {
+            // Made here, so that its task holds nothing else.
+            let connection = open(Io::Plain(stream), &Peer::plain(address));
+            self.tasks.spawn_connection(async move {
+                run(connection, address).await;
+                drop((entry, swept));
             });
-            let address = peer.address;
-            drop((edge, peer));
-            let answer = service_fn(|request: Request<Incoming>| service.clone().handle(client.clone(), request));
-            if let Err(error) = connection::serve(io, activity, head, answer).await {
-                if error.is_parse() {
-                    counters.malformed();
-                }
-                tracing::debug!(peer = %address, %error, "connection ended");
+            return;
+        }
+        self.tasks.spawn_connection(async move {
+            if let Some((io, peer)) = edge.admit(stream, address, swept.activity()).await {
+                run(open(io, &peer), peer.address).await;
             }
             drop((entry, swept));
         });
+    }
+}
+
+async fn run(connection: Connection, peer: SocketAddr) {
+    if let Err(error) = connection.run().await {
+        tracing::debug!(%peer, %error, "connection ended");
     }
 }
 

@@ -17,6 +17,16 @@ pub enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Io {
+    /// The connection beneath.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 /// Runs `$call` on whichever stream there is.
 macro_rules! either {
     ($io:expr, $stream:ident => $call:expr) => {
@@ -29,7 +39,17 @@ macro_rules! either {
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => {
+                // What TLS itself has to say, and what is left of a write that was taken, goes out while the other side
+                // is waited for. Should that fail, so does the next write.
+                if stream.get_ref().1.wants_write() {
+                    drop(Pin::new(&mut *stream).poll_flush(cx));
+                }
+                Pin::new(stream).poll_read(cx, buf)
+            }
+        }
     }
 }
 

@@ -151,7 +151,7 @@ async fn where_it_is_not_required_a_header_is_no_http() {
     let sidecar = start(app.address, "proxy_protocol: off", "");
     let mut client = Client::connect(sidecar.proxy()).await.unwrap();
     client.send([LINE, ECHO].concat()).await.unwrap();
-    assert_eq!(client.answer().await.unwrap().status, 400);
+    assert!(client.answer().await.unwrap().status >= 400);
     assert_eq!(app.accepted(), 0);
 }
 

@@ -217,6 +217,34 @@ async fn everything_that_passes_over_tcp_passes_over_tls() {
 }
 
 #[tokio::test]
+async fn what_was_taken_is_sent_while_the_app_has_nothing_more_to_say() {
+    const PART: usize = 900_000;
+    // A part larger than the kernel's buffers, of an answer that then waits: an event stream.
+    let app = App::serve(|mut stream| async move {
+        let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{PART:x}\r\n");
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(&[head.as_bytes(), &vec![b'x'; PART], b"\r\n"].concat()).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let authority = Authority::new();
+    let sidecar = start(app.address, &tls(&authority.issue("server", 2), ""), "");
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(sidecar.proxy()).await.unwrap();
+    let mut client = Client::over(Tls::new(&authority, None, &[]).over(stream, "localhost").await.unwrap());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    // Not read before the sidecar has written as much as the kernel takes.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    client.head().await.unwrap();
+    let mut got = 0;
+    while got < PART {
+        got += client.chunk().await.unwrap().len();
+    }
+    assert_eq!(got, PART);
+}
+
+#[tokio::test]
 async fn a_drain_ends_tls_connections_without_a_failed_request() {
     let (app, authority) = (App::start().await, Authority::new());
     let mut sidecar = start(app.address, &tls(&authority.issue("server", 2), ""), "");
