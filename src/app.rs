@@ -4,6 +4,7 @@
 //! (the app's flag evaluations, which may be many and must not keep a probe waiting) and one for each proxy worker.
 
 mod edges;
+mod flag_headers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,11 +39,12 @@ use crate::net::outbound::Outbound;
 use crate::net::resolve::{self, Purpose};
 use crate::net::server::{Peer, Server};
 use crate::ops;
+use crate::proxy::observe::Outlets;
 use crate::proxy::settings::Upstream;
 use crate::proxy::worker::Proxy;
 use crate::readiness::settings::Class;
 use crate::readiness::{self, Board, Condition};
-use crate::telemetry;
+use crate::telemetry::{self, writer::Lines};
 
 /// How often the flags' staleness is compared with `flags.max_stale`: it grows without an event.
 const STALENESS: Duration = Duration::from_secs(1);
@@ -85,6 +87,11 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     flags::metrics::register_ages(&mut registry, flags.status.clone());
     flags::usage::exposure::register(&mut registry, store.clone());
 
+    let access = settings.proxy.access_log.sample.map(|_| Lines::to("access log", std::io::stdout())).transpose();
+    let access = access.context("no thread for the access log")?;
+    let told = flag_headers::FromStore::new(&store, &settings.proxy.routes);
+    let proxy = proxy.telling(Outlets { access: access.clone(), flags: told });
+    telemetry::writer::register(&mut registry, access.clone());
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
     let (lifecycle, driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
@@ -174,6 +181,9 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
     tasks.cancel();
+    if let Some(access) = access {
+        access.flush();
+    }
     if socket_is_ours {
         local::settings::remove(&settings.local.socket);
     }

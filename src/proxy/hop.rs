@@ -53,10 +53,24 @@ impl Hop {
             certificates: if here { Told::Here } else { Told::Before },
         }
     }
+
+    /// The client's address.
+    pub fn address(&self) -> &[u8] {
+        self.address.as_bytes()
+    }
 }
 
-/// Tells the app of this hop.
-pub(super) fn tell(headers: &mut HeaderMap, hop: &Hop) {
+/// Tells the app of this hop, to which nobody told of others.
+pub(super) fn tell_first(headers: &mut HeaderMap, hop: &Hop) {
+    headers.insert(X_FORWARDED_FOR, hop.address.clone());
+    headers.insert(X_FORWARDED_PROTO, hop.scheme.clone());
+    if let Some(certificate) = &hop.certificate {
+        headers.insert(X_FORWARDED_CLIENT_CERT, certificate.clone());
+    }
+}
+
+/// Tells the app of this hop, in a request that tells of others, or of what an app may take for that.
+pub(super) fn tell_after_others(headers: &mut HeaderMap, hop: &Hop) {
     if hop.policy == Forwarded::Replace {
         headers.remove(FORWARDED);
         headers.remove(X_FORWARDED_FOR);

@@ -14,8 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::body::{AnswerBody, Delivery, Inbound, RequestBody};
 use super::downstream::Wire;
 use super::error::Failure;
+use super::flag_headers::FlagHeaders;
 use super::headers::{self, Hop, Upgrade};
 use super::metrics::Counters;
+use super::observe::{Notes, Observer};
 use super::settings::Limits;
 use super::upstream::decode::Head;
 use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost};
@@ -39,6 +41,8 @@ pub(super) struct Service {
     pub(super) writer: Writer,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) counters: Arc<Counters>,
+    pub(super) observer: Observer,
+    pub(super) flags: Option<FlagHeaders>,
     pub(super) tasks: Tasks,
     /// This worker's requests in flight, and how many it may have.
     pub(super) room: Arc<Room>,
@@ -81,6 +85,7 @@ pub(super) struct Flight {
     status: Option<StatusCode>,
     /// Whether the request has a body, of which something may be left when the answer is ours.
     has_body: bool,
+    notes: Notes,
 }
 
 impl Client {
@@ -98,7 +103,7 @@ impl Service {
     /// # Cancellation
     /// Dropped when the client leaves; the request to the app is then cancelled with its connection.
     pub(super) async fn handle(self: Arc<Self>, client: Arc<Client>, request: Request<Inbound>) -> Answer {
-        let mut flight = self.begin(client);
+        let mut flight = self.begin(client, &request);
         let answer = if self.room.taken.load(Relaxed) > self.room.size {
             Err(Failure::Full)
         } else {
@@ -113,6 +118,8 @@ impl Service {
             Ok(Answered::Plain(response)) => response.map(AnswerBody::App),
             Err(failure) => {
                 self.failed(&failure);
+                flight.notes.failed(failure.error_type());
+                flight.notes.whole();
                 let mut answer = failure.answer(phase.rank() >= 4);
                 if flight.has_body {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -128,8 +135,9 @@ impl Service {
         Answer::Plain(response.map(|body| Delivery::new(body, flight)))
     }
 
-    fn begin(self: &Arc<Self>, client: Arc<Client>) -> Flight {
+    fn begin<B>(self: &Arc<Self>, client: Arc<Client>, request: &Request<B>) -> Flight {
         let began = Instant::now();
+        let notes = self.observer.begin(request, client.hop.address());
         client.activity.begin();
         self.writer.arrived(began);
         self.room.taken.fetch_add(1, Relaxed);
@@ -141,12 +149,17 @@ impl Service {
             ended: None,
             status: None,
             has_body: false,
+            notes,
         }
     }
 
     async fn forward(&self, flight: &mut Flight, request: Request<Inbound>) -> Result<Answered, Failure> {
         let (mut head, body) = request.into_parts();
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
+        self.observer.prepared(&mut flight.notes, &head);
+        if let Some(flags) = &self.flags {
+            flags.set(&mut head.headers);
+        }
         let body = self.body(flight, &head, body)?;
         let (answer, exchange) = self.exchange(flight, &head, body).await?;
         let Head { parts: mut head, framing, keeps } = answer;
@@ -176,7 +189,9 @@ impl Service {
         {
             return Err(Failure::BodyTooLarge);
         }
-        Ok(RequestBody::Client { body, activity: flight.client.activity.clone(), left: self.limits.body_bytes })
+        let meter = self.observer.meter(&mut flight.notes);
+        let (activity, left) = (flight.client.activity.clone(), self.limits.body_bytes);
+        Ok(RequestBody::Client { body, activity, left, meter, barred: self.flags.as_ref().map(FlagHeaders::names) })
     }
 
     /// Sends the request over an unused connection, or else a new one. A second time only where the first provably
@@ -184,7 +199,7 @@ impl Service {
     /// request is idempotent (RFC 9110 §9.2.2) and has no body.
     async fn exchange(
         &self,
-        flight: &Flight,
+        flight: &mut Flight,
         head: &request::Parts,
         body: RequestBody,
     ) -> Result<(Head, Exchange), Failure> {
@@ -192,7 +207,7 @@ impl Service {
         let look = if repeats { Look::Heard } else { Look::Asked };
         let mut line = match self.app.reuse(flight.began, look) {
             Some(line) => line,
-            None => self.connect().await?,
+            None => self.connect(flight).await?,
         };
         let mut upload = App::upload(&mut line, head, body).map_err(|_| Failure::BadBody)?;
         loop {
@@ -207,19 +222,24 @@ impl Service {
             match heard {
                 Ok(answer) => {
                     self.answered();
+                    flight.heard();
                     return Ok((answer, exchange));
                 }
                 Err(Lost::Body(error)) => return Err(error.into()),
                 Err(Lost::Line(error)) => upload = exchange.rewound(repeats).ok_or(error)?,
             }
             self.counters.retry();
-            line = self.connect().await?;
+            flight.notes.retried();
+            line = self.connect(flight).await?;
         }
     }
 
-    async fn connect(&self) -> Result<Line, Failure> {
+    async fn connect(&self, flight: &mut Flight) -> Result<Line, Failure> {
         self.counters.connect();
-        self.app.connect().await
+        let asked = Instant::now();
+        let line = self.app.connect().await?;
+        self.observer.connected(&mut flight.notes, asked.elapsed());
+        Ok(line)
     }
 
     /// Waits for the app's answer, or until the sweeper finds that a limit has passed.
@@ -273,6 +293,7 @@ fn is_idempotent(method: &Method) -> bool {
 impl Flight {
     /// The answer is complete: its connection carries the next request, if it can.
     pub(super) fn answer_ended(&mut self, download: Download) {
+        self.notes.whole();
         if let Some(line) = download.into_line() {
             let now = Instant::now();
             self.ended = Some(now);
@@ -283,10 +304,22 @@ impl Flight {
     /// The app broke off in the middle of its answer.
     pub(super) fn answer_broke(&mut self, error: &Broken) {
         self.service.counters.broken();
+        self.notes.failed("connection_terminated");
         tracing::debug!(%error, "the app broke off in the middle of an answer");
     }
 
+    /// A part of the answer's body went to the client.
+    pub(super) fn delivered(&mut self, bytes: usize) {
+        self.service.observer.delivered(&mut self.notes, bytes);
+    }
+
+    /// The app's answer has begun.
+    fn heard(&mut self) {
+        self.service.observer.begun(&mut self.notes, self.began.elapsed());
+    }
+
     fn into_tunnel(mut self) -> Self {
+        self.notes.whole();
         self.client.activity.tunnel();
         self.guard = self.guard.take().map(Guard::into_tunnel);
         self
@@ -298,9 +331,9 @@ impl Drop for Flight {
         let now = self.ended.unwrap_or_else(Instant::now);
         self.client.activity.end();
         self.service.room.taken.fetch_sub(1, Relaxed);
-        match self.status {
-            Some(status) => self.service.counters.request(status.as_u16(), now.saturating_duration_since(self.began)),
-            None => self.service.counters.abandoned(),
+        if self.status.is_none() {
+            self.service.counters.abandoned();
         }
+        self.service.observer.ended(&self.notes, self.status, now.saturating_duration_since(self.began));
     }
 }

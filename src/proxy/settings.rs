@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::flag_headers;
+use super::observe::access;
 use crate::net::edge;
 
 /// The proxy's settings. A `None` duration or size means "no limit".
@@ -18,6 +20,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
     pub forwarded: Forwarded,
+    /// `access_log`.
+    pub access_log: access::Settings,
 }
 
 /// One listener and the app behind it.
@@ -29,6 +33,8 @@ pub struct Route {
     pub upstream: Upstream,
     /// `proxy[].tls`, `proxy[].proxy_protocol`: what comes before HTTP.
     pub edge: edge::Settings,
+    /// `proxy[].flag_headers`, `proxy[].flag_context`.
+    pub flags: flag_headers::Settings,
 }
 
 /// Where the app answers.

@@ -12,8 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::downstream::Connection;
 use super::downstream::head::Bounds;
+use super::flag_headers::FlagHeaders;
 use super::headers::Hop;
-use super::metrics::{self, Counters};
+use super::metrics::listener::{Counts, Listener};
+use super::metrics::{self, Counters, listener};
+use super::observe::{Observer, Outlets};
 use super::service::{Client, Room, Service};
 use super::settings::{Forwarded, Settings};
 use super::upstream::App;
@@ -36,6 +39,7 @@ pub struct Proxy {
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     permits: Arc<Semaphore>,
+    outlets: Outlets,
 }
 
 /// One thread's part of the proxy; runs on an event loop of its own.
@@ -48,6 +52,9 @@ pub struct Worker {
     ledger: Writer,
     phase: watch::Receiver<Phase>,
     counters: Arc<Counters>,
+    /// Each listener's name, and what this worker counts of it.
+    observed: Vec<(Arc<str>, Arc<Counts>)>,
+    outlets: Outlets,
     loads: Arc<[AtomicUsize]>,
     handed: mpsc::Receiver<Accepted>,
     hand: Vec<mpsc::Sender<Accepted>>,
@@ -71,7 +78,13 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        Ok(Self { settings, edges, listeners, addresses, permits })
+        Ok(Self { settings, edges, listeners, addresses, permits, outlets: Outlets::default() })
+    }
+
+    /// The same, with where what is told of requests goes.
+    #[must_use]
+    pub fn telling(self, outlets: Outlets) -> Self {
+        Self { outlets, ..self }
     }
 
     /// Where each route listens, with the ports the kernel chose.
@@ -89,6 +102,11 @@ impl Proxy {
         let count = self.settings.workers.max(1);
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         metrics::register(registry, counters.clone());
+        let listeners = self.addresses.iter().map(|address| Listener {
+            name: address.to_string().into(),
+            workers: (0..count).map(|_| Arc::default()).collect(),
+        });
+        let observed: Vec<Listener> = listeners.collect();
         let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
         let (hand, handed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(HANDED)).unzip();
         let mut workers = Vec::new();
@@ -103,11 +121,14 @@ impl Proxy {
                 ledger: ledger.shard(index),
                 phase: phase.clone(),
                 counters: counters[index].clone(),
+                observed: observed.iter().map(|listener| listener.worker(index)).collect(),
+                outlets: self.outlets.clone(),
                 loads: loads.clone(),
                 handed,
                 hand: hand.clone(),
             });
         }
+        listener::register(registry, observed);
         Ok(workers)
     }
 }
@@ -130,7 +151,8 @@ impl Worker {
             .settings
             .routes
             .iter()
-            .map(|route| {
+            .zip(self.observed)
+            .map(|(route, (name, counts))| {
                 Arc::new(Service {
                     app: App::new(route.upstream.clone(), limits.clone()),
                     app_down: AtomicBool::new(false),
@@ -139,6 +161,8 @@ impl Worker {
                     writer: self.ledger.clone(),
                     phase: self.phase.clone(),
                     counters: self.counters.clone(),
+                    flags: FlagHeaders::new(&route.flags, self.outlets.flags.as_ref()),
+                    observer: Observer::new(name, counts, self.settings.access_log, &self.outlets),
                     tasks: tasks.clone(),
                     room: room.clone(),
                 })
