@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::flag_headers;
 use super::observe::access;
 use crate::lifecycle::drain::Tunnels;
+use crate::net::edge;
 
 /// The proxy's settings. A `None` duration or size means "no limit".
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct Route {
     pub listen: SocketAddr,
     /// `proxy[].upstream`.
     pub upstream: Upstream,
+    /// `proxy[].tls`, `proxy[].proxy_protocol`: what comes before HTTP.
+    pub edge: edge::Settings,
     /// `proxy[].flag_headers`, `proxy[].flag_context`.
     pub flags: flag_headers::Settings,
 }

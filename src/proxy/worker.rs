@@ -23,6 +23,7 @@ use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
+use crate::net::edge::{Edge, Io, Peer};
 use crate::net::listen::{Acceptor, BindError, bind_tcp};
 use crate::net::socket::Socket;
 use crate::net::sweep::{self, Shed, Sweeper};
@@ -33,6 +34,8 @@ const HANDED: usize = 64;
 /// The proxy before its threads run: everything that can fail has been done.
 pub struct Proxy {
     settings: Settings,
+    /// Of each route.
+    edges: Vec<Edge>,
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     permits: Arc<Semaphore>,
@@ -43,6 +46,7 @@ pub struct Proxy {
 pub struct Worker {
     index: usize,
     settings: Settings,
+    edges: Vec<Edge>,
     listeners: Vec<std::net::TcpListener>,
     permits: Arc<Semaphore>,
     ledger: Writer,
@@ -64,8 +68,8 @@ struct Accepted {
 }
 
 impl Proxy {
-    /// Binds every listener.
-    pub fn bind(settings: Settings) -> Result<Self, BindError> {
+    /// Binds every listener. `edges` has one for each route.
+    pub fn bind(settings: Settings, edges: Vec<Edge>) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for route in &settings.routes {
@@ -74,7 +78,7 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        Ok(Self { settings, listeners, addresses, permits, outlets: Outlets::default() })
+        Ok(Self { settings, edges, listeners, addresses, permits, outlets: Outlets::default() })
     }
 
     /// The same, with where what is told of requests goes.
@@ -111,6 +115,7 @@ impl Proxy {
             workers.push(Worker {
                 index,
                 settings: self.settings.clone(),
+                edges: self.edges.clone(),
                 listeners: listeners.collect::<Result<_, _>>()?,
                 permits: self.permits.clone(),
                 ledger: ledger.shard(index),
@@ -179,6 +184,7 @@ impl Worker {
             index: self.index,
             head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
             forwarded: self.settings.forwarded,
+            edges: self.edges,
             services,
             sweeper,
             ledger: self.ledger,
@@ -217,6 +223,7 @@ struct Here {
     index: usize,
     head: Bounds,
     forwarded: Forwarded,
+    edges: Vec<Edge>,
     services: Vec<Arc<Service>>,
     sweeper: Sweeper,
     ledger: Writer,
@@ -284,23 +291,41 @@ impl Here {
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
+    fn serve(&self, stream: TcpStream, address: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
         self.counters.connection();
         let load = Load::new(self.loads.clone(), self.index);
         let entry = self.ledger.connection();
         let swept = self.sweeper.open();
         let service = self.services[route].clone();
-        let activity = swept.activity().clone();
-        let hop = Hop::new(peer.ip(), self.forwarded);
-        let client = |wire| Client { hop, activity, wire: Some(wire), _permit: permit, _load: load };
-        let socket = Socket::new(stream, swept.activity().clone());
-        let connection = Connection::new(socket, self.head, client, service, self.counters.clone());
+        let (edge, forwarded) = (self.edges[route].clone(), self.forwarded);
+        let (activity, auth) = (swept.activity().clone(), edge.client_auth());
+        let (head, counters) = (self.head, self.counters.clone());
+        let open = move |io: Io, peer: &Peer| {
+            let (hop, socket) = (Hop::new(peer, auth, forwarded), Socket::new(io, activity.clone()));
+            let client = |wire| Client { hop, activity, wire: Some(wire), _permit: permit, _load: load };
+            Connection::new(socket, head, client, service, counters)
+        };
+        if edge.is_plain() {
+            // Made here, so that its task holds nothing else.
+            let connection = open(Io::Plain(stream), &Peer::plain(address));
+            self.tasks.spawn_connection(async move {
+                run(connection, address).await;
+                drop((entry, swept));
+            });
+            return;
+        }
         self.tasks.spawn_connection(async move {
-            if let Err(error) = connection.run().await {
-                tracing::debug!(%peer, %error, "connection ended");
+            if let Some((io, peer)) = edge.admit(stream, address, swept.activity()).await {
+                run(open(io, &peer), peer.address).await;
             }
             drop((entry, swept));
         });
+    }
+}
+
+async fn run(connection: Connection, peer: SocketAddr) {
+    if let Err(error) = connection.run().await {
+        tracing::debug!(%peer, %error, "connection ended");
     }
 }
 

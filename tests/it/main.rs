@@ -13,6 +13,7 @@ mod config;
 mod conformance;
 mod differential;
 mod drain;
+mod edge;
 mod endings;
 mod events;
 mod flagd;

@@ -25,11 +25,12 @@ use super::metrics::Counters;
 use super::service::{Answer, Client, Service};
 use super::tunnel;
 use crate::net::activity::{Activity, Order};
+use crate::net::edge::Io;
 use crate::net::socket::Socket;
 
 pub(super) use self::body::Body;
 pub(super) use self::stalled::Stalled;
-pub(super) use self::wire::{Io, Lost, Wire};
+pub(super) use self::wire::{Lost, Wire};
 
 /// One client's connection.
 pub(super) struct Connection {
