@@ -23,9 +23,15 @@ pub enum Kind {
     Tunnel,
     /// Background work that the app declared.
     Work,
+    /// A request that has not gone to the app yet: it waits before a closed gate, or for a place. It has seen no epoch,
+    /// and begins anew as a request when it goes on.
+    Waiting,
 }
 
-const KINDS: usize = 3;
+const KINDS: usize = 4;
+
+/// The kinds that have seen an epoch.
+const BOUND: [Kind; 3] = [Kind::Request, Kind::Tunnel, Kind::Work];
 
 /// How much of each kind is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,14 +42,16 @@ pub struct Counts {
     pub tunnels: u64,
     /// Work leases held.
     pub work: u64,
+    /// Requests that have not gone to the app yet.
+    pub waiting: u64,
     /// Client connections that may carry another request.
     pub connections: u64,
 }
 
 impl Counts {
-    /// Requests, tunnels and work together.
+    /// Requests, those that wait among them, tunnels and work together.
     pub fn in_flight(self) -> u64 {
-        self.requests + self.tunnels + self.work
+        self.requests + self.tunnels + self.work + self.waiting
     }
 }
 
@@ -120,6 +128,7 @@ impl Ledger {
             requests: of(Kind::Request),
             tunnels: of(Kind::Tunnel),
             work: of(Kind::Work),
+            waiting: of(Kind::Waiting),
             connections: self.shards.iter().map(|s| s.connections.load(Ordering::SeqCst)).sum(),
         }
     }
@@ -130,6 +139,7 @@ impl Ledger {
         let last = self.shards.iter().map(|s| s.last_arrival.load(Ordering::Relaxed)).max().unwrap_or(0);
         Traffic {
             in_flight: counts.in_flight(),
+            dispatched: counts.requests,
             connections: counts.connections,
             last_arrival: (last > 0).then(|| self.epochs.born + Duration::from_millis(last - 1)),
         }
@@ -139,8 +149,10 @@ impl Ledger {
     pub fn oldest_epoch(&self) -> u64 {
         // Read first: an entry made while the shards are looked at belongs to this epoch or a later one.
         let current = self.epochs.current.load(Ordering::SeqCst);
-        let held =
-            |slot: usize| self.shards.iter().any(|s| s.counts.iter().any(|kind| kind[slot].load(Ordering::SeqCst) > 0));
+        let held = |slot: usize| {
+            let any = |s: &Shard| BOUND.iter().any(|kind| s.counts[*kind as usize][slot].load(Ordering::SeqCst) > 0);
+            self.shards.iter().any(|shard| any(shard))
+        };
         (0..SLOTS)
             .filter(|slot| held(*slot))
             .map(|slot| self.epochs.labels[slot].load(Ordering::SeqCst))
@@ -235,7 +247,7 @@ mod tests {
         let tunnel = ledger.shard(1).begin(Kind::Request).into_tunnel();
         let work = ledger.shard(1).begin(Kind::Work);
         let connection = ledger.shard(0).connection();
-        assert_eq!(ledger.counts(), Counts { requests: 1, tunnels: 1, work: 1, connections: 1 });
+        assert_eq!(ledger.counts(), Counts { requests: 1, tunnels: 1, work: 1, waiting: 0, connections: 1 });
         drop((request, tunnel, work, connection));
         assert_eq!(ledger.counts(), Counts::default());
     }

@@ -3,8 +3,10 @@
 //! [`worker`] owns a thread's connections, [`service`] is the path itself, read from top to bottom, and the other
 //! files are its stations.
 
+mod admission;
 mod body;
 mod error;
+pub mod gate;
 pub mod headers;
 pub mod metrics;
 mod service;

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::body::{AnswerBody, Delivery, RequestBody};
 use super::error::Failure;
+use super::gate::queue::{Lane as _, Turn};
+use super::gate::{Gate, room::Room};
 use super::headers::{self, Hop, Upgrade};
 use super::metrics::Counters;
 use super::settings::Limits;
@@ -43,14 +45,10 @@ pub(super) struct Service {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) counters: Arc<Counters>,
     pub(super) tasks: Tasks,
+    /// What holds requests while the app is away.
+    pub(super) gate: Arc<Gate>,
     /// This worker's requests in flight, and how many it may have.
     pub(super) room: Arc<Room>,
-}
-
-/// How many requests one worker has in flight, of how many.
-pub(super) struct Room {
-    pub(super) taken: AtomicUsize,
-    pub(super) size: usize,
 }
 
 /// The client at the other end of a connection, for as long as the connection or a tunnel made of it lives.
@@ -66,8 +64,15 @@ pub(super) struct Client {
 /// A request under way: its entry in the ledger, and what is noted when it ends.
 pub(super) struct Flight {
     service: Arc<Service>,
-    client: Arc<Client>,
+    pub(super) client: Arc<Client>,
     guard: Option<Guard>,
+    /// Whether it has a place among the requests in flight.
+    pub(super) seated: bool,
+    /// Since when it was held, or was for the first time, and its place in the line then.
+    pub(super) held_since: Option<Instant>,
+    pub(super) ticket: Option<u64>,
+    /// Let through by the gate, which wants to hear whether the app answers.
+    pub(super) turn: Option<Turn<Gate>>,
     began: Instant,
     /// When the answer's last byte was there.
     ended: Option<Instant>,
@@ -87,10 +92,12 @@ impl Service {
         request: Request<Incoming>,
     ) -> Result<Response<Delivery>, Infallible> {
         let mut flight = self.begin(client);
-        let answer = if self.room.taken.load(Relaxed) > self.room.size {
-            Err(Failure::Full)
-        } else {
-            self.forward(&mut flight, request).await
+        let answer = match self.admit(&mut flight).await {
+            Ok(()) => self.forward(&mut flight, request).await,
+            Err(failure) => {
+                flight.has_body = !request.body().is_end_stream();
+                Err(failure)
+            }
         };
         let phase = *self.phase.borrow();
         let mut response = match answer {
@@ -102,7 +109,7 @@ impl Service {
             Ok(Answer::Plain(response)) => response.map(AnswerBody::App),
             Err(failure) => {
                 self.failed(&failure);
-                let mut answer = failure.answer(phase.rank() >= 4);
+                let mut answer = failure.answer(phase.is_leaving());
                 if flight.has_body {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -121,11 +128,14 @@ impl Service {
         let began = Instant::now();
         client.activity.begin();
         self.writer.arrived(began);
-        self.room.taken.fetch_add(1, Relaxed);
         Flight {
             service: self.clone(),
             client,
             guard: Some(self.writer.begin(Kind::Request)),
+            seated: false,
+            held_since: None,
+            ticket: None,
+            turn: None,
             began,
             ended: None,
             status: None,
@@ -177,7 +187,7 @@ impl Service {
     /// request is idempotent (RFC 9110 §9.2.2) and has no body.
     async fn exchange(
         &self,
-        flight: &Flight,
+        flight: &mut Flight,
         head: &request::Parts,
         body: RequestBody,
     ) -> Result<(Head, Exchange), Failure> {
@@ -185,7 +195,7 @@ impl Service {
         let look = if repeats { Look::Heard } else { Look::Asked };
         let mut line = match self.app.reuse(flight.began, look) {
             Some(line) => line,
-            None => self.connect().await?,
+            None => self.connect(flight).await?,
         };
         let mut upload = App::upload(&mut line, head, body).map_err(|_| Failure::BadBody)?;
         loop {
@@ -193,19 +203,17 @@ impl Service {
             match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
                 Ok(answer) => {
                     self.answered();
+                    if let Some(turn) = flight.turn.take() {
+                        turn.answered();
+                    }
                     return Ok((answer, exchange));
                 }
                 Err(Lost::Body(error)) => return Err(error.into()),
                 Err(Lost::Line(error)) => upload = exchange.rewound(repeats).ok_or(error)?,
             }
             self.counters.retry();
-            line = self.connect().await?;
+            line = self.connect(flight).await?;
         }
-    }
-
-    async fn connect(&self) -> Result<Line, Failure> {
-        self.counters.connect();
-        self.app.connect().await
     }
 
     /// Waits for the app's answer, or until the sweeper finds that a limit has passed.
@@ -218,6 +226,7 @@ impl Service {
             Expired::No => poll(cx).map(Ok),
             Expired::Body => Poll::Ready(Err(Failure::BodyTimeout)),
             Expired::Answer => Poll::Ready(Err(Failure::AnswerTimeout)),
+            Expired::Request => Poll::Ready(Err(Failure::RequestTimeout)),
         })
         .await
     }
@@ -256,6 +265,11 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 impl Flight {
+    /// Enters it into the ledger as something else, without a moment in which it is not there.
+    pub(super) fn enter(&mut self, kind: Kind) {
+        self.guard = Some(self.service.writer.begin(kind));
+    }
+
     /// The answer is complete: its connection carries the next request, if it can.
     pub(super) fn answer_ended(&mut self, download: Download) {
         if let Some(line) = download.into_line() {
@@ -282,7 +296,9 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
         self.client.activity.end();
-        self.service.room.taken.fetch_sub(1, Relaxed);
+        if self.seated {
+            self.service.room.give_back();
+        }
         match self.status {
             Some(status) => self.service.counters.request(status.as_u16(), now.saturating_duration_since(self.began)),
             None => self.service.counters.abandoned(),

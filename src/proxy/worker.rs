@@ -13,9 +13,11 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::gate::room::Room;
+use super::gate::{self, Gates};
 use super::headers::Hop;
 use super::metrics::{self, Counters};
-use super::service::{Client, Room, Service};
+use super::service::{Client, Service};
 use super::settings::{Forwarded, Settings};
 use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
@@ -34,6 +36,7 @@ pub struct Proxy {
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     permits: Arc<Semaphore>,
+    gates: Gates,
 }
 
 /// One thread's part of the proxy; runs on an event loop of its own.
@@ -45,6 +48,8 @@ pub struct Worker {
     ledger: Writer,
     phase: watch::Receiver<Phase>,
     counters: Arc<Counters>,
+    gates: Gates,
+    queued: Arc<gate::metrics::Counts>,
     loads: Arc<[AtomicUsize]>,
     handed: mpsc::Receiver<Accepted>,
     hand: Vec<mpsc::Sender<Accepted>>,
@@ -68,7 +73,13 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        Ok(Self { settings, listeners, addresses, permits })
+        let gates = Gates::new(&settings.routes, &settings.hold);
+        Ok(Self { settings, listeners, addresses, permits, gates })
+    }
+
+    /// What holds requests before the apps.
+    pub fn gates(&self) -> Gates {
+        self.gates.clone()
     }
 
     /// Where each route listens, with the ports the kernel chose.
@@ -86,6 +97,8 @@ impl Proxy {
         let count = self.settings.workers.max(1);
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         metrics::register(registry, counters.clone());
+        let queued = Arc::<gate::metrics::Counts>::default();
+        gate::metrics::register(registry, self.gates.clone(), queued.clone());
         let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
         let (hand, handed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(HANDED)).unzip();
         let mut workers = Vec::new();
@@ -99,6 +112,8 @@ impl Proxy {
                 ledger: ledger.shard(index),
                 phase: phase.clone(),
                 counters: counters[index].clone(),
+                gates: self.gates.clone(),
+                queued: queued.clone(),
                 loads: loads.clone(),
                 handed,
                 hand: hand.clone(),
@@ -118,15 +133,19 @@ impl Worker {
             body: millis(limits.body_timeout),
             send: millis(limits.send_timeout),
             answer: limits.response_timeout.map(millis),
+            request: limits.request_timeout.map(millis),
             shed: Shed::Yes,
         });
         tasks.spawn("sweeper", OnEnd::MustLive, sweeper.clone().run(self.phase.clone()));
-        let room = Arc::new(Room { taken: AtomicUsize::new(0), size: limits.requests.div_ceil(self.loads.len()) });
+        let share = |of: usize| of.div_ceil(self.loads.len());
+        let room = Room::new(share(limits.requests), share(limits.queue), limits.queue_timeout, self.queued);
+        let room = Arc::new(room);
         let services: Vec<Arc<Service>> = self
             .settings
             .routes
             .iter()
-            .map(|route| {
+            .enumerate()
+            .map(|(index, route)| {
                 Arc::new(Service {
                     app: App::new(route.upstream.clone(), limits.clone()),
                     app_down: AtomicBool::new(false),
@@ -136,6 +155,7 @@ impl Worker {
                     phase: self.phase.clone(),
                     counters: self.counters.clone(),
                     tasks: tasks.clone(),
+                    gate: self.gates.of_route(index),
                     room: room.clone(),
                 })
             })
@@ -211,7 +231,7 @@ async fn accept(
 ) {
     let mut closing = std::pin::pin!(async move {
         // The sender is gone only when the process ends.
-        phase.wait_for(|phase| phase.rank() >= 5).await.is_ok()
+        phase.wait_for(|phase| phase.is_closing()).await.is_ok()
     });
     loop {
         let permit = tokio::select! {

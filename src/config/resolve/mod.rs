@@ -4,6 +4,7 @@
 mod checks;
 mod drain;
 mod flags;
+mod hold;
 mod listeners;
 mod proxy;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+pub(super) use self::drain::RESERVE;
 use self::listeners::Listeners;
 use super::Settings;
 use super::machine::Machine;
@@ -52,10 +54,11 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let ops =
         root.section("ops", "What the kubelet, load balancers and Prometheus may ask.", |s| ops(s, &mut listeners));
     let local = root.section("local", "What the app and the command line may ask.", |s| local(s, &mut listeners));
-    let drain = root.section("drain", "How traffic is led away before the process ends.", drain::settings);
-    root.refuse(&["hold"], urls::NOT_YET, "remove it");
+    let mut drain = root.section("drain", "How traffic is led away before the process ends.", drain::settings);
     let redis = root.section("redis", "The Redis that flags come from and that `redis` checks ask.", redis);
     let checks = checks::settings(root, &redis);
+    let hold = root.section("hold", "How requests wait while the app is away.", |s| hold::settings(s, &checks));
+    hold::limit_restarts(&hold, &mut drain);
     let state_dir = state_dir(root, machine);
     let flags = root.section("flags", "Where feature flags come from and how they are evaluated.", |s| {
         flags::settings(s, &redis, &workload, state_dir.clone())
@@ -69,7 +72,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let log = root.section("log", "What the process says about itself, on standard error.", |s| log(s, colour));
     listeners.judge(root, &local.socket, &checks);
     let workers = usize::try_from(workers).expect("at most 64");
-    let proxy = crate::proxy::Settings { routes, workers, limits, forwarded };
+    let proxy = crate::proxy::Settings { routes, workers, limits, hold, forwarded };
     Settings { workload, state_dir, log, proxy, ops, local, drain, checks, flags }
 }
 
