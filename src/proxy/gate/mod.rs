@@ -226,6 +226,8 @@ impl Gate {
 
     /// Calls who may go now, and says whether newcomers may pass.
     fn advance(&self, state: &mut State) {
+        // Before anybody is called, who would look and find it closed.
+        self.sign(state);
         while !state.is_closed() && state.trial < state.window && state.queue.call() {
             state.trial += 1;
         }

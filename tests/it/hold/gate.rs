@@ -61,7 +61,7 @@ async fn an_app_behind_a_unix_socket_is_waited_for_too() {
 #[tokio::test]
 async fn those_who_waited_reach_the_app_in_the_order_of_their_arrival() {
     let port = Port::reserve();
-    // One worker on top of two: the line is one for all.
+    // The line is one for all workers.
     let sidecar = Sidecar::start(port.address(), "workers: 2");
     let mut clients = Vec::new();
     for index in 1..=40 {
@@ -86,11 +86,11 @@ async fn those_who_waited_reach_the_app_in_the_order_of_their_arrival() {
     }
     server.abort();
     let order = order.lock().unwrap().clone();
-    // Of those let through at once nobody can say whose connection the app sees first: no more than a window's worth.
+    // They are called in their order; whose connection the app sees first of those called together, nobody can say. By
+    // chance they would be displaced by a third of their number on average.
     let places: Vec<usize> = order.iter().map(|target| target[1..].parse().unwrap()).collect();
-    for (place, number) in places.iter().enumerate() {
-        assert!(number.abs_diff(place + 1) <= 16, "{places:?}");
-    }
+    let displaced: usize = places.iter().enumerate().map(|(place, number)| number.abs_diff(place + 1)).sum();
+    assert!(displaced < 40 * 40 / 6, "{places:?}");
     assert_eq!(places.len(), 40);
 }
 
