@@ -5,6 +5,8 @@
 
 mod admission;
 mod body;
+mod buffer;
+pub mod downstream;
 mod error;
 pub mod gate;
 pub mod headers;
