@@ -186,6 +186,11 @@ impl Activity {
         self.waiting_since.store(u64::MAX, Relaxed);
     }
 
+    /// Whether the request waits for its turn.
+    pub fn is_held(&self) -> bool {
+        self.waiting_since.load(Relaxed) == u64::MAX
+    }
+
     /// The request goes on: the app's time begins.
     pub fn release(&self) {
         self.waiting_since.store(now_ms(), Relaxed);

@@ -1,5 +1,6 @@
 //! Requests wait while the app is away: it refuses, its check fails, it restarts, or a person holds them.
 
+mod budget;
 mod commands;
 mod gate;
 mod queue;

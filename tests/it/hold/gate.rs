@@ -20,19 +20,24 @@ async fn any_request_waits_for_an_app_that_refuses_and_nothing_of_it_was_sent_be
     let mut first = held(&sidecar, &get("/echo?first"), 1).await;
     let post = "POST /echo?second HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhello";
     let mut second = held(&sidecar, post, 2).await;
+    let head = "POST /echo?large HTTP/1.1\r\nHost: t\r\nContent-Length: 200000\r\n\r\n";
+    let mut large = held(&sidecar, &format!("{head}{}", "x".repeat(100_000)), 3).await;
     let told = status(&sidecar).await;
-    assert_eq!((&told["hold"]["state"], &told["hold"]["held"]), (&"closed".into(), &2.into()), "{told}");
+    assert_eq!((&told["hold"]["state"], &told["hold"]["held"]), (&"closed".into(), &3.into()), "{told}");
     assert_eq!(told["hold"]["reasons"][0]["reason"], "app_refuses", "{told}");
-    assert_eq!((&told["in_flight"]["requests"], &told["in_flight"]["waiting"]), (&0.into(), &2.into()), "{told}");
+    assert_eq!((&told["in_flight"]["requests"], &told["in_flight"]["waiting"]), (&0.into(), &3.into()), "{told}");
     let (_, table, _) = sidecar.cli(&["status"]);
-    assert!(table.contains("gate       closed: app_refuses for ") && table.contains("2 requests wait"), "{table}");
+    assert!(table.contains("gate       closed: app_refuses for ") && table.contains("3 requests wait"), "{table}");
 
     let _app = App::on(port.address()).await;
     assert_eq!(first.answer().await.unwrap().json()["target"], "/echo?first");
+    // What was read of a body meanwhile is sent with the rest of it.
+    large.send(vec![b'x'; 100_000]).await.unwrap();
+    assert_eq!(large.answer().await.unwrap().json()["length"], 200_000);
     let second = second.answer().await.unwrap().json();
     assert_eq!((&second["method"], &second["length"]), (&"POST".into(), &5.into()));
     assert_eq!(status(&sidecar).await["hold"]["state"], "open");
-    assert_eq!(sidecar.metric("tidegate_hold_ended_total", "end=\"passed\"").await, 2.0);
+    assert_eq!(sidecar.metric("tidegate_hold_ended_total", "end=\"passed\"").await, 3.0);
     assert_eq!(sidecar.metric("tidegate_hold_closed", "").await, 0.0);
     assert_eq!(sidecar.metric("tidegate_proxy_failures_total", "").await, 0.0);
 }
@@ -123,12 +128,17 @@ async fn beyond_the_bound_and_after_the_wait_it_is_503_and_told_when_to_come_aga
 async fn a_client_that_leaves_frees_its_place_at_once() {
     let port = Port::reserve();
     let sidecar = Sidecar::start(port.address(), "hold: { max_requests: 1, max_wait: 60s }");
-    for request in [get("/"), "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi".to_owned()] {
+    // Without a body, with a whole one, with a part of one, and with one that waits to be asked for.
+    let post = "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n";
+    let whole = "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi".to_owned();
+    let requests = [get("/"), whole, format!("{post}\r\nhi"), format!("{post}Expect: 100-continue\r\n\r\n")];
+    let count = requests.len() as f64;
+    for request in requests {
         let client = held(&sidecar, &request, 1).await;
         drop(client);
         holds(&sidecar, 0).await;
     }
-    assert_eq!(sidecar.metric("tidegate_hold_ended_total", "end=\"left\"").await, 2.0);
+    assert_eq!(sidecar.metric("tidegate_hold_ended_total", "end=\"left\"").await, count);
     assert_eq!(sidecar.metric("tidegate_in_flight", "").await, 0.0);
     let mut next = held(&sidecar, &get("/"), 1).await;
     let _app = App::on(port.address()).await;
