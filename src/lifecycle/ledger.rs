@@ -241,6 +241,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_request_that_waits_is_waited_for_by_a_drain_and_by_no_epoch() {
+        let ledger = Ledger::new(1);
+        ledger.advance(5);
+        let waiting = ledger.shard(0).begin(Kind::Waiting);
+        ledger.advance(6);
+        assert_eq!(ledger.oldest_epoch(), 6, "it has seen none");
+        assert_eq!(ledger.traffic(), Traffic { in_flight: 1, dispatched: 0, connections: 0, last_arrival: None });
+        drop(waiting);
+        assert_eq!(ledger.traffic().in_flight, 0);
+    }
+
+    #[test]
     fn entries_of_all_shards_are_counted_by_kind() {
         let ledger = Ledger::new(2);
         let request = ledger.shard(0).begin(Kind::Request);

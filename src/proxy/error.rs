@@ -141,7 +141,7 @@ impl Failure {
 
     /// Whether the app is at fault, so that somebody should look.
     pub(super) fn is_the_apps(&self) -> bool {
-        (1..=8).contains(&self.kind())
+        (1..=8).contains(&self.kind()) || matches!(self, Self::HoldTimeout | Self::Away)
     }
 
     /// The status, and the error type of RFC 9209 §2.3.
