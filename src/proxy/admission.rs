@@ -30,6 +30,7 @@ impl Service {
     pub(super) async fn connect(&self, flight: &mut Flight) -> Result<Line, Failure> {
         loop {
             self.counters.connect();
+            let asked = Instant::now();
             match self.app.connect().await {
                 Err(Failure::AppRefuses(_)) if self.gate.holds() && !self.phase.borrow().is_leaving() => {
                     self.gate.close(Reason::Refuses, None);
@@ -39,7 +40,11 @@ impl Service {
                     }
                     Box::pin(self.wait(flight)).await?;
                 }
-                other => return other,
+                Err(failure) => return Err(failure),
+                Ok(line) => {
+                    self.observer.connected(&mut flight.notes, asked.elapsed());
+                    return Ok(line);
+                }
             }
         }
     }

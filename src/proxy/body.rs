@@ -10,6 +10,8 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 use super::downstream;
+use super::flag_headers::Names;
+use super::observe::Meter;
 use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength};
 use crate::net::activity::Activity;
@@ -64,6 +66,10 @@ pub(super) enum RequestBody {
         activity: Arc<Activity>,
         /// Bytes that may still come.
         left: Option<u64>,
+        /// Counts what has come.
+        meter: Meter,
+        /// Names that its trailers must not have, if there are such.
+        barred: Option<Arc<Names>>,
     },
 }
 
@@ -110,19 +116,26 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Self::Client { body, activity, left } = &mut *self else { return Poll::Ready(None) };
+        let Self::Client { body, activity, left, meter, barred } = &mut *self else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             activity.body_blocked();
             return Poll::Pending;
         };
         activity.body_moved();
-        if let (Some(left), Some(Ok(frame))) = (left, &frame) {
-            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-            match left.checked_sub(length) {
-                Some(rest) => *left = rest,
-                None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
+        if let Some(Ok(frame)) = &frame {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            meter.add(length);
+            if let Some(left) = left {
+                match left.checked_sub(length as u64) {
+                    Some(rest) => *left = rest,
+                    None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
+                }
             }
         }
+        let frame = match (frame, barred) {
+            (Some(Ok(frame)), Some(barred)) if frame.is_trailers() => Some(Ok(without(barred, frame))),
+            (frame, _) => frame,
+        };
         Poll::Ready(frame)
     }
 
@@ -138,6 +151,17 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client { body, .. } => body.size_hint(),
         }
+    }
+}
+
+/// Trailers without some names: there are apps that merge them with the head.
+fn without(barred: &Names, frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            barred.strip(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 
@@ -203,6 +227,11 @@ impl Body for Delivery {
             this.broken = Some(error);
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if let (Some(Ok(frame)), Some(flight)) = (&frame, &mut this.flight)
+            && let Some(data) = frame.data_ref()
+        {
+            flight.delivered(data.len());
         }
         this.settle();
         Poll::Ready(frame)

@@ -1,32 +1,24 @@
 //! The proxy's metrics: counters of each worker's own, summed when they are asked for, so that no request writes to
-//! a cache line that another thread reads.
+//! a cache line that another thread reads. What is counted by listener is in [`listener`].
+
+mod histogram;
+pub(super) mod listener;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::error::Failure;
-
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-/// Upper bounds of the duration histogram, in microseconds.
-const BOUNDS: [u64; 14] = [
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
-    60_000_000,
-];
 
 /// One worker's counters.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Counters {
-    classes: [AtomicU64; CLASSES.len()],
     failures: [AtomicU64; Failure::KINDS.len()],
     malformed: AtomicU64,
     abandoned: AtomicU64,
@@ -34,21 +26,9 @@ pub(super) struct Counters {
     retries: AtomicU64,
     connects: AtomicU64,
     connections: AtomicU64,
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    micros: AtomicU64,
 }
 
 impl Counters {
-    /// A request has ended with this status, after this long.
-    pub(super) fn request(&self, status: u16, took: Duration) {
-        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        self.classes[class].fetch_add(1, Relaxed);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.micros.fetch_add(micros, Relaxed);
-    }
-
     /// We answered in the app's place.
     pub(super) fn failure(&self, failure: &Failure) {
         self.failures[failure.kind()].fetch_add(1, Relaxed);
@@ -118,12 +98,6 @@ impl Workers {
 impl Collector for Workers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let kind = ConstCounter::new(0_u64).metric_type();
-        let mut family =
-            encoder.encode_descriptor("proxy_requests", "Requests answered, by status class.", None, kind)?;
-        for (index, class) in CLASSES.iter().enumerate() {
-            let counter = ConstCounter::new(self.sum(|c| &c.classes[index]));
-            counter.encode(family.encode_family(&[("class", *class)])?)?;
-        }
         let help = "Requests that were answered in the app's place, by reason.";
         let mut family = encoder.encode_descriptor("proxy_failures", help, None, kind)?;
         for (index, reason) in Failure::KINDS.iter().enumerate() {
@@ -136,21 +110,6 @@ impl Collector for Workers {
         self.plain(&mut encoder, "proxy_broken_answers", "Answers the app broke off.", |c| &c.broken)?;
         self.plain(&mut encoder, "proxy_retries", "Requests sent to the app a second time.", |c| &c.retries)?;
         self.plain(&mut encoder, "proxy_upstream_connects", "Connections opened to the app.", |c| &c.connects)?;
-        self.plain(&mut encoder, "proxy_connections", "Client connections accepted.", |c| &c.connections)?;
-        self.durations(encoder)
-    }
-}
-
-impl Workers {
-    fn durations(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let kind = Histogram::new(std::iter::empty()).metric_type();
-        let help = "Time from a request's head to the end of its answer.";
-        let unit = prometheus_client::registry::Unit::Seconds;
-        let mut metric = encoder.encode_descriptor("proxy_request_duration", help, Some(&unit), kind)?;
-        let counts: Vec<u64> = (0..=BOUNDS.len()).map(|i| self.sum(|c| &c.buckets[i])).collect();
-        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain(std::iter::once(f64::INFINITY));
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-        let seconds = self.sum(|c| &c.micros) as f64 / 1e6;
-        metric.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)
+        self.plain(&mut encoder, "proxy_connections", "Client connections accepted.", |c| &c.connections)
     }
 }

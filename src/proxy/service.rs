@@ -14,10 +14,12 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::body::{AnswerBody, Delivery, Inbound, RequestBody};
 use super::downstream::Wire;
 use super::error::Failure;
+use super::flag_headers::FlagHeaders;
 use super::gate::queue::{Lane as _, Turn};
 use super::gate::{Gate, room::Room};
 use super::headers::{self, Hop, Upgrade};
 use super::metrics::Counters;
+use super::observe::{Notes, Observer};
 use super::settings::Limits;
 use super::upstream::decode::Head;
 use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost};
@@ -41,6 +43,8 @@ pub(super) struct Service {
     pub(super) writer: Writer,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) counters: Arc<Counters>,
+    pub(super) observer: Observer,
+    pub(super) flags: Option<FlagHeaders>,
     pub(super) tasks: Tasks,
     /// What holds requests while the app is away.
     pub(super) gate: Arc<Gate>,
@@ -86,6 +90,7 @@ pub(super) struct Flight {
     status: Option<StatusCode>,
     /// Whether the request has a body, of which something may be left when the answer is ours.
     has_body: bool,
+    pub(super) notes: Notes,
 }
 
 impl Client {
@@ -103,7 +108,7 @@ impl Service {
     /// # Cancellation
     /// Dropped when the client leaves; the request to the app is then cancelled with its connection.
     pub(super) async fn handle(self: Arc<Self>, client: Arc<Client>, request: Request<Inbound>) -> Answer {
-        let mut flight = self.begin(client);
+        let mut flight = self.begin(client, &request);
         let answer = match self.admit(&mut flight).await {
             Ok(()) => self.forward(&mut flight, request).await,
             Err(failure) => {
@@ -120,6 +125,8 @@ impl Service {
             Ok(Answered::Plain(response)) => response.map(AnswerBody::App),
             Err(failure) => {
                 self.failed(&failure);
+                flight.notes.failed(failure.error_type());
+                flight.notes.whole();
                 let mut answer = failure.answer(phase.is_leaving());
                 if flight.has_body {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -135,8 +142,9 @@ impl Service {
         Answer::Plain(response.map(|body| Delivery::new(body, flight)))
     }
 
-    fn begin(self: &Arc<Self>, client: Arc<Client>) -> Flight {
+    fn begin<B>(self: &Arc<Self>, client: Arc<Client>, request: &Request<B>) -> Flight {
         let began = Instant::now();
+        let notes = self.observer.begin(request, client.hop.address());
         client.activity.begin();
         self.writer.arrived(began);
         Flight {
@@ -151,12 +159,17 @@ impl Service {
             ended: None,
             status: None,
             has_body: false,
+            notes,
         }
     }
 
     async fn forward(&self, flight: &mut Flight, request: Request<Inbound>) -> Result<Answered, Failure> {
         let (mut head, body) = request.into_parts();
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
+        self.observer.prepared(&mut flight.notes, &head);
+        if let Some(flags) = &self.flags {
+            flags.set(&mut head.headers);
+        }
         let body = self.body(flight, &head, body)?;
         let (answer, exchange) = self.exchange(flight, &head, body).await?;
         let Head { parts: mut head, framing, keeps } = answer;
@@ -186,7 +199,9 @@ impl Service {
         {
             return Err(Failure::BodyTooLarge);
         }
-        Ok(RequestBody::Client { body, activity: flight.client.activity.clone(), left: self.limits.body_bytes })
+        let meter = self.observer.meter(&mut flight.notes);
+        let (activity, left) = (flight.client.activity.clone(), self.limits.body_bytes);
+        Ok(RequestBody::Client { body, activity, left, meter, barred: self.flags.as_ref().map(FlagHeaders::names) })
     }
 
     /// Sends the request over an unused connection, or else a new one. A second time only where the first provably
@@ -217,6 +232,7 @@ impl Service {
             match heard {
                 Ok(answer) => {
                     self.answered();
+                    flight.heard();
                     if let Some(turn) = flight.turn.take() {
                         turn.answered();
                     }
@@ -226,6 +242,7 @@ impl Service {
                 Err(Lost::Line(error)) => upload = exchange.rewound(repeats).ok_or(error)?,
             }
             self.counters.retry();
+            flight.notes.retried();
             line = self.connect(flight).await?;
         }
     }
@@ -287,6 +304,7 @@ impl Flight {
 
     /// The answer is complete: its connection carries the next request, if it can.
     pub(super) fn answer_ended(&mut self, download: Download) {
+        self.notes.whole();
         if let Some(line) = download.into_line() {
             let now = Instant::now();
             self.ended = Some(now);
@@ -297,10 +315,22 @@ impl Flight {
     /// The app broke off in the middle of its answer.
     pub(super) fn answer_broke(&mut self, error: &Broken) {
         self.service.counters.broken();
+        self.notes.failed("connection_terminated");
         tracing::debug!(%error, "the app broke off in the middle of an answer");
     }
 
+    /// A part of the answer's body went to the client.
+    pub(super) fn delivered(&mut self, bytes: usize) {
+        self.service.observer.delivered(&mut self.notes, bytes);
+    }
+
+    /// The app's answer has begun.
+    fn heard(&mut self) {
+        self.service.observer.begun(&mut self.notes, self.began.elapsed());
+    }
+
     fn into_tunnel(mut self) -> Self {
+        self.notes.whole();
         self.client.activity.tunnel();
         self.guard = self.guard.take().map(Guard::into_tunnel);
         self
@@ -314,9 +344,9 @@ impl Drop for Flight {
         if self.seated {
             self.service.room.give_back();
         }
-        match self.status {
-            Some(status) => self.service.counters.request(status.as_u16(), now.saturating_duration_since(self.began)),
-            None => self.service.counters.abandoned(),
+        if self.status.is_none() {
+            self.service.counters.abandoned();
         }
+        self.service.observer.ended(&self.notes, self.status, now.saturating_duration_since(self.began));
     }
 }

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::flag_headers;
+use super::observe::access;
+
 /// The proxy's settings. A `None` duration or size means "no limit".
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -18,6 +21,8 @@ pub struct Settings {
     pub hold: Hold,
     /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
     pub forwarded: Forwarded,
+    /// `access_log`.
+    pub access_log: access::Settings,
 }
 
 /// One listener and the app behind it.
@@ -27,6 +32,8 @@ pub struct Route {
     pub listen: SocketAddr,
     /// `proxy[].upstream`.
     pub upstream: Upstream,
+    /// `proxy[].flag_headers`, `proxy[].flag_context`.
+    pub flags: flag_headers::Settings,
 }
 
 /// Where the app answers.

@@ -12,10 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::downstream::Connection;
 use super::downstream::head::Bounds;
+use super::flag_headers::FlagHeaders;
 use super::gate::room::Room;
 use super::gate::{self, Gates};
 use super::headers::Hop;
-use super::metrics::{self, Counters};
+use super::metrics::listener::{Counts, Listener};
+use super::metrics::{self, Counters, listener};
+use super::observe::{Observer, Outlets};
 use super::service::{Client, Service};
 use super::settings::{Forwarded, Settings};
 use super::upstream::App;
@@ -36,6 +39,7 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     permits: Arc<Semaphore>,
     gates: Gates,
+    outlets: Outlets,
 }
 
 /// One thread's part of the proxy; runs on an event loop of its own.
@@ -49,6 +53,9 @@ pub struct Worker {
     counters: Arc<Counters>,
     gates: Gates,
     queued: Arc<gate::metrics::Counts>,
+    /// Each listener's name, and what this worker counts of it.
+    observed: Vec<(Arc<str>, Arc<Counts>)>,
+    outlets: Outlets,
     loads: Arc<[AtomicUsize]>,
     handed: mpsc::Receiver<Accepted>,
     hand: Vec<mpsc::Sender<Accepted>>,
@@ -73,12 +80,18 @@ impl Proxy {
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
         let gates = Gates::new(&settings.routes, &settings.hold);
-        Ok(Self { settings, listeners, addresses, permits, gates })
+        Ok(Self { settings, listeners, addresses, permits, gates, outlets: Outlets::default() })
     }
 
     /// What holds requests before the apps.
     pub fn gates(&self) -> Gates {
         self.gates.clone()
+    }
+
+    /// The same, with where what is told of requests goes.
+    #[must_use]
+    pub fn telling(self, outlets: Outlets) -> Self {
+        Self { outlets, ..self }
     }
 
     /// Where each route listens, with the ports the kernel chose.
@@ -98,6 +111,11 @@ impl Proxy {
         metrics::register(registry, counters.clone());
         let queued = Arc::<gate::metrics::Counts>::default();
         gate::metrics::register(registry, self.gates.clone(), queued.clone());
+        let listeners = self.addresses.iter().map(|address| Listener {
+            name: address.to_string().into(),
+            workers: (0..count).map(|_| Arc::default()).collect(),
+        });
+        let observed: Vec<Listener> = listeners.collect();
         let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
         let (hand, handed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(HANDED)).unzip();
         let mut workers = Vec::new();
@@ -113,11 +131,14 @@ impl Proxy {
                 counters: counters[index].clone(),
                 gates: self.gates.clone(),
                 queued: queued.clone(),
+                observed: observed.iter().map(|listener| listener.worker(index)).collect(),
+                outlets: self.outlets.clone(),
                 loads: loads.clone(),
                 handed,
                 hand: hand.clone(),
             });
         }
+        listener::register(registry, observed);
         Ok(workers)
     }
 }
@@ -143,8 +164,9 @@ impl Worker {
             .settings
             .routes
             .iter()
+            .zip(self.observed)
             .enumerate()
-            .map(|(index, route)| {
+            .map(|(index, (route, (name, counts)))| {
                 Arc::new(Service {
                     app: App::new(route.upstream.clone(), limits.clone()),
                     app_down: AtomicBool::new(false),
@@ -153,6 +175,8 @@ impl Worker {
                     writer: self.ledger.clone(),
                     phase: self.phase.clone(),
                     counters: self.counters.clone(),
+                    flags: FlagHeaders::new(&route.flags, self.outlets.flags.as_ref()),
+                    observer: Observer::new(name, counts, self.settings.access_log, &self.outlets),
                     tasks: tasks.clone(),
                     gate: self.gates.of_route(index),
                     room: room.clone(),

@@ -1,7 +1,10 @@
 //! The proxied request, over real sockets: what passes, what is refused, and what happens when either side fails.
 
+mod access_log;
 mod downstream;
 mod faults;
+mod flag_headers;
 mod framing;
 mod limits;
+mod metrics;
 mod passing;

@@ -20,7 +20,7 @@ use crate::proxy::body::Delivery;
 /// Parts up to this size are copied behind what goes before them: one flat write costs less than a gathered one.
 const FLAT: usize = 16 * 1024;
 /// What a head, and what follows it at once, usually fits into.
-const HEAD: usize = 512;
+const HEAD: usize = 2 * 1024;
 
 /// What the kernel has not taken yet.
 struct Outgoing {

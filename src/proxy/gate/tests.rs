@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn gates(max_requests: usize) -> Gates {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let route = Route { listen, upstream: Upstream::Unix("/nowhere".into()) };
+    let route = Route { listen, upstream: Upstream::Unix("/nowhere".into()), flags: Default::default() };
     Gates::new(&[route], &settings::Hold { max_requests, max_wait: PATIENCE, check: None })
 }
 

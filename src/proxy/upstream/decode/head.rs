@@ -59,10 +59,8 @@ impl Decoder {
         if !PROTOCOL.starts_with(begin) {
             return Err(Malformed::Protocol);
         }
-        // Only whole lines within the bound are looked at, so that it does not matter how they are cut.
         let seen = &buffer[..buffer.len().min(self.bounds.bytes)];
-        let lines = seen[self.scanned..].iter().rposition(|byte| *byte == b'\n').map(|end| self.scanned + end + 1);
-        let scanned = match lines {
+        let scanned = match whole_lines(seen, self.scanned) {
             None => None,
             Some(end) if self.bounds.fields == FIELDS => {
                 scan(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS])?
@@ -83,6 +81,21 @@ impl Decoder {
         self.interim += 1;
         if self.interim > INTERIM { Err(Malformed::Interim) } else { Ok(Some(Heard::Interim(head.parts))) }
     }
+}
+
+/// The end of the lines of a head that have come with what is new since `from`: of all that are whole, so that it does
+/// not matter how they are cut, but of none behind an empty one, where a body may begin.
+pub(in crate::proxy) fn whole_lines(seen: &[u8], from: usize) -> Option<usize> {
+    let mut end = None;
+    for at in memchr::memchr_iter(b'\n', &seen[from..]) {
+        let next = from + at + 1;
+        match &seen[next..] {
+            [b'\r', b'\n', ..] => return Some(next + 2),
+            [b'\n', ..] => return Some(next + 1),
+            _ => end = Some(next),
+        }
+    }
+    end
 }
 
 /// A head as it lies in the buffer.
