@@ -32,6 +32,7 @@ use crate::local::cors::{Asked, Cors};
 use crate::local::{self, flagd, settings::Socket};
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
+use crate::net::otlp::{self, Spans};
 use crate::net::outbound::Outbound;
 use crate::net::resolve::{self, Purpose};
 use crate::net::server::{Peer, Server};
@@ -49,6 +50,9 @@ const STALENESS: Duration = Duration::from_secs(1);
 /// How often a drained sidecar looks whether the app is gone, and back; and how long the app may take to accept.
 const APP_WATCH: Duration = Duration::from_millis(200);
 const APP_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long the last spans may take to be exported when the process ends.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Runs the sidecar until it has stopped, and returns how. An error is one of the start; nothing was served.
 pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
@@ -86,11 +90,13 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let access = settings.proxy.access_log.sample.map(|_| Lines::to("access log", std::io::stdout())).transpose();
     let access = access.context("no thread for the access log")?;
     let told = flag_headers::FromStore::new(&store, &settings.proxy.routes);
-    let proxy = proxy.telling(Outlets { access: access.clone(), flags: told });
+    let (spans, exporter) = settings.tracing.map(Spans::new).unzip();
+    otlp::register(&mut registry, spans.clone());
+    let proxy = proxy.telling(Outlets { access: access.clone(), flags: told, spans: spans.clone() });
     telemetry::writer::register(&mut registry, access.clone());
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
-    let (lifecycle, driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
+    let (lifecycle, mut driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
     lifecycle::metrics::register(&mut registry, lifecycle.clone(), ledger.clone());
     let proxies = proxy.addresses().to_vec();
     let crew = proxy.workers(&ledger, &lifecycle.watch(), &mut registry).context("a listener cannot be shared")?;
@@ -151,6 +157,9 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     for executor in executors {
         tasks.spawn("schedules", OnEnd::MustLive, executor.run());
     }
+    if let Some(exporter) = exporter {
+        tasks.spawn("export of spans", OnEnd::MustLive, exporter.run());
+    }
     if let Some(reporter) = reporter {
         let evaluated = move |scope: &str| flags::reporter::evaluated(&used.load(), scope);
         tasks.spawn("reports of evaluated flags", OnEnd::MustLive, reporter.run(evaluated));
@@ -175,6 +184,9 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     );
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
+    if let Some(spans) = spans {
+        spans.flush(LAST_SPANS).await;
+    }
     tasks.cancel();
     if let Some(access) = access {
         access.flush();

@@ -1,4 +1,4 @@
-//! Accepting, serving and draining connections; TLS; reaching Redis.
+//! Accepting, serving and draining connections; TLS; reaching Redis and collectors of spans.
 //!
 //! One implementation serves every listener: [`listen`] accepts, [`connection`] speaks HTTP over a [`socket`] whose
 //! [`activity`] it records, and [`sweep`] ends, once or twice a second, what has been idle or stuck for too long. So
@@ -8,6 +8,7 @@ pub mod activity;
 pub mod connection;
 pub mod inbound;
 pub mod listen;
+pub mod otlp;
 pub mod outbound;
 pub mod redis;
 pub mod resolve;

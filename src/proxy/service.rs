@@ -146,7 +146,7 @@ impl Service {
         let client = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
-        self.observer.prepared(&mut flight.notes, &head);
+        self.observer.prepared(&mut flight.notes, &mut head);
         if let Some(flags) = &self.flags {
             flags.set(&mut head.headers);
         }

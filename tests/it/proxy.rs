@@ -7,3 +7,4 @@ mod framing;
 mod limits;
 mod metrics;
 mod passing;
+mod tracing;

@@ -52,6 +52,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let limits = root.section("limits", "Bounds on what clients and the app may do.", proxy::limits);
     let forwarded = proxy::forwarded(root);
     let access_log = root.section("access_log", "A line for each request, on standard output.", requests::access_log);
+    let tracing = root.section("tracing", "Traces of requests.", |s| requests::tracing(s, &workload));
     let ops =
         root.section("ops", "What the kubelet, load balancers and Prometheus may ask.", |s| ops(s, &mut listeners));
     let local = root.section("local", "What the app and the command line may ask.", |s| local(s, &mut listeners));
@@ -73,7 +74,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     listeners.judge(root, &local.socket, &checks);
     let workers = usize::try_from(workers).expect("at most 64");
     let proxy = crate::proxy::Settings { routes, workers, limits, forwarded, access_log };
-    Settings { workload, state_dir, log, proxy, ops, local, drain, checks, flags }
+    Settings { workload, state_dir, log, tracing, proxy, ops, local, drain, checks, flags }
 }
 
 fn ops(section: &mut Section<'_>, listeners: &mut Listeners) -> ops::Settings {

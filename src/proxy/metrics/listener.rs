@@ -65,6 +65,11 @@ impl Verb {
         }
     }
 
+    /// The method, when it is told apart.
+    pub(in crate::proxy) fn name(self) -> Option<&'static str> {
+        Self::ALL.iter().find(|(_, verb)| *verb == self && self != Self::Other).map(|(name, _)| *name)
+    }
+
     fn used_for(self) -> Use {
         match self {
             Self::Get | Self::Head | Self::Options => Use::Read,

@@ -21,10 +21,11 @@ pub(super) enum Part {
     UserAgent,
     Referer,
     RequestId,
+    TraceState,
 }
 
 /// The most bytes of each.
-const BOUNDS: [usize; 8] = [45, 32, 255, 2048, 1024, 256, 512, 128];
+const BOUNDS: [usize; 9] = [45, 32, 255, 2048, 1024, 256, 512, 128, 512];
 
 /// See the module's text.
 pub(super) struct Kept {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 
 use super::kept::Kept;
+use super::trace::Place;
 use crate::proxy::metrics::listener::{Protocol, Verb};
 
 /// A client that left before its answer began; nginx's number, which log tools know.
@@ -22,6 +23,8 @@ pub(in crate::proxy) struct Notes {
     first_byte: Option<Duration>,
     held: Option<Duration>,
     error: Option<&'static str>,
+    /// The request's place in a trace, where traces matter.
+    pub(super) place: Option<Place>,
     pub(super) kept: Option<Box<Kept>>,
 }
 
@@ -37,6 +40,7 @@ impl Notes {
             first_byte: None,
             held: None,
             error: None,
+            place: None,
             kept: None,
         }
     }
