@@ -9,11 +9,50 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
+use super::downstream;
 use super::flag_headers::Names;
 use super::observe::Meter;
 use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength};
 use crate::net::activity::Activity;
+
+/// What a client sends after a request's head, by the protocol that it speaks.
+pub(super) enum Inbound {
+    /// HTTP/1.1.
+    Http1(downstream::Body),
+    /// HTTP/2.
+    #[expect(dead_code, reason = "constructed as soon as listeners speak HTTP/2")]
+    Http2(Incoming),
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match &mut *self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A request's body on its way to the app.
 pub(super) enum RequestBody {
@@ -22,7 +61,7 @@ pub(super) enum RequestBody {
     /// The client's.
     Client {
         /// What the client sends.
-        body: Incoming,
+        body: Inbound,
         /// Told what is waited for.
         activity: Arc<Activity>,
         /// Bytes that may still come.
@@ -42,13 +81,27 @@ impl RequestBody {
         }
         *self = Self::Empty;
     }
+
+    /// Whether the client waits for 100 before it sends it (RFC 9110 section 10.1.1).
+    pub(super) fn is_expected(&self) -> bool {
+        matches!(self, Self::Client { body: Inbound::Http1(body), .. } if body.is_expected())
+    }
+
+    /// Tells the client to send it, if it still waits.
+    pub(super) fn call_for(&self) {
+        if let Self::Client { body: Inbound::Http1(body), .. } = self {
+            body.call_for();
+        }
+    }
 }
 
 /// Why a request's body ends early.
 #[derive(Debug, Error)]
 pub(super) enum BodyError {
     #[error(transparent)]
-    Client(#[from] hyper::Error),
+    Http1(#[from] downstream::Lost),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
     #[error("the body is larger than allowed")]
     TooLarge,
     #[error(transparent)]
@@ -83,7 +136,7 @@ impl Body for RequestBody {
             (Some(Ok(frame)), Some(barred)) if frame.is_trailers() => Some(Ok(without(barred, frame))),
             (frame, _) => frame,
         };
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -135,11 +188,6 @@ impl Delivery {
         let mut delivery = Self { body, flight: Some(flight), broken: None };
         delivery.settle();
         delivery
-    }
-
-    /// The empty body of an answer that is followed by a tunnel.
-    pub(super) fn nothing() -> Self {
-        Self { body: AnswerBody::Text(None), flight: None, broken: None }
     }
 
     /// Frees the connection to the app as soon as the answer has come to its end.

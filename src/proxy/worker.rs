@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::downstream::Connection;
+use super::downstream::head::Bounds;
 use super::flag_headers::FlagHeaders;
 use super::headers::Hop;
 use super::metrics::listener::{Counts, Listener};
@@ -24,8 +23,8 @@ use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
-use crate::net::connection::{self, Head};
 use crate::net::listen::{Acceptor, BindError, bind_tcp};
+use crate::net::socket::Socket;
 use crate::net::sweep::{self, Shed, Sweeper};
 
 /// Connections on their way from the worker that accepted them to the one that will serve them.
@@ -175,7 +174,7 @@ impl Worker {
         }
         let here = Here {
             index: self.index,
-            head: Head { bytes: limits.header_bytes, fields: limits.header_count },
+            head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
             forwarded: self.settings.forwarded,
             services,
             sweeper,
@@ -213,7 +212,7 @@ impl Worker {
 #[derive(Clone)]
 struct Here {
     index: usize,
-    head: Head,
+    head: Bounds,
     forwarded: Forwarded,
     services: Vec<Arc<Service>>,
     sweeper: Sweeper,
@@ -288,20 +287,13 @@ impl Here {
         let entry = self.ledger.connection();
         let swept = self.sweeper.open();
         let service = self.services[route].clone();
-        let client = Arc::new(Client {
-            hop: Hop::new(peer.ip(), self.forwarded),
-            activity: swept.activity().clone(),
-            _permit: permit,
-            _load: load,
-        });
-        let (head, counters) = (self.head, self.counters.clone());
+        let activity = swept.activity().clone();
+        let hop = Hop::new(peer.ip(), self.forwarded);
+        let client = |wire| Client { hop, activity, wire: Some(wire), _permit: permit, _load: load };
+        let socket = Socket::new(stream, swept.activity().clone());
+        let connection = Connection::new(socket, self.head, client, service, self.counters.clone());
         self.tasks.spawn_connection(async move {
-            let activity = swept.activity().clone();
-            let answer = service_fn(|request: Request<Incoming>| service.clone().handle(client.clone(), request));
-            if let Err(error) = connection::serve(stream, activity, head, answer).await {
-                if error.is_parse() {
-                    counters.malformed();
-                }
+            if let Err(error) = connection.run().await {
                 tracing::debug!(%peer, %error, "connection ended");
             }
             drop((entry, swept));
