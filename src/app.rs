@@ -4,6 +4,7 @@
 //! (the app's flag evaluations, which may be many and must not keep a probe waiting) and one for each proxy worker.
 
 mod flag_headers;
+mod telling;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::telling::Telling;
 use crate::config::Settings;
 use crate::flags;
 use crate::flags::executor::Executor;
@@ -32,17 +34,15 @@ use crate::local::cors::{Asked, Cors};
 use crate::local::{self, flagd, settings::Socket};
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
-use crate::net::otlp::{self, Spans};
 use crate::net::outbound::Outbound;
 use crate::net::resolve::{self, Purpose};
 use crate::net::server::{Peer, Server};
 use crate::ops;
-use crate::proxy::observe::Outlets;
 use crate::proxy::settings::Upstream;
 use crate::proxy::worker::Proxy;
 use crate::readiness::settings::Class;
 use crate::readiness::{self, Board, Condition};
-use crate::telemetry::{self, writer::Lines};
+use crate::telemetry;
 
 /// How often the flags' staleness is compared with `flags.max_stale`: it grows without an event.
 const STALENESS: Duration = Duration::from_secs(1);
@@ -50,9 +50,6 @@ const STALENESS: Duration = Duration::from_secs(1);
 /// How often a drained sidecar looks whether the app is gone, and back; and how long the app may take to accept.
 const APP_WATCH: Duration = Duration::from_millis(200);
 const APP_ANSWERS: Duration = Duration::from_secs(1);
-
-/// How long the last spans may take to be exported when the process ends.
-const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Runs the sidecar until it has stopped, and returns how. An error is one of the start; nothing was served.
 pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
@@ -87,13 +84,8 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     flags::metrics::register_ages(&mut registry, flags.status.clone());
     flags::usage::exposure::register(&mut registry, store.clone());
 
-    let access = settings.proxy.access_log.sample.map(|_| Lines::to("access log", std::io::stdout())).transpose();
-    let access = access.context("no thread for the access log")?;
-    let told = flag_headers::FromStore::new(&store, &settings.proxy.routes);
-    let (spans, exporter) = settings.tracing.map(Spans::new).unzip();
-    otlp::register(&mut registry, spans.clone());
-    let proxy = proxy.telling(Outlets { access: access.clone(), flags: told, spans: spans.clone() });
-    telemetry::writer::register(&mut registry, access.clone());
+    let mut telling = Telling::new(&settings.proxy, settings.tracing, &store, &mut registry)?;
+    let proxy = proxy.telling(telling.outlets());
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
     let (lifecycle, mut driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
@@ -157,9 +149,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     for executor in executors {
         tasks.spawn("schedules", OnEnd::MustLive, executor.run());
     }
-    if let Some(exporter) = exporter {
-        tasks.spawn("export of spans", OnEnd::MustLive, exporter.run());
-    }
+    telling.run(&tasks);
     if let Some(reporter) = reporter {
         let evaluated = move |scope: &str| flags::reporter::evaluated(&used.load(), scope);
         tasks.spawn("reports of evaluated flags", OnEnd::MustLive, reporter.run(evaluated));
@@ -184,13 +174,8 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     );
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
-    if let Some(spans) = spans {
-        spans.flush(LAST_SPANS).await;
-    }
+    telling.finish().await;
     tasks.cancel();
-    if let Some(access) = access {
-        access.flush();
-    }
     if socket_is_ours {
         local::settings::remove(&settings.local.socket);
     }

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, Uri};
 
 use super::super::reader::Section;
-use super::super::values::{Type, Wrong, choice, name, secret, share, wrong};
+use super::super::values::{Type, Wrong, choice, name, path, secret, share, wrong};
 use crate::net::otlp::{self, Endpoint, Protocol, Scheme};
 use crate::proxy::observe::access::{Errors, Query, Settings};
 use crate::secret::Secret;
@@ -40,13 +40,19 @@ fn otlp(section: &mut Section<'_>, workload: &str) -> Option<otlp::Settings> {
     let endpoint = section.required(
         "endpoint",
         &Type::text("URL of a collector", "http://collector:4318", endpoint),
-        "Where spans are sent; for `http/protobuf`, `/v1/traces` is added. Over https the system's authorities are trusted.",
+        "Where spans are sent; for `http/protobuf`, `/v1/traces` is added.",
     );
     let protocol = section.or(
         "protocol",
         &choice(&[("http/protobuf", Protocol::Http), ("grpc", Protocol::Grpc)]),
         Protocol::default(),
         "What the collector speaks there: `http/protobuf` is usual on port 4318, `grpc` on 4317.",
+    );
+    let ca_file = section.optional(
+        "ca_file",
+        &path("/etc/tidegate/collector-ca.pem"),
+        "the system's authorities",
+        "The authorities that a collector over https is trusted by, in PEM.",
     );
     let header = secret(
         "a header field",
@@ -56,7 +62,7 @@ fn otlp(section: &mut Section<'_>, workload: &str) -> Option<otlp::Settings> {
     );
     let headers =
         section.or("headers", &header.list(), Vec::new(), "Fields of every request to the collector. Secret.");
-    let headers = headers.iter().filter_map(|text| header_of(text)).collect();
+    let headers = headers.iter().filter_map(header_of).collect();
     let sample = section.or(
         "sample",
         &share(),
@@ -69,7 +75,7 @@ fn otlp(section: &mut Section<'_>, workload: &str) -> Option<otlp::Settings> {
         (workload.to_owned(), "the workload"),
         "The name under which spans appear.",
     );
-    Some(otlp::Settings { endpoint: endpoint?, protocol, headers, sample, service_name })
+    Some(otlp::Settings { endpoint: endpoint?, protocol, ca_file, headers, sample, service_name })
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), Wrong> {

@@ -120,7 +120,7 @@ async fn connect(settings: &Settings) -> Result<Session, String> {
         Scheme::Http => Box::new(stream),
         Scheme::Https => {
             let name = ServerName::try_from(host.clone()).map_err(|e| format!("{host}: {e}"))?;
-            let secured = TlsConnector::from(trust(settings.protocol)).connect(name, stream).await;
+            let secured = TlsConnector::from(trust(settings).await?).connect(name, stream).await;
             Box::new(secured.map_err(|e| format!("TLS: {e}"))?)
         }
     };
@@ -147,18 +147,22 @@ fn log(ended: Result<(), hyper::Error>) {
     }
 }
 
-/// The system's authorities, read once.
-fn trust(protocol: Protocol) -> Arc<ClientConfig> {
+/// Whom to trust. The system's authorities are read once, a file each time: it may have been replaced.
+async fn trust(settings: &Settings) -> Result<Arc<ClientConfig>, String> {
     static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    let system = SYSTEM.get_or_init(tls::client_config);
-    match protocol {
-        Protocol::Http => system.clone(),
-        Protocol::Grpc => {
-            let mut config = ClientConfig::clone(system);
-            config.alpn_protocols = vec![b"h2".to_vec()];
-            Arc::new(config)
+    let trusted = match &settings.ca_file {
+        None => SYSTEM.get_or_init(tls::client_config).clone(),
+        Some(path) => {
+            let roots = tokio::fs::read(path).await.map_err(|e| format!("{}: {e}", path.display()))?;
+            tls::client_config_from(Some(&roots), None).map_err(|e| e.to_string())?
         }
+    };
+    if settings.protocol == Protocol::Http {
+        return Ok(trusted);
     }
+    let mut config = ClientConfig::clone(&trusted);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
 }
 
 fn request(settings: &Settings, message: Bytes) -> Result<Request<Full<Bytes>>, String> {

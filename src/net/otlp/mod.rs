@@ -10,6 +10,7 @@ mod export;
 mod metrics;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub endpoint: Endpoint,
     /// `tracing.otlp.protocol`.
     pub protocol: Protocol,
+    /// `tracing.otlp.ca_file`: the authorities that are trusted, in PEM; `None` trusts the system's.
+    pub ca_file: Option<PathBuf>,
     /// `tracing.otlp.headers`: sent with every request, the collector's key among them.
     pub headers: Vec<(HeaderName, Secret)>,
     /// `tracing.otlp.sample`: the share of traces that begin here and are recorded.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::passing::Script;
 use crate::support::app::App;
+use crate::support::authority::Authority;
 use crate::support::collector::{Collector, Mood, Received};
 use crate::support::eventually;
 use crate::support::raw::{self, Client};
@@ -196,6 +197,25 @@ async fn a_collector_that_is_gone_garbled_or_refuses_costs_spans_and_no_request(
         raw::get(sidecar.proxy(), "/").await.unwrap();
         eventually(LONG, "refused", async || count("rejected").await == 1.0).await;
     }
+}
+
+#[tokio::test]
+async fn a_collector_over_tls_is_believed_by_its_authority_alone() {
+    let app = App::start().await;
+    let (authority, other) = (Authority::new(), Authority::new());
+    let collector = Collector::grpc_secured(&authority.issue("collector", 2)).await;
+    for (trusted, result) in [(&authority, "exported"), (&other, "failed")] {
+        let endpoint = format!("https://localhost:{}", collector.address.port());
+        let ca = trusted.certificate();
+        let sidecar = Sidecar::start(
+            app.address,
+            &format!("tracing: {{ otlp: {{ endpoint: '{endpoint}', protocol: grpc, ca_file: '{ca}' }} }}"),
+        );
+        raw::get(sidecar.proxy(), "/").await.unwrap();
+        let count = async || sidecar.metric("tidegate_trace_spans_total", result).await;
+        eventually(LONG, result, async || count().await == 1.0).await;
+    }
+    assert_eq!(collector.received().len(), 1);
 }
 
 #[tokio::test]

@@ -18,9 +18,15 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tonic::Status;
+
+use super::authority::Issued;
 
 /// A span as it came, with its service and what the request's `authorization` said.
 #[derive(Debug, Clone)]
@@ -113,6 +119,15 @@ impl TraceService for Service {
 impl Collector {
     /// One that is spoken to over gRPC.
     pub(crate) async fn grpc() -> Self {
+        Self::start_grpc(None).await
+    }
+
+    /// The same, over TLS.
+    pub(crate) async fn grpc_secured(issued: &Issued) -> Self {
+        Self::start_grpc(Some(acceptor(issued))).await
+    }
+
+    async fn start_grpc(tls: Option<TlsAcceptor>) -> Self {
         let (listener, state) = Self::listen().await;
         let address = listener.local_addr().unwrap();
         let mut server = JoinSet::new();
@@ -122,9 +137,17 @@ impl Collector {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let service = hyper_util::service::TowerToHyperService::new(service.clone());
+                let tls = tls.clone();
                 open.spawn(async move {
-                    let _ =
-                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                    let server = auto::Builder::new(TokioExecutor::new());
+                    match tls {
+                        None => drop(server.serve_connection(TokioIo::new(stream), service).await),
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                drop(server.serve_connection(TokioIo::new(stream), service).await);
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -165,6 +188,20 @@ impl Collector {
     pub(crate) fn received(&self) -> Vec<Received> {
         self.state.received.lock().unwrap().clone()
     }
+}
+
+/// A server's side of TLS that speaks HTTP/2.
+fn acceptor(issued: &Issued) -> TlsAcceptor {
+    let chain = CertificateDer::pem_file_iter(&issued.certificate).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(&issued.key).unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
