@@ -6,6 +6,7 @@ mod answer;
 mod body;
 mod delivery;
 pub mod head;
+mod stalled;
 mod switched;
 mod wire;
 
@@ -27,6 +28,7 @@ use crate::net::activity::{Activity, Order};
 use crate::net::socket::Socket;
 
 pub(super) use self::body::Body;
+pub(super) use self::stalled::Stalled;
 pub(super) use self::wire::{Io, Lost, Wire};
 
 /// One client's connection.
@@ -100,9 +102,12 @@ impl Connection {
                     }
                 }
                 Answer::Tunnel(response, app, flight) => {
+                    let speaks = tunnel::Speaks::of(response.headers());
                     self.switch(response, asked).await?;
                     if let Some((io, unread)) = self.wire.take() {
-                        tunnel::join(switched::Switched::new(io, unread), app, flight).await;
+                        // In a task of its own: it is no connection any more that may carry a request.
+                        let client = switched::Switched::new(io, unread);
+                        flight.tasks().spawn_connection(tunnel::join(client, app, speaks, flight));
                     }
                     return Ok(());
                 }

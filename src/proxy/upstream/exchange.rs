@@ -145,7 +145,11 @@ impl Exchange {
     /// The connection itself, after it has changed its protocol.
     pub(in crate::proxy) fn into_tunnel(self) -> Result<Line, Malformed> {
         match self.output {
-            Some(output) if self.upload.is_done() => Ok(Line { input: self.input, output, reused: true }),
+            Some(output) if self.upload.is_done() => {
+                let line = Line { input: self.input, output, reused: true };
+                line.keep_alive();
+                Ok(line)
+            }
             _ => Err(Malformed::SwitchedEarly),
         }
     }
@@ -165,6 +169,11 @@ impl Download {
                 self.body.closed()?;
             }
         }
+    }
+
+    /// Reads small parts from now on: whoever takes them is slow, and not the only one.
+    pub(in crate::proxy) fn stay_small(&mut self) {
+        self.input.buffer.stay_small();
     }
 
     /// Whether all of the body was given.
