@@ -3,6 +3,7 @@
 //! Event loops, one thread each: `control` (this thread: phases, checks, flag sources, the ops listener), `local`
 //! (the app's flag evaluations, which may be many and must not keep a probe waiting) and one for each proxy worker.
 
+mod edges;
 mod flag_headers;
 mod telling;
 
@@ -14,6 +15,7 @@ use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::edges::Edges;
 use self::telling::Telling;
 use crate::config::Settings;
 use crate::flags;
@@ -24,7 +26,7 @@ use crate::lifecycle::descriptors;
 use crate::lifecycle::driver::{self, Lifecycle};
 use crate::lifecycle::leases::Leases;
 use crate::lifecycle::ledger::Ledger;
-use crate::lifecycle::machine::{Event, Outcome};
+use crate::lifecycle::machine::{Event, Outcome, Phase};
 use crate::lifecycle::signals::Signals;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::lifecycle::threads::{self, Pulse};
@@ -32,24 +34,21 @@ use crate::lifecycle::{self, drain};
 use crate::local::control::{self, Control};
 use crate::local::cors::{Asked, Cors};
 use crate::local::{self, flagd, settings::Socket};
+use crate::net::edge::Edge;
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
 use crate::net::outbound::Outbound;
-use crate::net::resolve::{self, Purpose};
 use crate::net::server::{Peer, Server};
 use crate::ops;
-use crate::proxy::settings::Upstream;
+use crate::proxy::gate::{Gates, Reason, restart};
 use crate::proxy::worker::Proxy;
 use crate::readiness::settings::Class;
+use crate::readiness::verdict::Standing;
 use crate::readiness::{self, Board, Condition};
 use crate::telemetry;
 
 /// How often the flags' staleness is compared with `flags.max_stale`: it grows without an event.
 const STALENESS: Duration = Duration::from_secs(1);
-
-/// How often a drained sidecar looks whether the app is gone, and back; and how long the app may take to accept.
-const APP_WATCH: Duration = Duration::from_millis(200);
-const APP_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Runs the sidecar until it has stopped, and returns how. An error is one of the start; nothing was served.
 pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
@@ -69,11 +68,12 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let workers = settings.proxy.workers;
     let mut limited = settings.proxy.clone();
     limited.limits.connections = descriptors::connections(descriptors::raise_limit(), limited.limits.connections);
-    let proxy = Proxy::bind(limited)?;
+    let mut registry = telemetry::metrics::registry();
+    let edges = Edges::open(&settings, &mut registry)?;
+    let proxy = Proxy::bind(limited, edges.proxy.clone())?;
     let ops = settings.ops.listen.iter().map(|address| bind_tcp(*address)).collect::<Result<Vec<_>, _>>()?;
     let local = Local::bind(&settings.local)?;
     let socket_is_ours = local.unix.is_some();
-    let mut registry = telemetry::metrics::registry();
     let (board, probers) = readiness::set_up(&settings.checks, &mut registry)?;
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
@@ -90,7 +90,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
     let (lifecycle, mut driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
     lifecycle::metrics::register(&mut registry, lifecycle.clone(), ledger.clone());
-    let proxies = proxy.addresses().to_vec();
+    let (proxies, gates) = (proxy.addresses().to_vec(), proxy.gates());
     let crew = proxy.workers(&ledger, &lifecycle.watch(), &mut registry).context("a listener cannot be shared")?;
 
     // What readiness depends on beside the checks.
@@ -119,6 +119,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         lifecycle: lifecycle.clone(),
         ledger: ledger.clone(),
         leases,
+        gates: gates.clone(),
         board: board.clone(),
         flags: flags.status.clone(),
         schedules,
@@ -145,6 +146,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     for prober in probers {
         tasks.spawn("check", OnEnd::MustLive, prober.run());
     }
+    edges.follow(&tasks);
     tasks.spawn("flag sources", OnEnd::MustLive, sources.run());
     for executor in executors {
         tasks.spawn("schedules", OnEnd::MustLive, executor.run());
@@ -155,12 +157,18 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         tasks.spawn("reports of evaluated flags", OnEnd::MustLive, reporter.run(evaluated));
     }
     tasks.spawn("start", OnEnd::MayEnd, start(lifecycle.clone(), board.clone(), flags.status, complete));
-    if let Some(route) = settings.proxy.routes.first() {
-        tasks.spawn("watch for the app's return", OnEnd::MustLive, resume(lifecycle.clone(), route.upstream.clone()));
+    for keeper in gates.keepers() {
+        tasks.spawn("gate", OnEnd::MustLive, keeper.run());
+    }
+    tasks.spawn("restarts of the app", OnEnd::MustLive, restart::follow(gates.clone(), lifecycle.clone()));
+    tasks.spawn("watch for the app's return", OnEnd::MustLive, restart::resume(gates.apps(), lifecycle.clone()));
+    if let Some(check) = settings.proxy.hold.check {
+        let kept = keep_hold(gates, board.clone(), check, lifecycle.clone());
+        tasks.spawn("hold by a check", OnEnd::MustLive, kept);
     }
     let drain_token = settings.ops.drain_token;
     let parts = ops::Parts { lifecycle: lifecycle.clone(), pulse, board, started, registry, drain_token };
-    let opses = serve_ops(&tasks, ops, ops::Api::new(parts), &lifecycle)?;
+    let opses = serve_ops(&tasks, (ops, edges.ops), ops::Api::new(parts), &lifecycle)?;
     tasks.spawn("signals", OnEnd::MustLive, signals.run(lifecycle));
 
     tracing::info!(
@@ -213,11 +221,12 @@ async fn keep_phase(
     let mut phases = lifecycle.watch();
     loop {
         let phase = *phases.borrow_and_update();
-        match phase.rank() {
-            2 if readiness == drain::Readiness::Fail => condition.fail("shutting down"),
-            1 | 2 if *started.borrow_and_update() => condition.hold(),
-            0..=2 => condition.fail("not started"),
-            _ => condition.fail("shutting down"),
+        match phase {
+            Phase::LameDuck { .. } if readiness == drain::Readiness::Fail => condition.fail("shutting down"),
+            phase if phase.is_shedding() => condition.fail("shutting down"),
+            Phase::Starting => condition.fail("not started"),
+            _ if *started.borrow_and_update() => condition.hold(),
+            _ => condition.fail("not started"),
         }
         tokio::select! {
             changed = phases.changed() => if changed.is_err() { return },
@@ -226,43 +235,23 @@ async fn keep_phase(
     }
 }
 
-/// Tells an app's restart from its pod's end. Both begin with the app's `preStop`, which drains; but then an app that
-/// restarts is gone and comes back, and no signal reaches the sidecar.
-async fn resume(lifecycle: Lifecycle, app: Upstream) {
-    let mut phases = lifecycle.watch();
-    while phases.wait_for(|phase| phase.outcome().is_some()).await.is_ok() {
-        let mut gone = false;
-        while lifecycle.phase().outcome().is_some() {
-            match answers(&app).await {
-                false if !gone => {
-                    tracing::info!(%app, "the app is gone; watching whether it comes back");
-                    gone = true;
-                }
-                false => {}
-                true if gone => {
-                    tracing::info!(%app, "the app was gone and answers again, and no signal came: serving again");
-                    lifecycle.send(Event::Resume).await;
-                    gone = false;
-                }
-                true => {}
-            }
-            tokio::time::sleep(APP_WATCH).await;
+/// Requests are held while the check that `hold.check` names fails, unless the instance is leaving.
+async fn keep_hold(gates: Gates, board: Board, check: String, lifecycle: Lifecycle) {
+    let (mut results, mut phases) = (board.subscribe(), lifecycle.watch());
+    loop {
+        let now = tokio::time::Instant::now();
+        let line = results.borrow_and_update().line(&check, now);
+        let fails = line.is_some_and(|line| matches!(line.standing, Standing::Failed(_) | Standing::Stale(_)));
+        if fails && !phases.borrow_and_update().is_leaving() {
+            gates.close(Reason::Check);
+        } else {
+            gates.open(Reason::Check);
+        }
+        tokio::select! {
+            changed = results.changed() => if changed.is_err() { return },
+            changed = phases.changed() => if changed.is_err() { return },
         }
     }
-}
-
-/// Whether the app accepts connections.
-async fn answers(app: &Upstream) -> bool {
-    let connected = async {
-        match app {
-            Upstream::Tcp { host, port } => {
-                let addresses = resolve::addresses(Purpose::Upstream, host, *port).await?;
-                tokio::net::TcpStream::connect(addresses.as_slice()).await.map(drop)
-            }
-            Upstream::Unix(path) => tokio::net::UnixStream::connect(path).await.map(drop),
-        }
-    };
-    matches!(tokio::time::timeout(APP_ANSWERS, connected).await, Ok(Ok(())))
 }
 
 /// Readiness follows the flags: evaluable, and not staler than `flags.max_stale`.
@@ -286,7 +275,7 @@ async fn keep_flags(condition: Condition, mut status: watch::Receiver<flags::Sta
 
 fn serve_ops(
     tasks: &Tasks,
-    listeners: Vec<std::net::TcpListener>,
+    (listeners, edge): (Vec<std::net::TcpListener>, Edge),
     api: ops::Api,
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<Vec<std::net::SocketAddr>> {
@@ -296,7 +285,7 @@ fn serve_ops(
         let acceptor = Acceptor::tcp(listener, "ops")?;
         addresses.push(acceptor.address()?);
         let api = api.clone();
-        server.tcp(acceptor, move |peer, request| api.clone().handle(peer, request));
+        server.behind(edge.clone(), acceptor, move |peer, request| api.clone().handle(peer, request));
     }
     Ok(addresses)
 }
@@ -377,6 +366,8 @@ impl LocalApi {
             Box::pin(flagd::handle(&self.flagd, &activity, request)).await
         } else if local::overrides::serves(path) {
             Box::pin(self.overrides.handle(peer, request)).await.map(Outbound::Whole)
+        } else if control::hold::serves(path) {
+            Box::pin(self.control.hold(peer, &request)).await
         } else {
             Box::pin(self.control.handle(peer, &request)).await.map(Outbound::Whole)
         };

@@ -1,5 +1,6 @@
 //! From a file, the environment and arguments to the settings of every module. The only reader of the environment.
 
+mod budget;
 mod key;
 mod machine;
 mod node;
@@ -19,6 +20,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
+pub use self::budget::budget;
 pub use self::machine::Machine;
 pub use self::overlay::ARGUMENTS;
 pub use self::problem::{Problem, Problems};
@@ -165,7 +167,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
     }
 }
 
-/// Reads a configuration's text. Does no IO but `surroundings.read`.
+/// Reads a configuration's text. Does no IO but what `surroundings` answers for.
 ///
 /// # Errors
 /// Everything that is wrong, at once.

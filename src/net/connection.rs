@@ -52,13 +52,14 @@ where
     serve_http1(Socket::new(io, activity.clone()), &activity, head, service).await
 }
 
-/// Speaks what the client speaks, HTTP/1.1 or HTTP/2, over `io` until the end of the connection. `streams` owns the
-/// tasks of HTTP/2 requests, which end with the connection.
+/// Speaks what the client speaks, HTTP/1.1 or HTTP/2, over `io` until the end of the connection: what was `agreed` on, or
+/// what the first bytes tell. `streams` owns the tasks of HTTP/2 requests, which end with the connection.
 ///
 /// # Cancellation
 /// As of [`serve`].
 pub async fn serve_any<I, S, B>(
     io: I,
+    agreed: Option<Protocol>,
     activity: Arc<Activity>,
     head: Head,
     streams: Tasks,
@@ -71,7 +72,9 @@ where
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     let mut socket = Socket::new(io, activity.clone());
-    let spoken = {
+    let spoken = if agreed.is_some() {
+        agreed
+    } else {
         let mut spoken = pin!(socket.protocol());
         poll_fn(|cx| {
             if let Poll::Ready(spoken) = spoken.as_mut().poll(cx) {

@@ -115,7 +115,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_pending() {
+            self.activity.write_blocked();
+        } else {
+            self.activity.write_moved();
+        }
+        flushed
     }
 
     /// Half-closes, then reads and forgets what still arrives until the client has closed too or [`LINGER`] is over.

@@ -13,16 +13,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use super::downstream::head::Bounds;
 use super::downstream::{Connection, Stalled};
 use super::flag_headers::FlagHeaders;
+use super::gate::room::Room;
+use super::gate::{self, Gates};
 use super::headers::Hop;
 use super::metrics::listener::{Counts, Listener};
 use super::metrics::{self, Counters, listener};
 use super::observe::{Observer, Outlets};
-use super::service::{Client, Room, Service};
+use super::service::{Client, Service};
 use super::settings::{Forwarded, Settings};
 use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
+use crate::net::edge::{Edge, Io, Peer};
 use crate::net::listen::{Acceptor, BindError, bind_tcp};
 use crate::net::socket::Socket;
 use crate::net::sweep::{self, Shed, Sweeper};
@@ -33,9 +36,12 @@ const HANDED: usize = 64;
 /// The proxy before its threads run: everything that can fail has been done.
 pub struct Proxy {
     settings: Settings,
+    /// Of each route.
+    edges: Vec<Edge>,
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     permits: Arc<Semaphore>,
+    gates: Gates,
     outlets: Outlets,
 }
 
@@ -43,11 +49,14 @@ pub struct Proxy {
 pub struct Worker {
     index: usize,
     settings: Settings,
+    edges: Vec<Edge>,
     listeners: Vec<std::net::TcpListener>,
     permits: Arc<Semaphore>,
     ledger: Writer,
     phase: watch::Receiver<Phase>,
     counters: Arc<Counters>,
+    gates: Gates,
+    queued: Arc<gate::metrics::Counts>,
     /// Each listener's name, and what this worker counts of it.
     observed: Vec<(Arc<str>, Arc<Counts>)>,
     outlets: Outlets,
@@ -64,8 +73,8 @@ struct Accepted {
 }
 
 impl Proxy {
-    /// Binds every listener.
-    pub fn bind(settings: Settings) -> Result<Self, BindError> {
+    /// Binds every listener. `edges` has one for each route.
+    pub fn bind(settings: Settings, edges: Vec<Edge>) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for route in &settings.routes {
@@ -74,7 +83,13 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        Ok(Self { settings, listeners, addresses, permits, outlets: Outlets::default() })
+        let gates = Gates::new(&settings.routes, &settings.hold);
+        Ok(Self { settings, edges, listeners, addresses, permits, gates, outlets: Outlets::default() })
+    }
+
+    /// What holds requests before the apps.
+    pub fn gates(&self) -> Gates {
+        self.gates.clone()
     }
 
     /// The same, with where what is told of requests goes.
@@ -98,6 +113,8 @@ impl Proxy {
         let count = self.settings.workers.max(1);
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         metrics::register(registry, counters.clone());
+        let queued = Arc::<gate::metrics::Counts>::default();
+        gate::metrics::register(registry, self.gates.clone(), queued.clone());
         let listeners = self.addresses.iter().map(|address| Listener {
             name: address.to_string().into(),
             workers: (0..count).map(|_| Arc::default()).collect(),
@@ -111,11 +128,14 @@ impl Proxy {
             workers.push(Worker {
                 index,
                 settings: self.settings.clone(),
+                edges: self.edges.clone(),
                 listeners: listeners.collect::<Result<_, _>>()?,
                 permits: self.permits.clone(),
                 ledger: ledger.shard(index),
                 phase: phase.clone(),
                 counters: counters[index].clone(),
+                gates: self.gates.clone(),
+                queued: queued.clone(),
                 observed: observed.iter().map(|listener| listener.worker(index)).collect(),
                 outlets: self.outlets.clone(),
                 loads: loads.clone(),
@@ -138,17 +158,21 @@ impl Worker {
             body: millis(limits.body_timeout),
             send: millis(limits.send_timeout),
             answer: limits.response_timeout.map(millis),
+            request: limits.request_timeout.map(millis),
             shed: Shed::Yes,
         });
         tasks.spawn("sweeper", OnEnd::MustLive, sweeper.clone().run(self.phase.clone()));
-        let room = Arc::new(Room { taken: AtomicUsize::new(0), size: limits.requests.div_ceil(self.loads.len()) });
         let stalled = Stalled::default();
+        let share = |of: usize| of.div_ceil(self.loads.len());
+        let room = Room::new(share(limits.requests), share(limits.queue), limits.queue_timeout, self.queued);
+        let room = Arc::new(room);
         let services: Vec<Arc<Service>> = self
             .settings
             .routes
             .iter()
             .zip(self.observed)
-            .map(|(route, (name, counts))| {
+            .enumerate()
+            .map(|(index, (route, (name, counts)))| {
                 Arc::new(Service {
                     app: App::new(route.upstream.clone(), limits.clone()),
                     app_down: AtomicBool::new(false),
@@ -161,6 +185,7 @@ impl Worker {
                     flags: FlagHeaders::new(&route.flags, self.outlets.flags.as_ref()),
                     observer: Observer::new(name, counts, self.settings.access_log, &self.outlets),
                     tasks: tasks.clone(),
+                    gate: self.gates.of_route(index),
                     room: room.clone(),
                     stalled: stalled.clone(),
                 })
@@ -179,6 +204,7 @@ impl Worker {
             index: self.index,
             head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
             forwarded: self.settings.forwarded,
+            edges: self.edges,
             services,
             sweeper,
             ledger: self.ledger,
@@ -217,6 +243,7 @@ struct Here {
     index: usize,
     head: Bounds,
     forwarded: Forwarded,
+    edges: Vec<Edge>,
     services: Vec<Arc<Service>>,
     sweeper: Sweeper,
     ledger: Writer,
@@ -237,7 +264,7 @@ async fn accept(
 ) {
     let mut closing = std::pin::pin!(async move {
         // The sender is gone only when the process ends.
-        phase.wait_for(|phase| phase.rank() >= 5).await.is_ok()
+        phase.wait_for(|phase| phase.is_closing()).await.is_ok()
     });
     loop {
         let permit = tokio::select! {
@@ -284,23 +311,41 @@ impl Here {
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
+    fn serve(&self, stream: TcpStream, address: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
         self.counters.connection();
         let load = Load::new(self.loads.clone(), self.index);
         let entry = self.ledger.connection();
         let swept = self.sweeper.open();
         let service = self.services[route].clone();
-        let activity = swept.activity().clone();
-        let hop = Hop::new(peer.ip(), self.forwarded);
-        let client = |wire| Client { hop, activity, wire: Some(wire), _permit: permit, _load: load };
-        let socket = Socket::new(stream, swept.activity().clone());
-        let connection = Connection::new(socket, self.head, client, service, self.counters.clone());
+        let (edge, forwarded) = (self.edges[route].clone(), self.forwarded);
+        let (activity, auth) = (swept.activity().clone(), edge.client_auth());
+        let (head, counters) = (self.head, self.counters.clone());
+        let open = move |io: Io, peer: &Peer| {
+            let (hop, socket) = (Hop::new(peer, auth, forwarded), Socket::new(io, activity.clone()));
+            let client = |wire| Client { hop, activity, wire: Some(wire), _permit: permit, _load: load };
+            Connection::new(socket, head, client, service, counters)
+        };
+        if edge.is_plain() {
+            // Made here, so that its task holds nothing else.
+            let connection = open(Io::Plain(stream), &Peer::plain(address));
+            self.tasks.spawn_connection(async move {
+                run(connection, address).await;
+                drop((entry, swept));
+            });
+            return;
+        }
         self.tasks.spawn_connection(async move {
-            if let Err(error) = connection.run().await {
-                tracing::debug!(%peer, %error, "connection ended");
+            if let Some((io, peer)) = edge.admit(stream, address, swept.activity()).await {
+                run(open(io, &peer), peer.address).await;
             }
             drop((entry, swept));
         });
+    }
+}
+
+async fn run(connection: Connection, peer: SocketAddr) {
+    if let Err(error) = connection.run().await {
+        tracing::debug!(%peer, %error, "connection ended");
     }
 }
 

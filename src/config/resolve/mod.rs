@@ -3,8 +3,10 @@
 
 mod checks;
 mod drain;
+mod edge;
 mod flag_headers;
 mod flags;
+mod hold;
 mod listeners;
 mod proxy;
 mod requests;
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+pub(super) use self::drain::RESERVE;
 use self::listeners::Listeners;
 use super::Settings;
 use super::machine::Machine;
@@ -48,18 +51,20 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
         "Whose traffic this is: the name that all instances of one app share.",
     );
     let mut listeners = Listeners::default();
-    let routes = proxy::routes(root, &mut listeners);
+    let routes = proxy::routes(root, &mut listeners, machine);
     let limits = root.section("limits", "Bounds on what clients and the app may do.", proxy::limits);
     let forwarded = proxy::forwarded(root);
     let access_log = root.section("access_log", "A line for each request, on standard output.", requests::access_log);
     let tracing = root.section("tracing", "Traces of requests.", |s| requests::tracing(s, &workload));
-    let ops =
-        root.section("ops", "What the kubelet, load balancers and Prometheus may ask.", |s| ops(s, &mut listeners));
+    let ops = root.section("ops", "What the kubelet, load balancers and Prometheus may ask.", |s| {
+        ops(s, &mut listeners, machine)
+    });
     let local = root.section("local", "What the app and the command line may ask.", |s| local(s, &mut listeners));
-    let drain = root.section("drain", "How traffic is led away before the process ends.", drain::settings);
-    root.refuse(&["hold"], urls::NOT_YET, "remove it");
+    let mut drain = root.section("drain", "How traffic is led away before the process ends.", drain::settings);
     let redis = root.section("redis", "The Redis that flags come from and that `redis` checks ask.", redis);
     let checks = checks::settings(root, &redis);
+    let hold = root.section("hold", "How requests wait while the app is away.", |s| hold::settings(s, &checks));
+    hold::limit_restarts(&hold, &mut drain);
     let state_dir = state_dir(root, machine);
     let flags = root.section("flags", "Where feature flags come from and how they are evaluated.", |s| {
         flags::settings(s, &redis, &workload, state_dir.clone())
@@ -74,11 +79,11 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     listeners.judge(root, &local.socket, &checks);
     let workers = usize::try_from(workers).expect("at most 64");
     let tunnels = drain.tunnels;
-    let proxy = crate::proxy::Settings { routes, workers, limits, forwarded, access_log, tunnels };
+    let proxy = crate::proxy::Settings { routes, workers, limits, hold, forwarded, access_log, tunnels };
     Settings { workload, state_dir, log, tracing, proxy, ops, local, drain, checks, flags }
 }
 
-fn ops(section: &mut Section<'_>, listeners: &mut Listeners) -> ops::Settings {
+fn ops(section: &mut Section<'_>, listeners: &mut Listeners, machine: &Machine) -> ops::Settings {
     section.refuse(
         &["liveness", "healthz"],
         "liveness never depends on anything: a restart does not repair a dependency",
@@ -112,7 +117,7 @@ fn ops(section: &mut Section<'_>, listeners: &mut Listeners) -> ops::Settings {
         "none: only loopback may drain",
         "Lets a caller from elsewhere than loopback use `/drain`.",
     );
-    ops::Settings { listen, drain_token }
+    ops::Settings { listen, tls: edge::tls(section, machine), drain_token }
 }
 
 fn local(section: &mut Section<'_>, listeners: &mut Listeners) -> local::Settings {

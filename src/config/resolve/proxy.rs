@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use super::super::machine::Machine;
 use super::super::reader::Section;
-use super::super::urls::{self, NOT_YET};
+use super::super::urls;
 use super::super::values::{address, choice, duration, integer, size};
+use super::edge;
 use super::flag_headers::flag_headers;
 use super::listeners::Listeners;
-use crate::proxy::flag_headers::Settings;
+use crate::proxy::flag_headers;
 use crate::proxy::settings::{Forwarded, Limits, Route, Upstream};
 
 /// A month: nobody waits longer, and sums of it stay far from what clocks can count.
@@ -15,10 +17,9 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Pairs of listener and app.
-pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<Route> {
+pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners, machine: &Machine) -> Vec<Route> {
     let routes =
         root.sections("proxy", "Pairs of listener and app. Without the key, one pair of the defaults.", |section| {
-            section.refuse(&["tls", "proxy_protocol"], NOT_YET, "remove it");
             section.refuse(&["access_log"], "one access log serves all listeners", "write access_log at the top level");
             let default = default_route();
             let listen = section.or("listen", &address(), default.listen, "Where clients connect.");
@@ -31,7 +32,7 @@ pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<R
             listeners.add(section, "listen", &[listen]);
             listeners.leads_to(section, "upstream", &upstream);
             let flags = flag_headers(section);
-            Route { listen, upstream, flags }
+            Route { listen, upstream, edge: edge::settings(section, machine), flags }
         });
     if routes.is_empty() && root.sound(&["proxy"]) {
         root.problem("proxy", None, "no element", "add one, or remove the key for the default");
@@ -43,7 +44,8 @@ fn default_route() -> Route {
     Route {
         listen: ([0, 0, 0, 0], 8080).into(),
         upstream: Upstream::Tcp { host: "127.0.0.1".into(), port: 3000 },
-        flags: Settings::default(),
+        edge: crate::net::edge::Settings::default(),
+        flags: flag_headers::Settings::default(),
     }
 }
 
@@ -119,8 +121,27 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             "requests",
             &integer(1..=1_000_000),
             number(default.requests),
-            "Requests in flight, all listeners together. Beyond: 503 with `Retry-After`.",
+            "Requests in flight, all listeners together. Beyond, they wait.",
         )),
+        queue: count(section.or(
+            "queue",
+            &integer(0..=1_000_000),
+            number(default.queue),
+            "Requests that wait for a place among those in flight. Beyond: 503 with `Retry-After`.",
+        )),
+        queue_timeout: section.or(
+            "queue_timeout",
+            &time(),
+            default.queue_timeout,
+            "How long they wait. Beyond: 503 with `Retry-After`.",
+        ),
+        request_timeout: section.or(
+            "request_timeout",
+            &time().or_none(),
+            default.request_timeout,
+            "From a request's head to the last byte of its answer. Beyond: 504, or cut once the answer has begun. Not for \
+             upgrades.",
+        ),
         body_bytes: section.or(
             "body_bytes",
             &size(0..=1 << 50).or_none(),

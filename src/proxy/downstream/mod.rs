@@ -25,11 +25,12 @@ use super::metrics::Counters;
 use super::service::{Answer, Client, Service};
 use super::tunnel;
 use crate::net::activity::{Activity, Order};
+use crate::net::edge::Io;
 use crate::net::socket::Socket;
 
 pub(super) use self::body::Body;
 pub(super) use self::stalled::Stalled;
-pub(super) use self::wire::{Io, Lost, Wire};
+pub(super) use self::wire::{Lost, Wire};
 
 /// One client's connection.
 pub(super) struct Connection {
@@ -146,7 +147,11 @@ impl Connection {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(Some(answer)));
             }
-            if self.activity().order() == Order::Cut || self.wire.poll_gone(cx).is_ready() {
+            let gone = match self.activity().is_held() {
+                true => self.wire.poll_gone_held(cx),
+                false => self.wire.poll_gone(cx),
+            };
+            if self.activity().order() == Order::Cut || gone.is_ready() {
                 return Poll::Ready(Ok(None));
             }
             match self.wire.poll_interim(cx) {

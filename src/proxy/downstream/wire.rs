@@ -12,10 +12,10 @@ use http::{StatusCode, Version, response};
 use http_body::Frame;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::answer;
 use super::head::{Bad, Bounds, Decoder, Head};
+use crate::net::edge::Io;
 use crate::net::socket::Socket;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::upstream::decode::{self, Framing, Malformed};
@@ -24,11 +24,10 @@ use crate::proxy::upstream::decode::{self, Framing, Malformed};
 const ROOM: usize = 8 * 1024;
 /// What may be read of the requests behind one that is under way. Reading is how a client's leaving is noticed.
 const AHEAD: usize = 64 * 1024;
+/// What may be read of a body that nobody takes because its request is held: many may be, and for the same reason.
+const AHEAD_HELD: usize = 16 * 1024;
 /// What may wait of interim answers; the rest is not sent (they are hints, and 100 comes first).
 const INTERIM: usize = 64 * 1024;
-
-/// What a connection is made of.
-pub(in crate::proxy) type Io = TcpStream;
 
 /// Why no more comes from a client.
 #[derive(Debug, Error)]
@@ -161,6 +160,20 @@ impl Wire {
         Poll::Pending
     }
 
+    /// The same for a request that is held, so that nobody else reads its body.
+    pub(super) fn poll_gone_held(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        let State { socket, unread, .. } = &mut *state;
+        let Some(socket) = socket else { return Poll::Pending };
+        while unread.bytes.len() < AHEAD_HELD {
+            match ready!(unread.poll_fill(cx, Pin::new(socket), None)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+        Poll::Pending
+    }
+
     /// Queues an answer that comes before the real one, for the connection's task to send. 100 is for those who wait
     /// for it.
     pub(in crate::proxy) fn interim(&self, parts: &response::Parts) {
@@ -202,6 +215,15 @@ impl Wire {
         }
     }
 
+    /// Ready when all that was written has left for the kernel: TLS keeps what it has encrypted and the kernel does not
+    /// take.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.state().socket {
+            Some(socket) => Pin::new(socket).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Closes in a way that loses no answer; see [`Socket`].
     pub(super) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.state().socket {
@@ -213,7 +235,7 @@ impl Wire {
     /// Makes the close to come a reset: the only way to break off an answer whose end is that of the connection.
     pub(super) fn break_off(&self) {
         if let Some(socket) = &self.state().socket
-            && let Err(error) = socket2::SockRef::from(socket.inner()).set_linger(Some(std::time::Duration::ZERO))
+            && let Err(error) = socket2::SockRef::from(socket.inner().tcp()).set_linger(Some(std::time::Duration::ZERO))
         {
             tracing::debug!(%error, "a connection cannot be reset");
         }

@@ -22,10 +22,11 @@ pub(super) enum Part {
     Referer,
     RequestId,
     TraceState,
+    Scheme,
 }
 
 /// The most bytes of each.
-const BOUNDS: [usize; 9] = [45, 32, 255, 2048, 1024, 256, 512, 128, 512];
+const BOUNDS: [usize; 10] = [45, 32, 255, 2048, 1024, 256, 512, 128, 512, 5];
 
 /// See the module's text.
 pub(super) struct Kept {
@@ -69,7 +70,8 @@ impl Kept {
         }
     }
 
-    fn keep(&mut self, part: Part, value: &[u8]) {
+    /// Keeps a part, cut where it is too long.
+    pub(super) fn keep(&mut self, part: Part, value: &[u8]) {
         let begin = self.text.len();
         self.text.extend_from_slice(&value[..value.len().min(BOUNDS[part as usize])]);
         // All bounds together are far below what 16 bits count.

@@ -20,6 +20,7 @@ use self::notes::Ended;
 pub(super) use self::notes::Notes;
 use self::trace::{Parent, Place, TRACESTATE};
 use super::flag_headers::Flags;
+use super::headers::Hop;
 use super::metrics::listener::Counts;
 use crate::net::otlp::Spans;
 use crate::telemetry::writer::Lines;
@@ -55,8 +56,8 @@ impl Observer {
         Self { listener, counts, log: Log::new(log, outlets.access.as_ref()), spans }
     }
 
-    /// Notes a request that came from `client`.
-    pub(super) fn begin<B>(&self, request: &Request<B>, client: &[u8]) -> Notes {
+    /// Notes a request that came by `hop`.
+    pub(super) fn begin<B>(&self, request: &Request<B>, hop: &Hop) -> Notes {
         let mut notes = Notes::of(request);
         if self.log.is_none() && self.spans.is_none() {
             return notes;
@@ -69,9 +70,10 @@ impl Observer {
         let recorded = notes.place.is_some_and(|place| place.span.is_some());
         let sampled = self.log.as_ref().is_some_and(Log::samples);
         if sampled || recorded || self.log.as_ref().is_some_and(Log::wants_failures) {
-            let mut kept = Kept::of(request, client, sampled);
+            let mut kept = Kept::of(request, hop.address(), sampled);
             if recorded {
                 kept.field(Part::TraceState, request.headers(), &TRACESTATE);
+                kept.keep(Part::Scheme, hop.scheme());
             }
             notes.kept = Some(kept);
         }

@@ -55,6 +55,11 @@ impl Notes {
         self.first_byte = Some(after);
     }
 
+    /// The request stood aside for so long before it was let go to the app, once more or for the first time.
+    pub(in crate::proxy) fn stood(&mut self, took: Duration) {
+        self.held = Some(self.held.unwrap_or_default() + took);
+    }
+
     /// The request was sent a second time.
     pub(in crate::proxy) fn retried(&mut self) {
         self.retried = true;
@@ -99,7 +104,8 @@ impl Notes {
         self.first_byte
     }
 
-    pub(super) fn held(&self) -> Option<Duration> {
+    /// How long the request stood aside.
+    pub(in crate::proxy) fn held(&self) -> Option<Duration> {
         self.held
     }
 }

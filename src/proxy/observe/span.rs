@@ -21,7 +21,7 @@ pub(super) fn send(spans: &Spans, place: &Place, id: u64, kept: &Kept, ended: &E
     let attributes: Vec<_> = [
         text("http.request.method", Some(known.unwrap_or("_OTHER").as_bytes())),
         text("http.request.method_original", kept.get(Part::Method).filter(|_| known.is_none())),
-        text("url.scheme", Some(b"http")),
+        text("url.scheme", kept.get(Part::Scheme)),
         text("url.path", kept.get(Part::Path)),
         text("server.address", address),
         number("server.port", port),

@@ -10,6 +10,7 @@ pub(crate) mod collector;
 pub(crate) mod deployment;
 pub(crate) mod events;
 pub(crate) mod flags;
+pub(crate) mod front;
 pub(crate) mod load;
 pub(crate) mod port;
 pub(crate) mod postgres;
@@ -18,6 +19,7 @@ pub(crate) mod redis;
 pub(crate) mod rpc;
 pub(crate) mod sdk;
 pub(crate) mod sidecar;
+pub(crate) mod tls;
 
 use std::time::Duration;
 
