@@ -51,7 +51,7 @@ impl Service {
 
     /// Stands aside until the gate is open and there is a place, for as long as the limits let it.
     async fn wait(&self, flight: &mut Flight) -> Result<(), Failure> {
-        let activity = flight.client.activity.clone();
+        let (activity, began) = (flight.client.activity.clone(), Instant::now());
         activity.hold();
         let admitted = {
             let mut waiting = pin!(self.stand(flight));
@@ -62,6 +62,7 @@ impl Service {
             .await
         };
         activity.release();
+        flight.notes.stood(began.elapsed());
         admitted
     }
 

@@ -149,7 +149,7 @@ impl Service {
 
     fn begin<B>(self: &Arc<Self>, client: Arc<Client>, request: &Request<B>) -> Flight {
         let began = Instant::now();
-        let notes = self.observer.begin(request, client.hop.address());
+        let notes = self.observer.begin(request, &client.hop);
         client.activity.begin();
         self.writer.arrived(began);
         Flight {
@@ -171,7 +171,7 @@ impl Service {
     async fn forward(&self, flight: &mut Flight, request: Request<Inbound>) -> Result<Answered, Failure> {
         let (mut head, body) = request.into_parts();
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
-        self.observer.prepared(&mut flight.notes, &head);
+        self.observer.prepared(&mut flight.notes, &mut head);
         if let Some(flags) = &self.flags {
             flags.set(&mut head.headers);
         }
@@ -346,7 +346,8 @@ impl Flight {
 
     /// The app's answer has begun.
     fn heard(&mut self) {
-        self.service.observer.begun(&mut self.notes, self.began.elapsed());
+        let held = self.notes.held().unwrap_or_default();
+        self.service.observer.begun(&mut self.notes, self.began.elapsed().saturating_sub(held));
     }
 
     fn into_tunnel(mut self) -> Self {

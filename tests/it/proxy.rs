@@ -9,3 +9,4 @@ mod framing;
 mod limits;
 mod metrics;
 mod passing;
+mod tracing;

@@ -6,6 +6,7 @@ pub(crate) mod authority;
 pub(crate) mod balancer;
 pub(crate) mod browser;
 pub(crate) mod chaos;
+pub(crate) mod collector;
 pub(crate) mod deployment;
 pub(crate) mod events;
 pub(crate) mod flags;
