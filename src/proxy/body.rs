@@ -9,9 +9,47 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
+use super::http2;
 use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength};
 use crate::net::activity::Activity;
+
+/// What a client sends after the head of its request, by the protocol it speaks.
+pub(super) enum ClientBody {
+    /// HTTP/1.1.
+    Http1(Incoming),
+    /// HTTP/2.
+    Http2(http2::Inbound),
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match &mut *self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A request's body on its way to the app.
 pub(super) enum RequestBody {
@@ -20,7 +58,7 @@ pub(super) enum RequestBody {
     /// The client's.
     Client {
         /// What the client sends.
-        body: Incoming,
+        body: ClientBody,
         /// Told what is waited for.
         activity: Arc<Activity>,
         /// Bytes that may still come.
@@ -43,6 +81,8 @@ impl RequestBody {
 pub(super) enum BodyError {
     #[error(transparent)]
     Client(#[from] hyper::Error),
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
     #[error("the body is larger than allowed")]
     TooLarge,
     #[error(transparent)]
@@ -70,7 +110,7 @@ impl Body for RequestBody {
                 None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
             }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -13,7 +13,21 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::error::Failure;
+use super::http2::Flood;
 
+/// Who ended a stream of HTTP/2 before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reset {
+    /// The client, who took the request back or is gone.
+    Client,
+    /// A limit of ours, or the end of a drain.
+    Limit,
+    /// The app, which broke off.
+    App,
+}
+
+const RESETS: [&str; 3] = ["client", "limit", "app"];
+const FLOODS: [&str; 3] = ["control", "resets", "protocol"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Upper bounds of the duration histogram, in microseconds.
@@ -34,6 +48,10 @@ pub(super) struct Counters {
     retries: AtomicU64,
     connects: AtomicU64,
     connections: AtomicU64,
+    http2_connections: AtomicU64,
+    streams: AtomicU64,
+    resets: [AtomicU64; RESETS.len()],
+    floods: [AtomicU64; FLOODS.len()],
     buckets: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
 }
@@ -82,6 +100,26 @@ impl Counters {
     /// A client has connected.
     pub(super) fn connection(&self) {
         self.connections.fetch_add(1, Relaxed);
+    }
+
+    /// A client speaks HTTP/2.
+    pub(super) fn http2_connection(&self) {
+        self.http2_connections.fetch_add(1, Relaxed);
+    }
+
+    /// A request has come over HTTP/2.
+    pub(super) fn stream(&self) {
+        self.streams.fetch_add(1, Relaxed);
+    }
+
+    /// A stream was reset.
+    pub(super) fn reset(&self, by: Reset) {
+        self.resets[by as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A connection of HTTP/2 was ended because it asked too much.
+    pub(super) fn flood(&self, of: Flood) {
+        self.floods[of as usize].fetch_add(1, Relaxed);
     }
 }
 
@@ -137,11 +175,36 @@ impl Collector for Workers {
         self.plain(&mut encoder, "proxy_retries", "Requests sent to the app a second time.", |c| &c.retries)?;
         self.plain(&mut encoder, "proxy_upstream_connects", "Connections opened to the app.", |c| &c.connects)?;
         self.plain(&mut encoder, "proxy_connections", "Client connections accepted.", |c| &c.connections)?;
+        let help = "Client connections that speak HTTP/2.";
+        self.plain(&mut encoder, "proxy_http2_connections", help, |c| &c.http2_connections)?;
+        self.plain(&mut encoder, "proxy_http2_streams", "Requests that came over HTTP/2.", |c| &c.streams)?;
+        let help = "Streams of HTTP/2 reset before their end, by who did it.";
+        self.labelled(&mut encoder, "proxy_http2_resets", help, "by", &RESETS, |c| &c.resets)?;
+        let help = "Connections of HTTP/2 ended because they asked too much, by what of.";
+        self.labelled(&mut encoder, "proxy_http2_floods", help, "of", &FLOODS, |c| &c.floods)?;
         self.durations(encoder)
     }
 }
 
 impl Workers {
+    fn labelled<const N: usize>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[&'static str; N],
+        of: impl Fn(&Counters) -> &[AtomicU64; N],
+    ) -> fmt::Result {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (index, value) in values.iter().enumerate() {
+            let counter = ConstCounter::new(self.sum(|c| &of(c)[index]));
+            counter.encode(family.encode_family(&[(label, *value)])?)?;
+        }
+        Ok(())
+    }
+
     fn durations(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let kind = Histogram::new(std::iter::empty()).metric_type();
         let help = "Time from a request's head to the end of its answer.";

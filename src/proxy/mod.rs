@@ -6,6 +6,7 @@
 mod body;
 mod error;
 pub mod headers;
+mod http2;
 pub mod metrics;
 mod service;
 pub mod settings;

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::body::{AnswerBody, Delivery, RequestBody};
+use super::body::{AnswerBody, ClientBody, Delivery, RequestBody};
 use super::error::Failure;
 use super::headers::{self, Hop, Upgrade};
 use super::metrics::Counters;
@@ -53,13 +52,21 @@ pub(super) struct Room {
     pub(super) size: usize,
 }
 
-/// The client at the other end of a connection, for as long as the connection or a tunnel made of it lives.
+/// The client at the other end of a connection, for as long as the connection or a tunnel made of it lives; over HTTP/2,
+/// for as long as one request does.
 pub(super) struct Client {
     pub(super) hop: Hop,
+    /// What the connection is doing, or over HTTP/2 the request.
     pub(super) activity: Arc<Activity>,
-    /// Held for its drop: the connection's part of the limit on connections.
+    /// Held for its drop.
+    pub(super) _place: Arc<Place>,
+}
+
+/// What a connection takes of what there is for all; given back when dropped.
+pub(super) struct Place {
+    /// Its part of the limit on connections.
     pub(super) _permit: OwnedSemaphorePermit,
-    /// Held for its drop: the connection's part of the worker's load.
+    /// Its part of the worker's load.
     pub(super) _load: Load,
 }
 
@@ -84,7 +91,7 @@ impl Service {
     pub(super) async fn handle(
         self: Arc<Self>,
         client: Arc<Client>,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
     ) -> Result<Response<Delivery>, Infallible> {
         let mut flight = self.begin(client);
         let answer = if self.room.taken.load(Relaxed) > self.room.size {
@@ -133,7 +140,7 @@ impl Service {
         }
     }
 
-    async fn forward(&self, flight: &mut Flight, mut request: Request<Incoming>) -> Result<Answer, Failure> {
+    async fn forward(&self, flight: &mut Flight, mut request: Request<ClientBody>) -> Result<Answer, Failure> {
         let client = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
@@ -158,7 +165,7 @@ impl Service {
         }
     }
 
-    fn body(&self, flight: &mut Flight, head: &request::Parts, body: Incoming) -> Result<RequestBody, Failure> {
+    fn body(&self, flight: &mut Flight, head: &request::Parts, body: ClientBody) -> Result<RequestBody, Failure> {
         if body.is_end_stream() {
             return Ok(RequestBody::Empty);
         }

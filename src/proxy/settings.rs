@@ -75,6 +75,9 @@ pub struct Limits {
     pub connections: usize,
     /// Requests in flight, all listeners together. 4 096. Beyond: 503 with `Retry-After`.
     pub requests: usize,
+    /// Requests in flight on one HTTP/2 connection (`SETTINGS_MAX_CONCURRENT_STREAMS`). 256. Beyond: refused, which its
+    /// client may send again.
+    pub http2_streams: u32,
     /// Bytes of a request body. None. Beyond: 413.
     pub body_bytes: Option<u64>,
     /// How long an unused connection to the app is kept. 3 s: below the keep-alive of common servers (5 s and more),
@@ -97,6 +100,7 @@ impl Default for Limits {
             response_timeout: Some(Duration::from_secs(300)),
             connections: 10_000,
             requests: 4096,
+            http2_streams: 256,
             body_bytes: None,
             pool_idle: Duration::from_secs(3),
             pool_size: 256,

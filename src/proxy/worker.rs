@@ -13,9 +13,11 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::body::ClientBody;
 use super::headers::Hop;
+use super::http2;
 use super::metrics::{self, Counters};
-use super::service::{Client, Room, Service};
+use super::service::{Client, Place, Room, Service};
 use super::settings::{Forwarded, Settings};
 use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
@@ -23,6 +25,7 @@ use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::net::connection::{self, Head};
 use crate::net::listen::{Acceptor, BindError, bind_tcp};
+use crate::net::socket::{Protocol, Socket};
 use crate::net::sweep::{self, Shed, Sweeper};
 
 /// Connections on their way from the worker that accepted them to the one that will serve them.
@@ -152,6 +155,7 @@ impl Worker {
         let here = Here {
             index: self.index,
             head: Head { bytes: limits.header_bytes, fields: limits.header_count },
+            streams: limits.http2_streams,
             forwarded: self.settings.forwarded,
             services,
             sweeper,
@@ -190,6 +194,8 @@ impl Worker {
 struct Here {
     index: usize,
     head: Head,
+    /// Requests at once on a connection of HTTP/2.
+    streams: u32,
     forwarded: Forwarded,
     services: Vec<Arc<Service>>,
     sweeper: Sweeper,
@@ -264,24 +270,50 @@ impl Here {
         let entry = self.ledger.connection();
         let swept = self.sweeper.open();
         let service = self.services[route].clone();
-        let client = Arc::new(Client {
-            hop: Hop::new(peer.ip(), self.forwarded),
-            activity: swept.activity().clone(),
-            _permit: permit,
-            _load: load,
-        });
-        let (head, counters) = (self.head, self.counters.clone());
+        let activity = swept.activity().clone();
+        let place = Arc::new(Place { _permit: permit, _load: load });
+        let client = Client { hop: Hop::new(peer.ip(), self.forwarded), activity: activity.clone(), _place: place };
+        let here = self.clone();
         self.tasks.spawn_connection(async move {
-            let activity = swept.activity().clone();
-            let answer = service_fn(|request: Request<Incoming>| service.clone().handle(client.clone(), request));
-            if let Err(error) = connection::serve(stream, activity, head, answer).await {
-                if error.is_parse() {
-                    counters.malformed();
-                }
-                tracing::debug!(%peer, %error, "connection ended");
+            let mut socket = Socket::new(stream, activity.clone());
+            match connection::greet(&mut socket, &activity).await {
+                Some(Protocol::Http1) => here.serve_http1(socket, service, client).await,
+                Some(Protocol::Http2) => here.serve_http2(socket, service, client).await,
+                None => {}
             }
             drop((entry, swept));
         });
+    }
+
+    async fn serve_http1(&self, socket: Socket<TcpStream>, service: Arc<Service>, client: Client) {
+        let client = Arc::new(client);
+        let answer = service_fn(|request: Request<Incoming>| {
+            service.clone().handle(client.clone(), request.map(ClientBody::Http1))
+        });
+        if let Err(error) = connection::serve_http1(socket, &client.activity, self.head, answer).await {
+            if error.is_parse() {
+                self.counters.malformed();
+            }
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+
+    async fn serve_http2(&self, socket: Socket<TcpStream>, service: Arc<Service>, client: Client) {
+        let Client { hop, activity, _place: place } = client;
+        let shared = http2::Shared {
+            service,
+            hop,
+            place,
+            activity,
+            sweeper: self.sweeper.clone(),
+            head: self.head,
+            streams: self.streams,
+            counters: self.counters.clone(),
+            tasks: self.tasks.clone(),
+        };
+        if let Err(error) = http2::serve(socket, shared).await {
+            tracing::debug!(%error, "connection ended");
+        }
     }
 }
 

@@ -2,5 +2,6 @@
 
 mod faults;
 mod framing;
+mod http2;
 mod limits;
 mod passing;

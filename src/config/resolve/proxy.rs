@@ -107,6 +107,12 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             number(default.requests),
             "Requests in flight, all listeners together. Beyond: 503 with `Retry-After`.",
         )),
+        http2_streams: section.or(
+            "http2_streams",
+            &integer(1..=65_536),
+            default.http2_streams,
+            "Requests in flight on one HTTP/2 connection. Beyond: refused, so that its client may send them again.",
+        ),
         body_bytes: section.or(
             "body_bytes",
             &size(0..=1 << 50).or_none(),

@@ -5,6 +5,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::Reason;
 use http::Method;
 use http_body::{Frame, SizeHint};
 use thiserror::Error;
@@ -51,6 +52,15 @@ pub(in crate::proxy) enum Broken {
     /// It brought something else.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+}
+
+impl Broken {
+    /// What a client of HTTP/2 is told.
+    pub(in crate::proxy) fn reason(&self) -> Reason {
+        match self {
+            Self::Closed | Self::Io(_) | Self::Malformed(_) => Reason::INTERNAL_ERROR,
+        }
+    }
 }
 
 /// Why there is no answer.

@@ -1,0 +1,7 @@
+//! HTTP/2 from clients: what passes, what ends a stream and what ends a connection.
+
+mod abuse;
+mod endings;
+mod limits;
+mod malformed;
+mod passing;
