@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 use http::{HeaderMap, Method, StatusCode};
 use libfuzzer_sys::fuzz_target;
-use tidegate::proxy::upstream::decode::{Body, Bounds, Decoder, Framing, Malformed};
+use tidegate::proxy::upstream::decode::{Body, Bounds, Decoder, Framing, Heard, Malformed};
 
 const BOUNDS: Bounds = Bounds { bytes: 4096, fields: 16 };
 
@@ -32,7 +32,14 @@ fn read(answer: &[u8], piece: usize, asked: &Method, told: &mut Told) -> Result<
     for piece in answer.chunks(piece) {
         buffer.extend_from_slice(piece);
         if body.is_none() {
-            let Some(head) = decoder.head(&mut buffer, asked)? else { continue };
+            let head = loop {
+                match decoder.head(&mut buffer, asked)? {
+                    Some(Heard::Interim(parts)) => assert!(parts.status.is_informational()),
+                    Some(Heard::Answer(head)) => break Some(head),
+                    None => break None,
+                }
+            };
+            let Some(head) = head else { continue };
             told.head = Some((head.parts.status, head.parts.headers, head.framing, head.keeps));
             body = Some(Body::new(head.framing, BOUNDS));
         }

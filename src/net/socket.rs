@@ -45,6 +45,16 @@ impl<I> Socket<I> {
     pub fn new(io: I, activity: Arc<Activity>) -> Self {
         Self { io, seen: [0; PREFACE.len()], len: 0, read: 0, activity, lingering: None }
     }
+
+    /// What is watched.
+    pub fn inner(&self) -> &I {
+        &self.io
+    }
+
+    /// What was watched, to be used otherwise. All that was looked at must have been read.
+    pub fn into_inner(self) -> I {
+        self.io
+    }
 }
 
 impl<I: AsyncRead + Unpin> Socket<I> {

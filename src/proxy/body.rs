@@ -6,23 +6,22 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use thiserror::Error;
 
-use super::http2;
 use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength};
+use super::{downstream, http2};
 use crate::net::activity::Activity;
 
-/// What a client sends after the head of its request, by the protocol it speaks.
-pub(super) enum ClientBody {
+/// What a client sends after a request's head, by the protocol that it speaks.
+pub(super) enum Inbound {
     /// HTTP/1.1.
-    Http1(Incoming),
+    Http1(downstream::Body),
     /// HTTP/2.
-    Http2(http2::Inbound),
+    Http2(http2::Body),
 }
 
-impl Body for ClientBody {
+impl Body for Inbound {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -58,7 +57,7 @@ pub(super) enum RequestBody {
     /// The client's.
     Client {
         /// What the client sends.
-        body: ClientBody,
+        body: Inbound,
         /// Told what is waited for.
         activity: Arc<Activity>,
         /// Bytes that may still come.
@@ -74,13 +73,31 @@ impl RequestBody {
         }
         *self = Self::Empty;
     }
+
+    /// Whether the client waits for 100 before it sends it (RFC 9110 section 10.1.1).
+    pub(super) fn is_expected(&self) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Client { body: Inbound::Http1(body), .. } => body.is_expected(),
+            Self::Client { body: Inbound::Http2(body), .. } => body.is_expected(),
+        }
+    }
+
+    /// Tells the client to send it, if it still waits.
+    pub(super) fn call_for(&self) {
+        match self {
+            Self::Empty => {}
+            Self::Client { body: Inbound::Http1(body), .. } => body.call_for(),
+            Self::Client { body: Inbound::Http2(body), .. } => body.call_for(),
+        }
+    }
 }
 
 /// Why a request's body ends early.
 #[derive(Debug, Error)]
 pub(super) enum BodyError {
     #[error(transparent)]
-    Client(#[from] hyper::Error),
+    Http1(#[from] downstream::Lost),
     #[error(transparent)]
     Http2(#[from] h2::Error),
     #[error("the body is larger than allowed")]
@@ -151,11 +168,6 @@ impl Delivery {
         let mut delivery = Self { body, flight: Some(flight), broken: None };
         delivery.settle();
         delivery
-    }
-
-    /// The empty body of an answer that is followed by a tunnel.
-    pub(super) fn nothing() -> Self {
-        Self { body: AnswerBody::Text(None), flight: None, broken: None }
     }
 
     /// Frees the connection to the app as soon as the answer has come to its end.

@@ -72,7 +72,7 @@ impl From<BodyError> for Failure {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge => Self::BodyTooLarge,
-            BodyError::Client(_) | BodyError::Http2(_) | BodyError::Length(_) => Self::BadBody,
+            BodyError::Http1(_) | BodyError::Http2(_) | BodyError::Length(_) => Self::BadBody,
         }
     }
 }

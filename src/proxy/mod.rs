@@ -4,6 +4,8 @@
 //! files are its stations.
 
 mod body;
+mod buffer;
+pub mod downstream;
 mod error;
 pub mod headers;
 mod http2;

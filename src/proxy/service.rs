@@ -1,26 +1,25 @@
 //! The path of one request, from top to bottom.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, UPGRADE};
-use http::{Method, Request, Response, StatusCode, Version, request};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version, request, response};
 use http_body::Body as _;
-use hyper::upgrade::OnUpgrade;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::body::{AnswerBody, ClientBody, Delivery, RequestBody};
+use super::body::{AnswerBody, Delivery, Inbound, RequestBody};
+use super::downstream::Wire;
 use super::error::Failure;
 use super::headers::{self, Hop, Upgrade};
+use super::http2;
 use super::metrics::Counters;
 use super::settings::Limits;
-use super::tunnel;
 use super::upstream::decode::Head;
-use super::upstream::{App, Broken, Download, Exchange, Line, Look, Lost};
+use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost};
 use super::worker::Load;
 use crate::lifecycle::ledger::{Guard, Kind, Writer};
 use crate::lifecycle::machine::Phase;
@@ -58,8 +57,18 @@ pub(super) struct Client {
     pub(super) hop: Hop,
     /// What the connection is doing, or over HTTP/2 the request.
     pub(super) activity: Arc<Activity>,
+    /// Where answers before the real one go.
+    pub(super) early: Early,
     /// Held for its drop.
     pub(super) _place: Arc<Place>,
+}
+
+/// Where answers before the real one go.
+pub(super) enum Early {
+    /// To a client of HTTP/1.1.
+    Http1(Wire),
+    /// To one of HTTP/2.
+    Http2(http2::Interims),
 }
 
 /// What a connection takes of what there is for all; given back when dropped.
@@ -68,6 +77,14 @@ pub(super) struct Place {
     pub(super) _permit: OwnedSemaphorePermit,
     /// Its part of the worker's load.
     pub(super) _load: Load,
+}
+
+/// What a client is answered.
+pub(super) enum Answer {
+    /// An answer of HTTP.
+    Plain(Response<Delivery>),
+    /// An answer after which the client's connection and the app's are one.
+    Tunnel(Response<()>, Line, Flight),
 }
 
 /// A request under way: its entry in the ledger, and what is noted when it ends.
@@ -83,16 +100,22 @@ pub(super) struct Flight {
     has_body: bool,
 }
 
+impl Client {
+    /// Passes on an answer that comes before the real one (RFC 9110 section 15.2).
+    fn interim(&self, answer: &response::Parts) {
+        match &self.early {
+            Early::Http1(wire) => wire.interim(answer),
+            Early::Http2(interims) => interims.queue(answer),
+        }
+    }
+}
+
 impl Service {
     /// Answers a request: with the app's answer, or with the reason why there is none.
     ///
     /// # Cancellation
     /// Dropped when the client leaves; the request to the app is then cancelled with its connection.
-    pub(super) async fn handle(
-        self: Arc<Self>,
-        client: Arc<Client>,
-        request: Request<ClientBody>,
-    ) -> Result<Response<Delivery>, Infallible> {
+    pub(super) async fn handle(self: Arc<Self>, client: Arc<Client>, request: Request<Inbound>) -> Answer {
         let mut flight = self.begin(client);
         let answer = if self.room.taken.load(Relaxed) > self.room.size {
             Err(Failure::Full)
@@ -101,12 +124,11 @@ impl Service {
         };
         let phase = *self.phase.borrow();
         let mut response = match answer {
-            Ok(Answer::Tunnel(response, client, app)) => {
+            Ok(Answered::Switched(response, app)) => {
                 flight.status = Some(response.status());
-                self.tasks.spawn_connection(tunnel::join(client, app, flight.into_tunnel()));
-                return Ok(response.map(|()| Delivery::nothing()));
+                return Answer::Tunnel(response, app, flight.into_tunnel());
             }
-            Ok(Answer::Plain(response)) => response.map(AnswerBody::App),
+            Ok(Answered::Plain(response)) => response.map(AnswerBody::App),
             Err(failure) => {
                 self.failed(&failure);
                 let mut answer = failure.answer(phase.rank() >= 4);
@@ -121,7 +143,7 @@ impl Service {
         }
         flight.status = Some(response.status());
         flight.client.activity.answer();
-        Ok(response.map(|body| Delivery::new(body, flight)))
+        Answer::Plain(response.map(|body| Delivery::new(body, flight)))
     }
 
     fn begin(self: &Arc<Self>, client: Arc<Client>) -> Flight {
@@ -140,32 +162,28 @@ impl Service {
         }
     }
 
-    async fn forward(&self, flight: &mut Flight, mut request: Request<ClientBody>) -> Result<Answer, Failure> {
-        let client = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    async fn forward(&self, flight: &mut Flight, request: Request<Inbound>) -> Result<Answered, Failure> {
         let (mut head, body) = request.into_parts();
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
         let body = self.body(flight, &head, body)?;
         let (answer, exchange) = self.exchange(flight, &head, body).await?;
         let Head { parts: mut head, framing, keeps } = answer;
-        match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade, client) {
-            (true, Upgrade::Asked, Some(client)) => {
-                let line = exchange.into_tunnel()?;
-                Ok(Answer::Tunnel(Response::from_parts(head, ()), client, line))
-            }
-            (true, _, _) => Err(Failure::Unasked),
-            (false, _, _) => {
+        match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
+            (true, Upgrade::Asked) => Ok(Answered::Switched(Response::from_parts(head, ()), exchange.into_tunnel()?)),
+            (true, Upgrade::None) => Err(Failure::Unasked),
+            (false, _) => {
                 headers::prepare_answer(&mut head);
                 head.version = Version::HTTP_11;
                 if !exchange.is_sent() {
                     // What is left of the request stands between this answer and the next request: say that none follows.
                     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok(Answer::Plain(Response::from_parts(head, exchange.into_download(framing, keeps, &self.tasks))))
+                Ok(Answered::Plain(Response::from_parts(head, exchange.into_download(framing, keeps, &self.tasks))))
             }
         }
     }
 
-    fn body(&self, flight: &mut Flight, head: &request::Parts, body: ClientBody) -> Result<RequestBody, Failure> {
+    fn body(&self, flight: &mut Flight, head: &request::Parts, body: Inbound) -> Result<RequestBody, Failure> {
         if body.is_end_stream() {
             return Ok(RequestBody::Empty);
         }
@@ -197,7 +215,14 @@ impl Service {
         let mut upload = App::upload(&mut line, head, body).map_err(|_| Failure::BadBody)?;
         loop {
             let mut exchange = Exchange::new(line, upload, self.app.bounds());
-            match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
+            let heard = loop {
+                match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
+                    Ok(Heard::Interim(answer)) => flight.client.interim(&answer),
+                    Ok(Heard::Answer(answer)) => break Ok(answer),
+                    Err(lost) => break Err(lost),
+                }
+            };
+            match heard {
                 Ok(answer) => {
                     self.answered();
                     return Ok((answer, exchange));
@@ -253,9 +278,10 @@ impl Service {
     }
 }
 
-enum Answer {
+/// What the app has said.
+enum Answered {
     Plain(Response<Download>),
-    Tunnel(Response<()>, OnUpgrade, Line),
+    Switched(Response<()>, Line),
 }
 
 fn is_idempotent(method: &Method) -> bool {

@@ -58,6 +58,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Header fields of a request or answer. 100. Beyond: 431.
     pub header_count: usize,
+    /// Bytes of a request's target. 8 KiB. Beyond: 414.
+    pub target_bytes: usize,
     /// From the first byte of a request to the end of its head. 15 s. Beyond: the connection is closed (slow-loris).
     pub header_timeout: Duration,
     /// How long a keep-alive connection may stay idle. 620 s: above the idle time of common cloud load balancers
@@ -92,6 +94,7 @@ impl Default for Limits {
         Self {
             header_bytes: 32 * 1024,
             header_count: 100,
+            target_bytes: 8 * 1024,
             header_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(620),
             body_timeout: Duration::from_secs(30),

@@ -6,24 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::body::ClientBody;
+use super::downstream::Connection;
+use super::downstream::head::Bounds;
 use super::headers::Hop;
 use super::http2;
 use super::metrics::{self, Counters};
-use super::service::{Client, Place, Room, Service};
+use super::service::{Client, Early, Place, Room, Service};
 use super::settings::{Forwarded, Settings};
 use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
-use crate::net::connection::{self, Head};
+use crate::net::activity::Activity;
+use crate::net::connection;
 use crate::net::listen::{Acceptor, BindError, bind_tcp};
 use crate::net::socket::{Protocol, Socket};
 use crate::net::sweep::{self, Shed, Sweeper};
@@ -154,7 +153,7 @@ impl Worker {
         }
         let here = Here {
             index: self.index,
-            head: Head { bytes: limits.header_bytes, fields: limits.header_count },
+            head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
             streams: limits.http2_streams,
             forwarded: self.settings.forwarded,
             services,
@@ -193,7 +192,7 @@ impl Worker {
 #[derive(Clone)]
 struct Here {
     index: usize,
-    head: Head,
+    head: Bounds,
     /// Requests at once on a connection of HTTP/2.
     streams: u32,
     forwarded: Forwarded,
@@ -269,52 +268,59 @@ impl Here {
         let load = Load::new(self.loads.clone(), self.index);
         let entry = self.ledger.connection();
         let swept = self.sweeper.open();
-        let service = self.services[route].clone();
         let activity = swept.activity().clone();
-        let place = Arc::new(Place { _permit: permit, _load: load });
-        let client = Client { hop: Hop::new(peer.ip(), self.forwarded), activity: activity.clone(), _place: place };
+        let opened = Opened {
+            socket: Socket::new(stream, activity.clone()),
+            activity,
+            hop: Hop::new(peer.ip(), self.forwarded),
+            place: Arc::new(Place { _permit: permit, _load: load }),
+            service: self.services[route].clone(),
+        };
         let here = self.clone();
         self.tasks.spawn_connection(async move {
-            let mut socket = Socket::new(stream, activity.clone());
-            match connection::greet(&mut socket, &activity).await {
-                Some(Protocol::Http1) => here.serve_http1(socket, service, client).await,
-                Some(Protocol::Http2) => here.serve_http2(socket, service, client).await,
-                None => {}
+            if let Err(error) = here.speak(opened).await {
+                tracing::debug!(%peer, %error, "connection ended");
             }
             drop((entry, swept));
         });
     }
 
-    async fn serve_http1(&self, socket: Socket<TcpStream>, service: Arc<Service>, client: Client) {
-        let client = Arc::new(client);
-        let answer = service_fn(|request: Request<Incoming>| {
-            service.clone().handle(client.clone(), request.map(ClientBody::Http1))
-        });
-        if let Err(error) = connection::serve_http1(socket, &client.activity, self.head, answer).await {
-            if error.is_parse() {
-                self.counters.malformed();
+    /// Speaks what the client speaks. Boxed, because most connections rest: HTTP/1.1 in little memory, HTTP/2 in more.
+    async fn speak(&self, mut opened: Opened) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let protocol = connection::greet(&mut opened.socket, &opened.activity).await;
+        let Opened { socket, activity, hop, place, service } = opened;
+        match protocol {
+            Some(Protocol::Http1) => {
+                let client = |wire| Client { hop, activity, early: Early::Http1(wire), _place: place };
+                Box::pin(Connection::new(socket, self.head, client, service, self.counters.clone()).run()).await?;
             }
-            tracing::debug!(%error, "connection ended");
+            Some(Protocol::Http2) => {
+                let shared = http2::Shared {
+                    service,
+                    hop,
+                    place,
+                    activity,
+                    sweeper: self.sweeper.clone(),
+                    head: self.head,
+                    streams: self.streams,
+                    counters: self.counters.clone(),
+                    tasks: self.tasks.clone(),
+                };
+                Box::pin(http2::serve(socket, shared)).await?;
+            }
+            None => {}
         }
+        Ok(())
     }
+}
 
-    async fn serve_http2(&self, socket: Socket<TcpStream>, service: Arc<Service>, client: Client) {
-        let Client { hop, activity, _place: place } = client;
-        let shared = http2::Shared {
-            service,
-            hop,
-            place,
-            activity,
-            sweeper: self.sweeper.clone(),
-            head: self.head,
-            streams: self.streams,
-            counters: self.counters.clone(),
-            tasks: self.tasks.clone(),
-        };
-        if let Err(error) = http2::serve(socket, shared).await {
-            tracing::debug!(%error, "connection ended");
-        }
-    }
+/// A client's connection before anybody knows what it speaks.
+struct Opened {
+    socket: Socket<TcpStream>,
+    activity: Arc<Activity>,
+    hop: Hop,
+    place: Arc<Place>,
+    service: Arc<Service>,
 }
 
 /// Counts a connection as one of a worker's for as long as it lives.

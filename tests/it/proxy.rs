@@ -1,5 +1,6 @@
 //! The proxied request, over real sockets: what passes, what is refused, and what happens when either side fails.
 
+mod downstream;
 mod faults;
 mod framing;
 mod http2;

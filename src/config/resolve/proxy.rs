@@ -58,6 +58,12 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             number(default.header_count),
             "Header fields of a request or answer. Beyond: 431, or 502 for an answer.",
         )),
+        target_bytes: bytes(section.or(
+            "target_bytes",
+            &size(256..=1 << 20),
+            default.target_bytes as u64,
+            "Bytes of a request's target, path and query. Beyond: 414.",
+        )),
         header_timeout: section.or(
             "header_timeout",
             &time(),

@@ -4,6 +4,7 @@
 mod body;
 mod frames;
 mod head;
+mod interim;
 mod meter;
 mod stream;
 
@@ -18,16 +19,17 @@ use h2::server::{Builder, Connection};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(super) use self::body::Inbound;
+pub(super) use self::body::Body;
+pub(super) use self::interim::Interims;
 pub(super) use self::meter::Flood;
 use self::meter::{Meter, Metered};
 use self::stream::{Stream, UnderWay};
+use super::downstream::head::Bounds;
 use super::headers::Hop;
 use super::metrics::Counters;
-use super::service::{Client, Place, Service};
+use super::service::{Client, Early, Place, Service};
 use crate::lifecycle::tasks::Tasks;
 use crate::net::activity::{Activity, Order};
-use crate::net::connection::Head;
 use crate::net::socket::Socket;
 use crate::net::sweep::Sweeper;
 
@@ -51,7 +53,7 @@ pub(super) struct Shared {
     pub(super) place: Arc<Place>,
     pub(super) activity: Arc<Activity>,
     pub(super) sweeper: Sweeper,
-    pub(super) head: Head,
+    pub(super) head: Bounds,
     /// Requests at once.
     pub(super) streams: u32,
     pub(super) counters: Arc<Counters>,
@@ -139,14 +141,21 @@ fn is_flood(error: &h2::Error) -> bool {
 impl Shared {
     fn begin(&self, meter: &Arc<Meter>, request: Request<h2::RecvStream>, respond: h2::server::SendResponse<Bytes>) {
         let swept = self.sweeper.open_stream();
-        let client = Client { hop: self.hop.clone(), activity: swept.activity().clone(), _place: self.place.clone() };
+        let interims = Interims::new(request.headers());
+        let client = Client {
+            hop: self.hop.clone(),
+            activity: swept.activity().clone(),
+            early: Early::Http2(interims.clone()),
+            _place: self.place.clone(),
+        };
         let stream = Stream {
             service: self.service.clone(),
             client: Arc::new(client),
             swept,
             meter: meter.clone(),
             counters: self.counters.clone(),
-            fields: self.head.fields,
+            bounds: self.head,
+            interims,
             respond,
             _under_way: UnderWay::begin(self.activity.clone()),
         };

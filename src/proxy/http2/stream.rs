@@ -12,14 +12,16 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
-use super::body::Inbound;
+use super::body::Body;
 use super::head::{self, Content};
+use super::interim::Interims;
 use super::meter::Meter;
 use crate::net::activity::{Activity, Order};
 use crate::net::sweep::Swept;
-use crate::proxy::body::{ClientBody, Delivery};
+use crate::proxy::body::{Delivery, Inbound};
+use crate::proxy::downstream::head::Bounds;
 use crate::proxy::metrics::{Counters, Reset};
-use crate::proxy::service::{Client, Service};
+use crate::proxy::service::{Answer, Client, Service};
 
 /// What one answer may ask of its connection's window at a time. More would only wait in our memory.
 const PIECE: usize = 64 * 1024;
@@ -31,8 +33,8 @@ pub(super) struct Stream {
     pub(super) swept: Swept,
     pub(super) meter: Arc<Meter>,
     pub(super) counters: Arc<Counters>,
-    /// Header fields that a request may have.
-    pub(super) fields: usize,
+    pub(super) bounds: Bounds,
+    pub(super) interims: Interims,
     pub(super) respond: SendResponse<Bytes>,
     /// The connection, which has this request under way.
     pub(super) _under_way: UnderWay,
@@ -81,37 +83,43 @@ impl Stream {
 
     async fn serve(&mut self, request: Request<h2::RecvStream>) -> Result<(), End> {
         let (mut head, stream) = request.into_parts();
-        if head.headers.len() > self.fields {
+        if head.headers.len() > self.bounds.fields {
             return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         }
-        let body = Inbound::new(stream, &head.headers);
+        if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > self.bounds.target) {
+            return self.refuse(StatusCode::URI_TOO_LONG);
+        }
+        let body = Body::new(stream, &head.headers, self.interims.clone());
         let content = if body.is_end_stream() { Content::None } else { Content::Follows };
         if head::request(&mut head, content).is_err() {
             self.counters.malformed();
             return Err(End::Ours(Reason::PROTOCOL_ERROR, Reset::Client));
         }
         let asked = head.method.clone();
-        let wanted = body.wanted();
+        match self.answer(Request::from_parts(head, Inbound::Http2(body))).await? {
+            Answer::Plain(response) => self.deliver(&asked, response).await,
+            // Nobody can ask for one over HTTP/2 (RFC 9113 section 8.6).
+            Answer::Tunnel(..) => Err(End::Ours(Reason::INTERNAL_ERROR, Reset::App)),
+        }
+    }
+
+    async fn answer(&mut self, request: Request<Inbound>) -> Result<Answer, End> {
         // Boxed: each layer around a future of a kilobyte keeps one place for it as an argument and one for polling it.
-        let request = Request::from_parts(head, ClientBody::Http2(body));
         let mut answering = Box::pin(self.service.clone().handle(self.client.clone(), request));
-        let activity = self.swept.activity();
-        let respond = &mut self.respond;
-        let response = poll_fn(|cx| {
+        let (activity, respond, interims) = (self.swept.activity(), &mut self.respond, &self.interims);
+        poll_fn(|cx| {
             obey(activity, cx)?;
             if let Poll::Ready(reset) = respond.poll_reset(cx) {
                 tracing::trace!(?reset, "a client took its request back");
                 return Poll::Ready(Err(End::Left));
             }
             let answer = answering.as_mut().poll(cx);
-            if wanted.take() && answer.is_pending() {
-                proceed(respond);
+            for interim in interims.take() {
+                respond.send_informational(interim).map_err(|error| refused(&error))?;
             }
-            answer.map(|Ok(response)| Ok(response))
+            answer.map(Ok)
         })
-        .await?;
-        drop(answering);
-        self.deliver(&asked, response).await
+        .await
     }
 
     fn refuse(&mut self, status: StatusCode) -> Result<(), End> {
@@ -154,15 +162,6 @@ impl Stream {
                 Err(broken) => return Err(End::Ours(broken.reason(), Reset::App)),
             }
         }
-    }
-}
-
-/// The client may send what it holds back.
-fn proceed(respond: &mut SendResponse<Bytes>) {
-    let mut go_on = Response::new(());
-    *go_on.status_mut() = StatusCode::CONTINUE;
-    if let Err(error) = respond.send_informational(go_on) {
-        tracing::debug!(%error, "a client could not be told to go on");
     }
 }
 

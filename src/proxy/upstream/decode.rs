@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 use thiserror::Error;
 
-pub use head::{Decoder, Head};
+pub use head::{Decoder, Head, Heard};
+pub(in crate::proxy) use head::{Lengths, names};
 
 /// The longest line that tells the size of a chunk, with its extensions.
 const SIZE_LINE: usize = 4 * 1024;

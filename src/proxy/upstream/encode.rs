@@ -10,7 +10,7 @@ use thiserror::Error;
 
 /// What ends a chunk, and what ends the last one and with it a body without trailers.
 const CHUNK_END: &[u8] = b"\r\n";
-const CHUNK_END_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
+pub(in crate::proxy) const CHUNK_END_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// How a request's body is delimited.
@@ -109,14 +109,14 @@ impl Coding {
     }
 }
 
-fn field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
+pub(in crate::proxy) fn field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
-fn size(length: usize, out: &mut Vec<u8>) {
+pub(in crate::proxy) fn size(length: usize, out: &mut Vec<u8>) {
     let mut begun = false;
     for shift in (0..usize::BITS / 4).rev() {
         let digit = (length >> (shift * 4)) & 0xf;
@@ -138,7 +138,7 @@ fn parse(length: &HeaderValue) -> Result<u64, WrongLength> {
 
 /// Whether a field may stand after a body (RFC 9110 §6.5.1): not what frames, routes or authenticates the message
 /// before it, nor what this hop vouches for, because there are apps that merge both sections.
-fn may_trail(name: &HeaderName) -> bool {
+pub(in crate::proxy) fn may_trail(name: &HeaderName) -> bool {
     const NEVER: [HeaderName; 15] = [
         AUTHORIZATION,
         CACHE_CONTROL,

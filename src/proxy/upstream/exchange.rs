@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::Reason;
-use http::Method;
+use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::decode::{Body, Bounds, Decoder, Framing, Head, Malformed};
+use super::decode::{Body, Bounds, Decoder, Framing, Heard, Malformed};
 use super::line::{Input, Line, Output};
 use super::upload::{Cut, Upload};
 use crate::lifecycle::tasks::Tasks;
@@ -84,8 +84,8 @@ impl Exchange {
         Self { upload, input, output: Some(output), decoder: Decoder::new(bounds), bounds, reused, heard: false }
     }
 
-    /// Sends what can be sent, and is ready with the head of the answer.
-    pub(in crate::proxy) fn poll_head(&mut self, cx: &mut Context<'_>, asked: &Method) -> Poll<Result<Head, Lost>> {
+    /// Sends what can be sent, and is ready with what the app says next: the head of its answer, in the end.
+    pub(in crate::proxy) fn poll_head(&mut self, cx: &mut Context<'_>, asked: &Method) -> Poll<Result<Heard, Lost>> {
         if let Some(output) = &mut self.output {
             match self.upload.poll(cx, output) {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -103,13 +103,19 @@ impl Exchange {
             return Poll::Pending;
         }
         loop {
+            // What came with an interim answer.
+            if self.heard
+                && let Some(heard) = self.decoder.head(&mut self.input.buffer.bytes, asked)?
+            {
+                if matches!(&heard, Heard::Interim(parts) if parts.status == StatusCode::CONTINUE) {
+                    self.upload.go_on();
+                }
+                return Poll::Ready(Ok(heard));
+            }
             if ready!(self.input.poll_fill(cx, None))? == 0 {
                 return Poll::Ready(Err(Broken::Closed.into()));
             }
             self.heard = true;
-            if let Some(head) = self.decoder.head(&mut self.input.buffer, asked)? {
-                return Poll::Ready(Ok(head));
-            }
         }
     }
 
@@ -159,7 +165,7 @@ impl Download {
     /// The next part of the body.
     pub(in crate::proxy) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
-            if let Some(frame) = self.body.next(&mut self.input.buffer)? {
+            if let Some(frame) = self.body.next(&mut self.input.buffer.bytes)? {
                 return Poll::Ready(Some(Ok(frame)));
             }
             if self.body.is_end() {
@@ -185,7 +191,7 @@ impl Download {
     /// before the end of its request.
     pub(in crate::proxy) fn into_line(self) -> Option<Line> {
         let Self { input, output, body, .. } = self;
-        let output = output.filter(|_| body.is_end() && input.buffer.is_empty())?;
+        let output = output.filter(|_| body.is_end() && input.buffer.bytes.is_empty())?;
         Some(Line { input, output, reused: true })
     }
 }

@@ -2,20 +2,16 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use bytes::{Buf as _, BytesMut};
+use bytes::Buf as _;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
-/// What is read into at first: most answers fit.
-const ROOM: usize = 8 * 1024;
-/// What is read into when an answer turns out to be large.
-const MOST_ROOM: usize = 128 * 1024;
-/// Space that is worth a read.
-const LEAST_ROOM: usize = 1024;
+use crate::proxy::buffer::Buffer;
+
 /// What an unused connection keeps of the memory that heads are written from.
 const KEPT_SCRATCH: usize = 8 * 1024;
 
@@ -30,9 +26,7 @@ pub(in crate::proxy) struct Line {
 /// What comes from the app.
 pub(super) struct Input {
     reader: Reader,
-    /// Read and not yet used.
-    pub(super) buffer: BytesMut,
-    room: usize,
+    pub(super) buffer: Buffer,
 }
 
 /// What goes to the app.
@@ -73,7 +67,7 @@ impl Line {
     }
 
     fn new(reader: Reader, writer: Writer) -> Self {
-        let input = Input { reader, buffer: BytesMut::new(), room: ROOM };
+        let input = Input { reader, buffer: Buffer::default() };
         Self { input, output: Output { writer, scratch: Vec::new() }, reused: false }
     }
 
@@ -97,10 +91,7 @@ impl Line {
 
     /// Gives back the memory that an unused connection has no need of.
     pub(super) fn rest(&mut self) {
-        if self.input.room > ROOM {
-            self.input.buffer = BytesMut::new();
-            self.input.room = ROOM;
-        }
+        self.input.buffer.rest();
         if self.output.scratch.capacity() > KEPT_SCRATCH {
             self.output.scratch = Vec::new();
         }
@@ -114,27 +105,10 @@ fn would_block(read: &io::Result<usize>) -> bool {
 impl Input {
     /// Reads once, more than nothing unless the app has closed. `expected` bytes are known to come, if any.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, expected: Option<u64>) -> Poll<io::Result<usize>> {
-        let room = match expected.and_then(|expected| usize::try_from(expected).ok()) {
-            Some(expected) if expected > self.room => {
-                self.room = expected.min(MOST_ROOM);
-                self.room
-            }
-            _ => self.room,
-        };
-        // Memory that nobody looks at any more is used again; new memory is taken only when little is left, so that
-        // an answer in small parts does not pin a block for each.
-        let spare = self.buffer.capacity() - self.buffer.len();
-        if spare < room && !self.buffer.try_reclaim(room) && spare < LEAST_ROOM.max(room / 4) {
-            self.buffer.reserve(room);
+        match &mut self.reader {
+            Reader::Tcp(half) => self.buffer.poll_fill(cx, Pin::new(half), expected),
+            Reader::Unix(half) => self.buffer.poll_fill(cx, Pin::new(half), expected),
         }
-        let read = ready!(match &mut self.reader {
-            Reader::Tcp(half) => pin!(half.read_buf(&mut self.buffer)).poll(cx),
-            Reader::Unix(half) => pin!(half.read_buf(&mut self.buffer)).poll(cx),
-        })?;
-        if self.buffer.len() == self.buffer.capacity() {
-            self.room = (self.room * 2).min(MOST_ROOM);
-        }
-        Poll::Ready(Ok(read))
     }
 }
 
@@ -166,7 +140,7 @@ fn write(half: Pin<&mut impl AsyncWrite>, cx: &mut Context<'_>, pieces: [&[u8]; 
 /// For tunnels: what was read already comes first.
 impl AsyncRead for Line {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let unread = &mut self.input.buffer;
+        let unread = &mut self.input.buffer.bytes;
         if !unread.is_empty() {
             let length = unread.len().min(buf.remaining());
             buf.put_slice(&unread[..length]);

@@ -2,7 +2,7 @@
 //! of their own: who waits for an answer moves its bytes, in the task of the client's connection.
 
 pub mod decode;
-mod encode;
+pub(in crate::proxy) mod encode;
 mod exchange;
 mod line;
 mod upload;
@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use self::decode::Bounds;
+pub(super) use self::decode::Heard;
 pub(super) use self::encode::WrongLength;
 pub(super) use self::exchange::{Broken, Download, Exchange, Lost};
 pub(super) use self::line::{Line, Look};

@@ -3,16 +3,21 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::request;
 use http_body::{Body as _, Frame};
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
 
 use super::encode::{self, Coding, Place, WrongLength};
 use super::line::Output;
 use crate::proxy::body::{BodyError, RequestBody};
+
+/// How long the app may take to say whether it wants a body that its client asks about. Not every app knows to.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 pub(in crate::proxy) struct Upload {
@@ -27,10 +32,14 @@ pub(in crate::proxy) struct Upload {
     stage: Stage,
     /// Whether the kernel has taken any byte.
     written: bool,
+    /// Ends the wait for the app's 100.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// The client waits for 100, and so does the body: the app is to say whether it wants it (RFC 9110 section 10.1.1).
+    Expecting,
     /// The head waits a moment for the first part of the body, which then costs no write of its own.
     Gathering,
     /// As before, and the client's connection was given its turn to read that part.
@@ -63,11 +72,16 @@ impl Upload {
     pub(super) fn new(head: &request::Parts, body: RequestBody, mut scratch: Vec<u8>) -> Result<Self, WrongLength> {
         scratch.clear();
         let coding = encode::head(head, &mut scratch)?;
-        let stage = if body.is_end_stream() { Stage::Ended } else { Stage::Gathering };
+        let stage = match () {
+            () if body.is_end_stream() => Stage::Ended,
+            () if body.is_expected() => Stage::Expecting,
+            () => Stage::Gathering,
+        };
+        let patience = (stage == Stage::Expecting).then(|| Box::pin(sleep(PATIENCE)));
         if stage == Stage::Ended {
             coding.end(None, &mut scratch)?;
         }
-        Ok(Self { body, coding, out: scratch, at: 0, data: Bytes::new(), tail: b"", stage, written: false })
+        Ok(Self { body, coding, out: scratch, at: 0, data: Bytes::new(), tail: b"", stage, written: false, patience })
     }
 
     /// Whether nothing of it is left to send.
@@ -90,6 +104,13 @@ impl Upload {
             self.written = false;
         }
         Some(self)
+    }
+
+    /// The app has said that it wants the body.
+    pub(super) fn go_on(&mut self) {
+        if self.stage == Stage::Expecting {
+            self.stage = Stage::Streaming;
+        }
     }
 
     /// The memory it was written from.
@@ -121,12 +142,23 @@ impl Upload {
                     Poll::Pending => self.stage = Stage::Streaming,
                 },
                 _ if !self.is_written() => ready!(self.poll_write(cx, output))?,
+                Stage::Expecting => {
+                    if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+                        // The client did not wait after all.
+                        self.stage = Stage::Streaming;
+                        self.begin(frame.transpose()?)?;
+                    } else if self.patience.as_mut().is_none_or(|over| over.as_mut().poll(cx).is_ready()) {
+                        self.body.call_for();
+                        self.stage = Stage::Streaming;
+                        // So that the client is told, by the task that has polled this one.
+                        cx.waker().wake_by_ref();
+                    } else {
+                        return Poll::Pending;
+                    }
+                }
                 Stage::Streaming => {
                     let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
-                    self.out.clear();
-                    self.at = 0;
-                    self.tail = b"";
-                    self.take(frame)?;
+                    self.begin(frame)?;
                 }
                 Stage::Ended => return Poll::Ready(Ok(())),
             }
@@ -147,6 +179,14 @@ impl Upload {
                 Err(error) => tracing::debug!(%error, "a request broke off while it was answered"),
             },
         }
+    }
+
+    /// Begins anew with a part of the body, after all before it was written.
+    fn begin(&mut self, frame: Option<Frame<Bytes>>) -> Result<(), WrongLength> {
+        self.out.clear();
+        self.at = 0;
+        self.tail = b"";
+        self.take(frame)
     }
 
     fn take(&mut self, frame: Option<Frame<Bytes>>) -> Result<(), WrongLength> {

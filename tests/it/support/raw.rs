@@ -87,7 +87,7 @@ impl Client {
 
     async fn read_answer(&mut self) -> io::Result<Answer> {
         let mut answer = self.head().await?;
-        while answer.status == 100 {
+        while (100..200).contains(&answer.status) && answer.status != 101 {
             answer = self.head().await?;
         }
         if answer.status == 204 || answer.status == 304 || answer.status == 101 {

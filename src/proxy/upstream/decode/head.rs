@@ -28,6 +28,15 @@ pub struct Head {
     pub keeps: bool,
 }
 
+/// What an app says to a request.
+#[derive(Debug)]
+pub enum Heard {
+    /// Something before its answer (RFC 9110 section 15.2): status and fields, and never a body.
+    Interim(response::Parts),
+    /// Its answer, of which this is the head.
+    Answer(Head),
+}
+
 /// Finds the head of the answer to one request.
 #[derive(Debug)]
 pub struct Decoder {
@@ -43,40 +52,36 @@ impl Decoder {
         Self { bounds, interim: 0, scanned: 0 }
     }
 
-    /// Takes the head of the answer to a request with method `asked` off `buffer` if all of it is there. Interim
-    /// answers before it are skipped, except 101, which ends HTTP on this connection.
-    pub fn head(&mut self, buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Malformed> {
-        loop {
-            let begin = &buffer[..buffer.len().min(PROTOCOL.len())];
-            if !PROTOCOL.starts_with(begin) {
-                return Err(Malformed::Protocol);
-            }
-            // Only whole lines within the bound are looked at, so that it does not matter how they are cut.
-            let seen = &buffer[..buffer.len().min(self.bounds.bytes)];
-            let lines = seen[self.scanned..].iter().rposition(|byte| *byte == b'\n').map(|end| self.scanned + end + 1);
-            let scanned = match lines {
-                None => None,
-                Some(end) if self.bounds.fields == FIELDS => {
-                    scan(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS])?
-                }
-                Some(end) => scan(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields])?,
-            };
-            let Some(scanned) = scanned else {
-                self.scanned = seen.len();
-                return if buffer.len() < self.bounds.bytes { Ok(None) } else { Err(Malformed::TooLarge) };
-            };
-            self.scanned = 0;
-            let length = scanned.length;
-            let head = assemble(&buffer.split_to(length).freeze(), scanned, asked)?;
-            let status = head.parts.status;
-            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(Some(head));
-            }
-            self.interim += 1;
-            if self.interim > INTERIM {
-                return Err(Malformed::Interim);
-            }
+    /// Takes the next head of the answer to a request with method `asked` off `buffer` if all of it is there. 101 is no
+    /// interim answer: it ends HTTP on this connection.
+    pub fn head(&mut self, buffer: &mut BytesMut, asked: &Method) -> Result<Option<Heard>, Malformed> {
+        let begin = &buffer[..buffer.len().min(PROTOCOL.len())];
+        if !PROTOCOL.starts_with(begin) {
+            return Err(Malformed::Protocol);
         }
+        // Only whole lines within the bound are looked at, so that it does not matter how they are cut.
+        let seen = &buffer[..buffer.len().min(self.bounds.bytes)];
+        let lines = seen[self.scanned..].iter().rposition(|byte| *byte == b'\n').map(|end| self.scanned + end + 1);
+        let scanned = match lines {
+            None => None,
+            Some(end) if self.bounds.fields == FIELDS => {
+                scan(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS])?
+            }
+            Some(end) => scan(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields])?,
+        };
+        let Some(scanned) = scanned else {
+            self.scanned = seen.len();
+            return if buffer.len() < self.bounds.bytes { Ok(None) } else { Err(Malformed::TooLarge) };
+        };
+        self.scanned = 0;
+        let length = scanned.length;
+        let head = assemble(&buffer.split_to(length).freeze(), scanned, asked)?;
+        let status = head.parts.status;
+        if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Some(Heard::Answer(head)));
+        }
+        self.interim += 1;
+        if self.interim > INTERIM { Err(Malformed::Interim) } else { Ok(Some(Heard::Interim(head.parts))) }
     }
 }
 
@@ -174,14 +179,16 @@ fn assemble(head: &Bytes, scanned: Scanned, asked: &Method) -> Result<Head, Malf
 
 /// The `Content-Length` fields of a head: any number, in any number of lists, as long as all are equal.
 #[derive(Default)]
-struct Lengths {
-    value: Option<u64>,
+pub(in crate::proxy) struct Lengths {
+    /// What they say.
+    pub(in crate::proxy) value: Option<u64>,
     /// Whether there is more than one, or it is not written as we would.
-    repeated: bool,
+    pub(in crate::proxy) repeated: bool,
 }
 
 impl Lengths {
-    fn note(&mut self, value: &[u8]) -> Result<(), Malformed> {
+    /// Takes note of one field.
+    pub(in crate::proxy) fn note(&mut self, value: &[u8]) -> Result<(), Malformed> {
         for part in value.split(|byte| *byte == b',') {
             let mut length = 0_u64;
             let digits = part.trim_ascii();
@@ -202,6 +209,6 @@ impl Lengths {
 }
 
 /// Whether a list of tokens names `token`.
-fn names(list: &[u8], token: &[u8]) -> bool {
+pub(in crate::proxy) fn names(list: &[u8], token: &[u8]) -> bool {
     list.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
 }

@@ -28,6 +28,17 @@ fn pairs(map: &HeaderMap) -> Vec<(String, String)> {
     map.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect()
 }
 
+/// The head of the answer, after what may come before it.
+fn answer(decoder: &mut Decoder, buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>, Malformed> {
+    loop {
+        match decoder.head(buffer, asked)? {
+            None => return Ok(None),
+            Some(Heard::Answer(head)) => return Ok(Some(head)),
+            Some(Heard::Interim(parts)) => assert!(parts.status.is_informational()),
+        }
+    }
+}
+
 /// Decodes an answer that comes in `pieces`, then the end of the connection; what was told of the body before an
 /// error comes with it.
 fn told<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: &Method) -> (Option<Told>, Result<(), Malformed>) {
@@ -37,7 +48,7 @@ fn told<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: &Method) -> (Opti
     for piece in pieces {
         buffer.extend_from_slice(piece);
         if begun.is_none() {
-            match decoder.head(&mut buffer, asked) {
+            match answer(&mut decoder, &mut buffer, asked) {
                 Err(error) => return (None, Err(error)),
                 Ok(None) => continue,
                 Ok(Some(head)) => {
@@ -290,23 +301,23 @@ fn heads_are_bounded_in_bytes_and_fields() {
 
 #[test]
 fn the_end_is_known_with_the_last_part() {
-    for answer in [
+    for bytes in [
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     ] {
-        let mut buffer = BytesMut::from(answer);
-        let head = Decoder::new(BOUNDS).head(&mut buffer, &Method::GET).unwrap().unwrap();
+        let mut buffer = BytesMut::from(bytes);
+        let head = answer(&mut Decoder::new(BOUNDS), &mut buffer, &Method::GET).unwrap().unwrap();
         let mut body = Body::new(head.framing, BOUNDS);
         assert!(!body.is_end());
         body.next(&mut buffer).unwrap().unwrap();
-        assert!(body.is_end(), "for {answer:?}");
+        assert!(body.is_end(), "for {bytes:?}");
     }
 }
 
 #[test]
 fn an_unusual_reason_is_kept() {
-    let reason = |answer: &str| {
-        let head = Decoder::new(BOUNDS).head(&mut BytesMut::from(answer), &Method::GET).unwrap().unwrap();
+    let reason = |bytes: &str| {
+        let head = answer(&mut Decoder::new(BOUNDS), &mut BytesMut::from(bytes), &Method::GET).unwrap().unwrap();
         head.parts.extensions.get::<hyper::ext::ReasonPhrase>().map(|reason| text(reason.as_bytes()))
     };
     assert_eq!(reason("HTTP/1.1 200 Fine\r\n\r\n").as_deref(), Some("Fine"));

@@ -1,0 +1,177 @@
+//! HTTP/1.1 towards a client: reads its requests one after the other, hands each to the service, and writes the
+//! answers. No task, no timer and no buffer of its own for a connection between two requests; limits of time are the
+//! sweeper's.
+
+mod answer;
+mod body;
+mod delivery;
+pub mod head;
+mod switched;
+mod wire;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::header::TE;
+use http::{Method, Request, Version};
+
+use self::answer::{Asked, Next};
+use self::head::{Bad, Bounds, Decoder, Head};
+use self::wire::NoHead;
+use super::body::Inbound;
+use super::metrics::Counters;
+use super::service::{Answer, Client, Service};
+use super::tunnel;
+use crate::net::activity::{Activity, Order};
+use crate::net::socket::Socket;
+
+pub(super) use self::body::Body;
+pub(super) use self::wire::{Io, Lost, Wire};
+
+/// One client's connection.
+pub(super) struct Connection {
+    wire: Wire,
+    bounds: Bounds,
+    client: Arc<Client>,
+    service: Arc<Service>,
+    counters: Arc<Counters>,
+}
+
+/// What comes next on a connection without a request under way.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept")]
+enum Coming {
+    Request(Head),
+    /// What came is refused.
+    Bad(Bad),
+    /// The head took too long.
+    Late,
+    /// Nothing: the client has closed, or nobody wants the connection any more.
+    End,
+}
+
+impl Connection {
+    /// A connection, with the client that `client` makes of its wire.
+    pub(super) fn new(
+        socket: Socket<Io>,
+        bounds: Bounds,
+        client: impl FnOnce(Wire) -> Client,
+        service: Arc<Service>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let wire = Wire::new(socket, bounds);
+        let client = Arc::new(client(wire.clone()));
+        Self { wire, bounds, client, service, counters }
+    }
+
+    fn activity(&self) -> &Activity {
+        &self.client.activity
+    }
+
+    /// Serves until the client leaves, an order of the sweeper ends the connection, or it breaks.
+    ///
+    /// # Cancellation
+    /// Dropping the future closes the connection at once.
+    pub(super) async fn run(self) -> Result<(), Lost> {
+        loop {
+            self.wire.rest();
+            let head = match self.next().await? {
+                Coming::Request(head) => head,
+                Coming::Bad(bad) => {
+                    self.counters.malformed();
+                    self.refuse(bad.status(), &bad).await?;
+                    return self.close().await;
+                }
+                Coming::Late => {
+                    self.refuse(http::StatusCode::REQUEST_TIMEOUT, &"the request's head did not arrive in time")
+                        .await?;
+                    return self.close().await;
+                }
+                Coming::End => return self.close().await,
+            };
+            let asked = asked(&head);
+            let request = Request::from_parts(head.parts, Inbound::Http1(Body::new(self.wire.clone())));
+            let Some(answer) = self.answer(request).await? else { return Ok(()) };
+            match answer {
+                Answer::Plain(response) => {
+                    let next = self.deliver(response, asked).await?;
+                    if next == Next::Close || !self.wire.is_body_read() || self.activity().order() != Order::None {
+                        return self.close().await;
+                    }
+                }
+                Answer::Tunnel(response, app, flight) => {
+                    self.switch(response, asked).await?;
+                    if let Some((io, unread)) = self.wire.take() {
+                        tunnel::join(switched::Switched::new(io, unread), app, flight).await;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn next(&self) -> Result<Coming, Lost> {
+        let mut decoder = Decoder::new(self.bounds);
+        poll_fn(|cx| {
+            let head = self.wire.poll_head(cx, &mut decoder);
+            self.activity().attend(cx.waker());
+            Poll::Ready(match head {
+                Poll::Ready(Ok(Some(head))) => Ok(Coming::Request(head)),
+                Poll::Ready(Ok(None)) => Ok(Coming::End),
+                Poll::Ready(Err(NoHead::Bad(bad))) => Ok(Coming::Bad(bad)),
+                Poll::Ready(Err(NoHead::Lost(lost))) => Err(lost),
+                Poll::Pending => match self.activity().order() {
+                    Order::Cut if !self.wire.is_silent() => Ok(Coming::Late),
+                    Order::Cut => Ok(Coming::End),
+                    // A head that has begun to come is waited for.
+                    Order::Close if self.wire.is_silent() => Ok(Coming::End),
+                    Order::None | Order::Close => return Poll::Pending,
+                },
+            })
+        })
+        .await
+    }
+
+    /// The service's answer; `None` when the client is not there to have it.
+    async fn answer(&self, request: Request<Inbound>) -> Result<Option<Answer>, Lost> {
+        // Boxed: a connection between two requests is many times smaller than a request.
+        let mut answer = Box::pin(self.service.clone().handle(self.client.clone(), request));
+        poll_fn(|cx| {
+            self.activity().attend(cx.waker());
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(Some(answer)));
+            }
+            if self.activity().order() == Order::Cut || self.wire.poll_gone(cx).is_ready() {
+                return Poll::Ready(Ok(None));
+            }
+            match self.wire.poll_interim(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    async fn close(&self) -> Result<(), Lost> {
+        poll_fn(|cx| {
+            self.activity().attend(cx.waker());
+            self.wire.poll_close(cx)
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+fn asked(head: &Head) -> Asked {
+    let trailers = || {
+        let mut fields = head.parts.headers.get_all(TE).iter();
+        fields.any(|te| crate::proxy::upstream::decode::names(te.as_bytes(), b"trailers"))
+    };
+    let version = head.parts.version;
+    Asked {
+        version,
+        head: head.parts.method == Method::HEAD,
+        trailers: version == Version::HTTP_11 && trailers(),
+        keeps: head.keeps,
+    }
+}
