@@ -34,7 +34,7 @@ use crate::net::outbound::Outbound;
 use crate::net::resolve::{self, Purpose};
 use crate::net::server::{Peer, Server};
 use crate::ops;
-use crate::proxy::settings::Upstream;
+use crate::proxy::settings::{Address, Upstream};
 use crate::proxy::worker::Proxy;
 use crate::readiness::settings::Class;
 use crate::readiness::{self, Board, Condition};
@@ -246,12 +246,12 @@ async fn resume(lifecycle: Lifecycle, app: Upstream) {
 /// Whether the app accepts connections.
 async fn answers(app: &Upstream) -> bool {
     let connected = async {
-        match app {
-            Upstream::Tcp { host, port } => {
+        match &app.address {
+            Address::Tcp { host, port } => {
                 let addresses = resolve::addresses(Purpose::Upstream, host, *port).await?;
                 tokio::net::TcpStream::connect(addresses.as_slice()).await.map(drop)
             }
-            Upstream::Unix(path) => tokio::net::UnixStream::connect(path).await.map(drop),
+            Address::Unix(path) => tokio::net::UnixStream::connect(path).await.map(drop),
         }
     };
     matches!(tokio::time::timeout(APP_ANSWERS, connected).await, Ok(Ok(())))

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
 use super::service::Flight;
-use super::upstream::{Broken, Download, WrongLength};
+use super::upstream::{Broken, Download, WrongLength, h2c};
 use super::{downstream, http2};
 use crate::net::activity::Activity;
 
@@ -150,6 +150,8 @@ impl Body for RequestBody {
 pub(super) enum AnswerBody {
     /// The app's.
     App(Download),
+    /// That of an app that speaks HTTP/2.
+    Multiplexed(h2c::Download),
     /// Our own text.
     Text(Option<Bytes>),
 }
@@ -196,6 +198,7 @@ impl Body for Delivery {
         }
         let frame = match &mut this.body {
             AnswerBody::App(download) => ready!(download.poll_frame(cx)),
+            AnswerBody::Multiplexed(download) => ready!(download.poll_frame(cx)),
             AnswerBody::Text(text) => text.take().map(|text| Ok(Frame::data(text))),
         };
         if let Some(Err(error)) = frame {
@@ -215,6 +218,7 @@ impl Body for Delivery {
     fn is_end_stream(&self) -> bool {
         match &self.body {
             AnswerBody::App(download) => download.is_end(),
+            AnswerBody::Multiplexed(download) => download.is_end(),
             AnswerBody::Text(text) => text.is_none(),
         }
     }
@@ -222,6 +226,7 @@ impl Body for Delivery {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             AnswerBody::App(download) => download.size_hint(),
+            AnswerBody::Multiplexed(download) => download.size_hint(),
             AnswerBody::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
     }

@@ -7,6 +7,7 @@ mod body;
 mod buffer;
 pub mod downstream;
 mod error;
+mod grpc;
 pub mod headers;
 mod http2;
 pub mod metrics;

@@ -14,12 +14,13 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::body::{AnswerBody, Delivery, Inbound, RequestBody};
 use super::downstream::Wire;
 use super::error::Failure;
+use super::grpc;
 use super::headers::{self, Hop, Upgrade};
 use super::http2;
 use super::metrics::Counters;
-use super::settings::Limits;
+use super::settings::{Limits, Protocol};
 use super::upstream::decode::Head;
-use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost};
+use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost, h2c};
 use super::worker::Load;
 use crate::lifecycle::ledger::{Guard, Kind, Writer};
 use crate::lifecycle::machine::Phase;
@@ -28,6 +29,9 @@ use crate::net::activity::{Activity, Expired};
 
 /// Between two log lines about failures of one app.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// How often a request is sent to an app of HTTP/2 that does not look at it.
+const CALLS: usize = 3;
 
 /// What every request of one worker and route needs.
 pub(super) struct Service {
@@ -98,6 +102,8 @@ pub(super) struct Flight {
     status: Option<StatusCode>,
     /// Whether the request has a body, of which something may be left when the answer is ours.
     has_body: bool,
+    /// The content type of a call of gRPC, which is answered in its own way when the app does not.
+    grpc: Option<HeaderValue>,
 }
 
 impl Client {
@@ -128,10 +134,13 @@ impl Service {
                 flight.status = Some(response.status());
                 return Answer::Tunnel(response, app, flight.into_tunnel());
             }
-            Ok(Answered::Plain(response)) => response.map(AnswerBody::App),
+            Ok(Answered::Plain(response)) => response,
             Err(failure) => {
                 self.failed(&failure);
-                let mut answer = failure.answer(phase.rank() >= 4);
+                let mut answer = match flight.grpc.take() {
+                    Some(content_type) => grpc::answer(&failure, content_type),
+                    None => failure.answer(phase.rank() >= 4),
+                };
                 if flight.has_body {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -159,13 +168,20 @@ impl Service {
             ended: None,
             status: None,
             has_body: false,
+            grpc: None,
         }
     }
 
     async fn forward(&self, flight: &mut Flight, request: Request<Inbound>) -> Result<Answered, Failure> {
         let (mut head, body) = request.into_parts();
+        if matches!(flight.client.early, Early::Http2(_)) {
+            flight.grpc = grpc::content_type(&head.headers);
+        }
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
         let body = self.body(flight, &head, body)?;
+        if self.app.protocol() == Protocol::Http2 {
+            return self.call(flight, &head, body).await.map(Answered::Plain);
+        }
         let (answer, exchange) = self.exchange(flight, &head, body).await?;
         let Head { parts: mut head, framing, keeps } = answer;
         match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
@@ -178,7 +194,8 @@ impl Service {
                     // What is left of the request stands between this answer and the next request: say that none follows.
                     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok(Answered::Plain(Response::from_parts(head, exchange.into_download(framing, keeps, &self.tasks))))
+                let download = exchange.into_download(framing, keeps, &self.tasks);
+                Ok(Answered::Plain(Response::from_parts(head, AnswerBody::App(download))))
             }
         }
     }
@@ -235,6 +252,51 @@ impl Service {
         }
     }
 
+    /// The same for an app that speaks HTTP/2. A second time only where the app says that it has not looked at the
+    /// first, or the connection did not take it.
+    async fn call(
+        &self,
+        flight: &Flight,
+        head: &request::Parts,
+        body: RequestBody,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        let mut upload = h2c::Upload::new(body);
+        let mut tries = CALLS;
+        loop {
+            tries -= 1;
+            let leased = self.app.lease(&self.tasks, || self.counters.connect()).await?;
+            let (stand_in, bounds) = (self.app.authority(), self.app.bounds());
+            let mut call = match h2c::Call::begin(leased, head, h2c::Target::Resource, stand_in, upload, bounds).await {
+                Ok(call) => call,
+                Err((unsent, error)) if tries > 0 && !error.is_library() => {
+                    upload = unsent;
+                    continue;
+                }
+                Err((_, error)) => return Err(Broken::Http2(error).into()),
+            };
+            let lost = loop {
+                match self.until_expired(flight, |cx| call.poll_head(cx)).await? {
+                    Ok(h2c::Heard::Interim(answer)) => flight.client.interim(&answer),
+                    Ok(h2c::Heard::Answer(answer)) => {
+                        self.answered();
+                        let (mut head, stream) = answer.into_parts();
+                        headers::prepare_answer(&mut head);
+                        head.version = Version::HTTP_11;
+                        if !call.is_sent() {
+                            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                        }
+                        let download = call.into_download(stream, &head, &self.tasks);
+                        return Ok(Response::from_parts(head, AnswerBody::Multiplexed(download)));
+                    }
+                    Err(Lost::Body(error)) => return Err(error.into()),
+                    Err(Lost::Line(error)) => break error,
+                }
+            };
+            upload = call.rewound(&lost).filter(|_| tries > 0).ok_or(lost)?;
+            self.counters.retry();
+        }
+    }
+
     async fn connect(&self) -> Result<Line, Failure> {
         self.counters.connect();
         self.app.connect().await
@@ -280,7 +342,7 @@ impl Service {
 
 /// What the app has said.
 enum Answered {
-    Plain(Response<Download>),
+    Plain(Response<AnswerBody>),
     Switched(Response<()>, Line),
 }
 

@@ -3,6 +3,8 @@
 mod downstream;
 mod faults;
 mod framing;
+mod grpc;
+mod h2c;
 mod http2;
 mod limits;
 mod passing;

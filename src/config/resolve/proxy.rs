@@ -6,7 +6,7 @@ use super::super::reader::Section;
 use super::super::urls::{self, NOT_YET};
 use super::super::values::{address, choice, duration, integer, size};
 use super::listeners::Listeners;
-use crate::proxy::settings::{Forwarded, Limits, Route, Upstream};
+use crate::proxy::settings::{Address, Forwarded, Limits, Protocol, Route, Upstream};
 
 /// A month: nobody waits longer, and sums of it stay far from what clocks can count.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -23,7 +23,8 @@ pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<R
                 "upstream",
                 &urls::upstream(),
                 default.upstream,
-                "Where the app answers: `http://HOST:PORT` or `unix:/path/to/socket`.",
+                "Where the app answers: `http://HOST:PORT` or `unix:/path/to/socket`; `h2c://HOST:PORT` or \
+                 `h2c+unix:/path/to/socket` if it speaks HTTP/2, as servers of gRPC do.",
             );
             listeners.add(section, "listen", &[listen]);
             listeners.leads_to(section, "upstream", &upstream);
@@ -36,7 +37,8 @@ pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<R
 }
 
 fn default_route() -> Route {
-    Route { listen: ([0, 0, 0, 0], 8080).into(), upstream: Upstream::Tcp { host: "127.0.0.1".into(), port: 3000 } }
+    let address = Address::Tcp { host: "127.0.0.1".into(), port: 3000 };
+    Route { listen: ([0, 0, 0, 0], 8080).into(), upstream: Upstream { address, protocol: Protocol::Http1 } }
 }
 
 pub(super) fn limits(section: &mut Section<'_>) -> Limits {

@@ -161,6 +161,26 @@ impl Wire {
         wire
     }
 
+    /// The head of the next request to this end; settings and pings before it are answered. None when nobody asks any
+    /// more.
+    pub(crate) async fn request(&mut self) -> Option<Frame> {
+        loop {
+            let frame = self.next().await?;
+            match (frame.kind, frame.flags) {
+                (HEADERS, _) => return Some(frame),
+                (PING, 0) => self.send(PING, ACK, 0, frame.payload).await,
+                (SETTINGS, 0) => self.send(SETTINGS, ACK, 0, []).await,
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers a request with 200 and this body.
+    pub(crate) async fn answer(&mut self, stream: u32, body: &str) {
+        self.send(HEADERS, END_HEADERS, stream, [0x88]).await;
+        self.send(DATA, END_STREAM, stream, body).await;
+    }
+
     /// Sends bytes as they are.
     pub(crate) async fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
