@@ -3,6 +3,8 @@
 //! Event loops, one thread each: `control` (this thread: phases, checks, flag sources, the ops listener), `local`
 //! (the app's flag evaluations, which may be many and must not keep a probe waiting) and one for each proxy worker.
 
+mod flag_headers;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,11 +36,12 @@ use crate::net::outbound::Outbound;
 use crate::net::resolve::{self, Purpose};
 use crate::net::server::{Peer, Server};
 use crate::ops;
+use crate::proxy::observe::Outlets;
 use crate::proxy::settings::{Address, Upstream};
 use crate::proxy::worker::Proxy;
 use crate::readiness::settings::Class;
 use crate::readiness::{self, Board, Condition};
-use crate::telemetry;
+use crate::telemetry::{self, writer::Lines};
 
 /// How often the flags' staleness is compared with `flags.max_stale`: it grows without an event.
 const STALENESS: Duration = Duration::from_secs(1);
@@ -80,6 +83,11 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     flags::metrics::register_ages(&mut registry, flags.status.clone());
     flags::usage::exposure::register(&mut registry, store.clone());
 
+    let access = settings.proxy.access_log.sample.map(|_| Lines::to("access log", std::io::stdout())).transpose();
+    let access = access.context("no thread for the access log")?;
+    let told = flag_headers::FromStore::new(&store, &settings.proxy.routes);
+    let proxy = proxy.telling(Outlets { access: access.clone(), flags: told });
+    telemetry::writer::register(&mut registry, access.clone());
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
     let (lifecycle, driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
@@ -168,6 +176,9 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
     tasks.cancel();
+    if let Some(access) = access {
+        access.flush();
+    }
     if socket_is_ours {
         local::settings::remove(&settings.local.socket);
     }

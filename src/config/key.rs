@@ -48,12 +48,16 @@ pub(super) enum Kind {
     Size,
     /// A whole number.
     Integer { min: u64, max: u64 },
+    /// A part of a whole, 0 to 1.
+    Share,
     /// One of these words.
     Choice(Vec<&'static str>),
     /// Any number of these; one alone may stand without brackets.
     List(Box<Kind>),
     /// This, or `none` to switch it off.
     OrNone(Box<Kind>),
+    /// This, or `off`.
+    OrOff(Box<Kind>),
 }
 
 impl Kind {
@@ -64,9 +68,11 @@ impl Kind {
             Self::Duration => "duration, as `1m30s`".into(),
             Self::Size => "size, as `64KiB`".into(),
             Self::Integer { min, max } => format!("whole number, {min} to {max}"),
+            Self::Share => "number from 0 to 1, as `0.05`".into(),
             Self::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or "),
             Self::List(inner) => format!("list of: {}", inner.said()),
             Self::OrNone(inner) => format!("{}; `none` for no limit", inner.said()),
+            Self::OrOff(inner) => format!("{}, or `off`", inner.said()),
         }
     }
 }

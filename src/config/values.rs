@@ -45,7 +45,7 @@ impl<T: 'static> Type<T> {
         parse: impl Fn(&str) -> Result<T, Wrong> + 'static,
         show: impl Fn(&T) -> Json + 'static,
     ) -> Self {
-        let numbers = matches!(kind, Kind::Integer { .. } | Kind::Size | Kind::Duration);
+        let numbers = matches!(kind, Kind::Integer { .. } | Kind::Size | Kind::Duration | Kind::Share);
         let read = move |node: &Node| {
             let parsed = match &node.value {
                 Value::Text(text) => parse(text),
@@ -89,16 +89,25 @@ impl<T: 'static> Type<T> {
 
     /// This, or `none`.
     pub(super) fn or_none(self) -> Type<Option<T>> {
+        self.or_word("none", Kind::OrNone)
+    }
+
+    /// This, or `off`.
+    pub(super) fn or_off(self) -> Type<Option<T>> {
+        self.or_word("off", Kind::OrOff)
+    }
+
+    fn or_word(self, word: &'static str, kind: fn(Box<Kind>) -> Kind) -> Type<Option<T>> {
         let (inner, show) = (self.read, self.show);
         let read = move |node: &Node| match &node.value {
-            Value::Text(text) if text == "none" => Ok(None),
+            Value::Text(text) if text == word => Ok(None),
             _ => inner(node).map(Some),
         };
         Type {
-            kind: Kind::OrNone(Box::new(self.kind)),
+            kind: kind(Box::new(self.kind)),
             secret: self.secret,
             read: Box::new(read),
-            show: Box::new(move |value| value.as_ref().map_or_else(|| "none".into(), &show)),
+            show: Box::new(move |value| value.as_ref().map_or_else(|| word.into(), &show)),
         }
     }
 }
@@ -198,6 +207,15 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> Type<u32> {
         _ => wrong(format!("not a whole number from {min} to {max}"), format!("write {min} to {max}")),
     };
     Type::new(Kind::Integer { min: min.into(), max: max.into() }, parse, |value| (*value).into())
+}
+
+/// A part of a whole: `0.05`, `1`.
+pub(super) fn share() -> Type<f64> {
+    let parse = |text: &str| match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => wrong("not a number from 0 to 1", "write 0.05 for one in twenty, 1 for all"),
+    };
+    Type::new(Kind::Share, parse, |share| (*share).into())
 }
 
 /// One of some words.

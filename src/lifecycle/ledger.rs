@@ -4,10 +4,13 @@
 //! Written on every request, so each thread has a shard of its own and writers never share a cache line; read by
 //! summing the shards.
 
+mod ages;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use self::ages::{Ages, Slot};
 use super::machine::Traffic;
 
 /// Epochs that can be told apart at one time. Adjacent stages of a migration differ by one, and nobody advances
@@ -63,6 +66,7 @@ struct Shard {
     connections: AtomicU64,
     /// Milliseconds since `born` of the last arrival, plus one; 0 for never.
     last_arrival: AtomicU64,
+    ages: Ages,
     epochs: Arc<Epochs>,
 }
 
@@ -81,6 +85,8 @@ pub struct Guard {
     shard: Arc<Shard>,
     kind: Kind,
     slot: usize,
+    /// Of a request.
+    age: Option<Slot>,
 }
 
 /// A client connection that may carry another request; gone when dropped.
@@ -100,6 +106,7 @@ impl Ledger {
                 counts: Default::default(),
                 connections: AtomicU64::new(0),
                 last_arrival: AtomicU64::new(0),
+                ages: Ages::default(),
                 epochs: epochs.clone(),
             })
         };
@@ -133,6 +140,12 @@ impl Ledger {
             connections: counts.connections,
             last_arrival: (last > 0).then(|| self.epochs.born + Duration::from_millis(last - 1)),
         }
+    }
+
+    /// How long the oldest request has been under way at `now`, to a quarter of a second and never less.
+    pub fn oldest_request(&self, now: Instant) -> Option<Duration> {
+        let began = self.shards.iter().filter_map(|shard| shard.ages.oldest()).min()?;
+        Some(now.saturating_duration_since(self.epochs.born + Duration::from_millis(began.saturating_sub(1))))
     }
 
     /// The epoch of the oldest entry under way; the current epoch when there is none.
@@ -177,7 +190,10 @@ impl Writer {
             // An advance between the two lines above has not seen this entry: enter it again under the new epoch.
             // (Sequential consistency: either the advance's reader sees the count, or this load sees the advance.)
             if shard.epochs.slot.load(Ordering::SeqCst) as usize == slot {
-                return Guard { shard: shard.clone(), kind, slot };
+                // Of requests alone the arrival is noted, by this thread and just before.
+                let arrived = || shard.ages.enter(shard.last_arrival.load(Ordering::Relaxed));
+                let age = (kind == Kind::Request).then(arrived);
+                return Guard { shard: shard.clone(), kind, slot, age };
             }
             shard.counts[kind as usize][slot].fetch_sub(1, Ordering::SeqCst);
         }
@@ -208,12 +224,20 @@ impl Guard {
         self.shard.counts[Kind::Tunnel as usize][self.slot].fetch_add(1, Ordering::SeqCst);
         self.shard.counts[self.kind as usize][self.slot].fetch_sub(1, Ordering::SeqCst);
         self.kind = Kind::Tunnel;
+        self.leave_age();
         self
+    }
+
+    fn leave_age(&mut self) {
+        if let Some(age) = self.age.take() {
+            self.shard.ages.leave(age);
+        }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        self.leave_age();
         self.shard.counts[self.kind as usize][self.slot].fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -254,6 +278,28 @@ mod tests {
         assert_eq!(ledger.oldest_epoch(), 18);
         ledger.advance(3);
         assert_eq!(ledger.shard(0).begin(Kind::Work).epoch(), 18, "an epoch never goes back");
+    }
+
+    #[test]
+    fn the_oldest_request_of_all_shards_tells_and_a_tunnel_is_none() {
+        let ledger = Ledger::new(2);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let begin = |shard: usize, seconds| {
+            ledger.shard(shard).arrived(at(seconds));
+            ledger.shard(shard).begin(Kind::Request)
+        };
+        assert_eq!(ledger.oldest_request(at(100)), None);
+        let (oldest, old, young) = (begin(0, 1), begin(1, 2), begin(0, 3));
+        let work = ledger.shard(1).begin(Kind::Work);
+        let seconds = |now| ledger.oldest_request(at(now)).map(|age| age.as_millis().div_ceil(1000));
+        assert_eq!(seconds(100), Some(99));
+        let tunnel = oldest.into_tunnel();
+        assert_eq!(seconds(100), Some(98));
+        drop((old, work));
+        assert_eq!(seconds(100), Some(97));
+        drop((young, tunnel));
+        assert_eq!(seconds(100), None);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The lifecycle's metrics: the phase and what is in flight, read when they are asked for.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::driver::Lifecycle;
 use super::ledger::Ledger;
@@ -54,6 +55,10 @@ impl Collector for State {
             let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
             gauge.encode(family.encode_family(&[("kind", kind)])?)?;
         }
-        Ok(())
+        let age = self.ledger.oldest_request(Instant::now()).unwrap_or_default();
+        let age = ConstGauge::new(age.as_secs_f64());
+        let help = "How long the oldest request in flight has been under way; 0 without one.";
+        let name = "in_flight_oldest_request";
+        age.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), age.metric_type())?)
     }
 }

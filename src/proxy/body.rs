@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
+use super::flag_headers::Names;
+use super::observe::Meter;
 use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength, h2c};
 use super::{downstream, http2};
@@ -62,6 +64,10 @@ pub(super) enum RequestBody {
         activity: Arc<Activity>,
         /// Bytes that may still come.
         left: Option<u64>,
+        /// Counts what has come.
+        meter: Meter,
+        /// Names that its trailers must not have, if there are such.
+        barred: Option<Arc<Names>>,
     },
 }
 
@@ -114,19 +120,26 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Self::Client { body, activity, left } = &mut *self else { return Poll::Ready(None) };
+        let Self::Client { body, activity, left, meter, barred } = &mut *self else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             activity.body_blocked();
             return Poll::Pending;
         };
         activity.body_moved();
-        if let (Some(left), Some(Ok(frame))) = (left, &frame) {
-            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-            match left.checked_sub(length) {
-                Some(rest) => *left = rest,
-                None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
+        if let Some(Ok(frame)) = &frame {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            meter.add(length);
+            if let Some(left) = left {
+                match left.checked_sub(length as u64) {
+                    Some(rest) => *left = rest,
+                    None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
+                }
             }
         }
+        let frame = match (frame, barred) {
+            (Some(Ok(frame)), Some(barred)) if frame.is_trailers() => Some(Ok(without(barred, frame))),
+            (frame, _) => frame,
+        };
         Poll::Ready(frame)
     }
 
@@ -142,6 +155,17 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client { body, .. } => body.size_hint(),
         }
+    }
+}
+
+/// Trailers without some names: there are apps that merge them with the head.
+fn without(barred: &Names, frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            barred.strip(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 
@@ -172,14 +196,28 @@ impl Delivery {
         delivery
     }
 
+    /// Reads small parts from now on: whoever takes them is slow, and not the only one.
+    pub(super) fn stay_small(&mut self) {
+        if let AnswerBody::App(download) = &mut self.body {
+            download.stay_small();
+        }
+    }
+
     /// Frees the connection to the app as soon as the answer has come to its end.
     fn settle(&mut self) {
-        if !matches!(&self.body, AnswerBody::App(download) if download.is_end()) {
+        let has_ended = match &self.body {
+            AnswerBody::App(download) => download.is_end(),
+            AnswerBody::Multiplexed(download) => download.is_end(),
+            AnswerBody::Text(_) => false,
+        };
+        if !has_ended {
             return;
         }
         let ended = std::mem::replace(&mut self.body, AnswerBody::Text(None));
-        if let (AnswerBody::App(download), Some(flight)) = (ended, &mut self.flight) {
-            flight.answer_ended(download);
+        match (ended, &mut self.flight) {
+            (AnswerBody::App(download), Some(flight)) => flight.answer_ended(download),
+            (AnswerBody::Multiplexed(_), Some(flight)) => flight.notes.whole(),
+            _ => {}
         }
     }
 }
@@ -210,6 +248,11 @@ impl Body for Delivery {
             this.broken = Some(error);
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if let (Some(Ok(frame)), Some(flight)) = (&frame, &mut this.flight)
+            && let Some(data) = frame.data_ref()
+        {
+            flight.delivered(data.len());
         }
         this.settle();
         Poll::Ready(frame)

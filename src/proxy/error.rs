@@ -123,6 +123,11 @@ impl Failure {
         (1..=8).contains(&self.kind())
     }
 
+    /// The error type of RFC 9209 §2.3.
+    pub(super) fn error_type(&self) -> &'static str {
+        self.status().1
+    }
+
     /// The status, and the error type of RFC 9209 §2.3.
     fn status(&self) -> (StatusCode, &'static str) {
         match self {

@@ -47,6 +47,11 @@ impl Hop {
         let text = |text: String| HeaderValue::try_from(text).expect("an address is visible ASCII");
         Self { address: text(peer.to_string()), forwarded: text(node), policy }
     }
+
+    /// The client's address.
+    pub fn address(&self) -> &[u8] {
+        self.address.as_bytes()
+    }
 }
 
 /// Whether a request asks to change its connection's protocol.
@@ -78,18 +83,16 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
     if head.method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
-    settle_host(head, authority)?;
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next()
-        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
+    let seen = Seen::of(&head.headers);
+    if !seen.codings_are_known {
         return Err(Refusal::Coding);
     }
-    let upgrade = strip_hop_by_hop(&mut head.headers, head.version);
+    settle_host(head, &seen, authority)?;
+    let upgrade = if seen.hop_by_hop { strip_hop_by_hop(&mut head.headers, head.version) } else { Upgrade::None };
     head.version = Version::HTTP_11;
-    tell_hop(&mut head.headers, hop);
-    if let Entry::Vacant(entry) = head.headers.entry(X_REQUEST_ID) {
-        entry.insert(request_id());
+    tell_hop(&mut head.headers, hop, &seen);
+    if !seen.request_id {
+        head.headers.insert(X_REQUEST_ID, request_id());
     }
     Ok(upgrade)
 }
@@ -97,7 +100,7 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
 /// Makes the app's answer into the one for the client.
 pub fn prepare_answer(head: &mut response::Parts) {
     let headers = &mut head.headers;
-    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS || !Seen::of(headers).hop_by_hop {
         return;
     }
     if headers.contains_key(CONNECTION) {
@@ -115,12 +118,50 @@ pub fn prepare_answer(head: &mut response::Parts) {
     }
 }
 
+/// What there is in a head, found in one pass: looking for each field by itself costs more.
+struct Seen {
+    hosts: usize,
+    host_is_sound: bool,
+    codings_are_known: bool,
+    hop_by_hop: bool,
+    forwarding: bool,
+    request_id: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let (mut hosts, mut host_is_sound, mut codings, mut chunked) = (0, false, 0, true);
+        let (mut hop_by_hop, mut forwarding, mut request_id) = (false, false, false);
+        for (name, value) in headers {
+            if name == HOST {
+                hosts += 1;
+                host_is_sound = is_host(value);
+            } else if name == TRANSFER_ENCODING {
+                codings += 1;
+                chunked &= value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            } else if name == CONNECTION
+                || name == UPGRADE
+                || name == TE
+                || name == KEEP_ALIVE
+                || name == PROXY_CONNECTION
+            {
+                hop_by_hop = true;
+            } else if name == FORWARDED || name.as_str().starts_with("x-forwarded-") {
+                forwarding = true;
+            } else if name == X_REQUEST_ID {
+                request_id = true;
+            }
+        }
+        let codings_are_known = codings == 0 || codings == 1 && chunked;
+        Self { hosts, host_is_sound, codings_are_known, hop_by_hop, forwarding, request_id }
+    }
+}
+
 /// RFC 9112 §3.2 and §3.3: one `Host`; an absolute-form target's authority wins over it.
-fn settle_host(head: &mut request::Parts, authority: &HeaderValue) -> Result<(), Refusal> {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_host(host) => {}
-        (None, _) if head.version == Version::HTTP_10 => {
+fn settle_host(head: &mut request::Parts, seen: &Seen, authority: &HeaderValue) -> Result<(), Refusal> {
+    match seen.hosts {
+        1 if seen.host_is_sound => {}
+        0 if head.version == Version::HTTP_10 => {
             head.headers.insert(HOST, authority.clone());
         }
         _ => return Err(Refusal::Host),
@@ -190,7 +231,12 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn tell_hop(headers: &mut HeaderMap, hop: &Hop) {
+fn tell_hop(headers: &mut HeaderMap, hop: &Hop, seen: &Seen) {
+    if !seen.forwarding {
+        headers.insert(X_FORWARDED_FOR, hop.address.clone());
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        return;
+    }
     if hop.policy == Forwarded::Replace {
         headers.remove(FORWARDED);
         headers.remove(X_FORWARDED_FOR);

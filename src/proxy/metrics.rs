@@ -1,15 +1,16 @@
 //! The proxy's metrics: counters of each worker's own, summed when they are asked for, so that no request writes to
-//! a cache line that another thread reads.
+//! a cache line that another thread reads. What is counted by listener is in [`listener`].
+
+mod histogram;
+pub(super) mod listener;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::error::Failure;
@@ -28,19 +29,11 @@ pub(super) enum Reset {
 
 const RESETS: [&str; 3] = ["client", "limit", "app"];
 const FLOODS: [&str; 3] = ["control", "resets", "protocol"];
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-/// Upper bounds of the duration histogram, in microseconds.
-const BOUNDS: [u64; 14] = [
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
-    60_000_000,
-];
 
 /// One worker's counters.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Counters {
-    classes: [AtomicU64; CLASSES.len()],
     failures: [AtomicU64; Failure::KINDS.len()],
     malformed: AtomicU64,
     abandoned: AtomicU64,
@@ -52,21 +45,9 @@ pub(super) struct Counters {
     streams: AtomicU64,
     resets: [AtomicU64; RESETS.len()],
     floods: [AtomicU64; FLOODS.len()],
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    micros: AtomicU64,
 }
 
 impl Counters {
-    /// A request has ended with this status, after this long.
-    pub(super) fn request(&self, status: u16, took: Duration) {
-        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        self.classes[class].fetch_add(1, Relaxed);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.micros.fetch_add(micros, Relaxed);
-    }
-
     /// We answered in the app's place.
     pub(super) fn failure(&self, failure: &Failure) {
         self.failures[failure.kind()].fetch_add(1, Relaxed);
@@ -141,6 +122,24 @@ impl Workers {
         self.0.iter().map(|counters| of(counters).load(Relaxed)).sum()
     }
 
+    fn labelled<const N: usize>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[&'static str; N],
+        of: impl Fn(&Counters) -> &[AtomicU64; N],
+    ) -> fmt::Result {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (index, value) in values.iter().enumerate() {
+            let counter = ConstCounter::new(self.sum(|c| &of(c)[index]));
+            counter.encode(family.encode_family(&[(label, *value)])?)?;
+        }
+        Ok(())
+    }
+
     fn plain(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -156,12 +155,6 @@ impl Workers {
 impl Collector for Workers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let kind = ConstCounter::new(0_u64).metric_type();
-        let mut family =
-            encoder.encode_descriptor("proxy_requests", "Requests answered, by status class.", None, kind)?;
-        for (index, class) in CLASSES.iter().enumerate() {
-            let counter = ConstCounter::new(self.sum(|c| &c.classes[index]));
-            counter.encode(family.encode_family(&[("class", *class)])?)?;
-        }
         let help = "Requests that were answered in the app's place, by reason.";
         let mut family = encoder.encode_descriptor("proxy_failures", help, None, kind)?;
         for (index, reason) in Failure::KINDS.iter().enumerate() {
@@ -181,39 +174,6 @@ impl Collector for Workers {
         let help = "Streams of HTTP/2 reset before their end, by who did it.";
         self.labelled(&mut encoder, "proxy_http2_resets", help, "by", &RESETS, |c| &c.resets)?;
         let help = "Connections of HTTP/2 ended because they asked too much, by what of.";
-        self.labelled(&mut encoder, "proxy_http2_floods", help, "of", &FLOODS, |c| &c.floods)?;
-        self.durations(encoder)
-    }
-}
-
-impl Workers {
-    fn labelled<const N: usize>(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-        label: &'static str,
-        values: &[&'static str; N],
-        of: impl Fn(&Counters) -> &[AtomicU64; N],
-    ) -> fmt::Result {
-        let kind = ConstCounter::new(0_u64).metric_type();
-        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-        for (index, value) in values.iter().enumerate() {
-            let counter = ConstCounter::new(self.sum(|c| &of(c)[index]));
-            counter.encode(family.encode_family(&[(label, *value)])?)?;
-        }
-        Ok(())
-    }
-
-    fn durations(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let kind = Histogram::new(std::iter::empty()).metric_type();
-        let help = "Time from a request's head to the end of its answer.";
-        let unit = prometheus_client::registry::Unit::Seconds;
-        let mut metric = encoder.encode_descriptor("proxy_request_duration", help, Some(&unit), kind)?;
-        let counts: Vec<u64> = (0..=BOUNDS.len()).map(|i| self.sum(|c| &c.buckets[i])).collect();
-        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain(std::iter::once(f64::INFINITY));
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-        let seconds = self.sum(|c| &c.micros) as f64 / 1e6;
-        metric.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)
+        self.labelled(&mut encoder, "proxy_http2_floods", help, "of", &FLOODS, |c| &c.floods)
     }
 }

@@ -5,12 +5,15 @@
 
 mod body;
 mod buffer;
+mod call;
 pub mod downstream;
 mod error;
+pub mod flag_headers;
 mod grpc;
 pub mod headers;
 mod http2;
 pub mod metrics;
+pub mod observe;
 mod service;
 pub mod settings;
 mod tunnel;

@@ -12,15 +12,17 @@ use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::body::{AnswerBody, Delivery, Inbound, RequestBody};
-use super::downstream::Wire;
+use super::downstream::{Stalled, Wire};
 use super::error::Failure;
+use super::flag_headers::FlagHeaders;
 use super::grpc;
 use super::headers::{self, Hop, Upgrade};
 use super::http2;
 use super::metrics::Counters;
+use super::observe::{Notes, Observer};
 use super::settings::{Limits, Protocol};
 use super::upstream::decode::Head;
-use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost, h2c};
+use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost};
 use super::worker::Load;
 use crate::lifecycle::ledger::{Guard, Kind, Writer};
 use crate::lifecycle::machine::Phase;
@@ -29,9 +31,6 @@ use crate::net::activity::{Activity, Expired};
 
 /// Between two log lines about failures of one app.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
-
-/// How often a request is sent to an app of HTTP/2 that does not look at it.
-const CALLS: usize = 3;
 
 /// What every request of one worker and route needs.
 pub(super) struct Service {
@@ -44,9 +43,13 @@ pub(super) struct Service {
     pub(super) writer: Writer,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) counters: Arc<Counters>,
+    pub(super) observer: Observer,
+    pub(super) flags: Option<FlagHeaders>,
     pub(super) tasks: Tasks,
     /// This worker's requests in flight, and how many it may have.
     pub(super) room: Arc<Room>,
+    /// This worker's clients that are slow to take their answers.
+    pub(super) stalled: Stalled,
 }
 
 /// How many requests one worker has in flight, of how many.
@@ -94,7 +97,7 @@ pub(super) enum Answer {
 /// A request under way: its entry in the ledger, and what is noted when it ends.
 pub(super) struct Flight {
     service: Arc<Service>,
-    client: Arc<Client>,
+    pub(super) client: Arc<Client>,
     guard: Option<Guard>,
     began: Instant,
     /// When the answer's last byte was there.
@@ -104,11 +107,12 @@ pub(super) struct Flight {
     has_body: bool,
     /// The content type of a call of gRPC, which is answered in its own way when the app does not.
     grpc: Option<HeaderValue>,
+    pub(super) notes: Notes,
 }
 
 impl Client {
     /// Passes on an answer that comes before the real one (RFC 9110 section 15.2).
-    fn interim(&self, answer: &response::Parts) {
+    pub(super) fn interim(&self, answer: &response::Parts) {
         match &self.early {
             Early::Http1(wire) => wire.interim(answer),
             Early::Http2(interims) => interims.queue(answer),
@@ -122,7 +126,7 @@ impl Service {
     /// # Cancellation
     /// Dropped when the client leaves; the request to the app is then cancelled with its connection.
     pub(super) async fn handle(self: Arc<Self>, client: Arc<Client>, request: Request<Inbound>) -> Answer {
-        let mut flight = self.begin(client);
+        let mut flight = self.begin(client, &request);
         let answer = if self.room.taken.load(Relaxed) > self.room.size {
             Err(Failure::Full)
         } else {
@@ -137,6 +141,8 @@ impl Service {
             Ok(Answered::Plain(response)) => response,
             Err(failure) => {
                 self.failed(&failure);
+                flight.notes.failed(failure.error_type());
+                flight.notes.whole();
                 let mut answer = match flight.grpc.take() {
                     Some(content_type) => grpc::answer(&failure, content_type),
                     None => failure.answer(phase.rank() >= 4),
@@ -155,8 +161,9 @@ impl Service {
         Answer::Plain(response.map(|body| Delivery::new(body, flight)))
     }
 
-    fn begin(self: &Arc<Self>, client: Arc<Client>) -> Flight {
+    fn begin<B>(self: &Arc<Self>, client: Arc<Client>, request: &Request<B>) -> Flight {
         let began = Instant::now();
+        let notes = self.observer.begin(request, client.hop.address());
         client.activity.begin();
         self.writer.arrived(began);
         self.room.taken.fetch_add(1, Relaxed);
@@ -169,6 +176,7 @@ impl Service {
             status: None,
             has_body: false,
             grpc: None,
+            notes,
         }
     }
 
@@ -178,6 +186,10 @@ impl Service {
             flight.grpc = grpc::content_type(&head.headers);
         }
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
+        self.observer.prepared(&mut flight.notes, &head);
+        if let Some(flags) = &self.flags {
+            flags.set(&mut head.headers);
+        }
         let body = self.body(flight, &head, body)?;
         if self.app.protocol() == Protocol::Http2 {
             return self.call(flight, &head, body).await.map(Answered::Plain);
@@ -211,7 +223,9 @@ impl Service {
         {
             return Err(Failure::BodyTooLarge);
         }
-        Ok(RequestBody::Client { body, activity: flight.client.activity.clone(), left: self.limits.body_bytes })
+        let meter = self.observer.meter(&mut flight.notes);
+        let (activity, left) = (flight.client.activity.clone(), self.limits.body_bytes);
+        Ok(RequestBody::Client { body, activity, left, meter, barred: self.flags.as_ref().map(FlagHeaders::names) })
     }
 
     /// Sends the request over an unused connection, or else a new one. A second time only where the first provably
@@ -219,7 +233,7 @@ impl Service {
     /// request is idempotent (RFC 9110 §9.2.2) and has no body.
     async fn exchange(
         &self,
-        flight: &Flight,
+        flight: &mut Flight,
         head: &request::Parts,
         body: RequestBody,
     ) -> Result<(Head, Exchange), Failure> {
@@ -227,7 +241,7 @@ impl Service {
         let look = if repeats { Look::Heard } else { Look::Asked };
         let mut line = match self.app.reuse(flight.began, look) {
             Some(line) => line,
-            None => self.connect().await?,
+            None => self.connect(flight).await?,
         };
         let mut upload = App::upload(&mut line, head, body).map_err(|_| Failure::BadBody)?;
         loop {
@@ -242,68 +256,28 @@ impl Service {
             match heard {
                 Ok(answer) => {
                     self.answered();
+                    flight.heard();
                     return Ok((answer, exchange));
                 }
                 Err(Lost::Body(error)) => return Err(error.into()),
                 Err(Lost::Line(error)) => upload = exchange.rewound(repeats).ok_or(error)?,
             }
             self.counters.retry();
-            line = self.connect().await?;
+            flight.notes.retried();
+            line = self.connect(flight).await?;
         }
     }
 
-    /// The same for an app that speaks HTTP/2. A second time only where the app says that it has not looked at the
-    /// first, or the connection did not take it.
-    async fn call(
-        &self,
-        flight: &Flight,
-        head: &request::Parts,
-        body: RequestBody,
-    ) -> Result<Response<AnswerBody>, Failure> {
-        let mut upload = h2c::Upload::new(body);
-        let mut tries = CALLS;
-        loop {
-            tries -= 1;
-            let leased = self.app.lease(&self.tasks, || self.counters.connect()).await?;
-            let (stand_in, bounds) = (self.app.authority(), self.app.bounds());
-            let mut call = match h2c::Call::begin(leased, head, h2c::Target::Resource, stand_in, upload, bounds).await {
-                Ok(call) => call,
-                Err((unsent, error)) if tries > 0 && !error.is_library() => {
-                    upload = unsent;
-                    continue;
-                }
-                Err((_, error)) => return Err(Broken::Http2(error).into()),
-            };
-            let lost = loop {
-                match self.until_expired(flight, |cx| call.poll_head(cx)).await? {
-                    Ok(h2c::Heard::Interim(answer)) => flight.client.interim(&answer),
-                    Ok(h2c::Heard::Answer(answer)) => {
-                        self.answered();
-                        let (mut head, stream) = answer.into_parts();
-                        headers::prepare_answer(&mut head);
-                        head.version = Version::HTTP_11;
-                        if !call.is_sent() {
-                            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                        }
-                        let download = call.into_download(stream, &head, &self.tasks);
-                        return Ok(Response::from_parts(head, AnswerBody::Multiplexed(download)));
-                    }
-                    Err(Lost::Body(error)) => return Err(error.into()),
-                    Err(Lost::Line(error)) => break error,
-                }
-            };
-            upload = call.rewound(&lost).filter(|_| tries > 0).ok_or(lost)?;
-            self.counters.retry();
-        }
-    }
-
-    async fn connect(&self) -> Result<Line, Failure> {
+    async fn connect(&self, flight: &mut Flight) -> Result<Line, Failure> {
         self.counters.connect();
-        self.app.connect().await
+        let asked = Instant::now();
+        let line = self.app.connect().await?;
+        self.observer.connected(&mut flight.notes, asked.elapsed());
+        Ok(line)
     }
 
     /// Waits for the app's answer, or until the sweeper finds that a limit has passed.
-    async fn until_expired<T>(
+    pub(super) async fn until_expired<T>(
         &self,
         flight: &Flight,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -332,7 +306,7 @@ impl Service {
         }
     }
 
-    fn answered(&self) {
+    pub(super) fn answered(&self) {
         if self.app_down.load(Relaxed) {
             self.app_down.store(false, Relaxed);
             tracing::info!(app = %self.app, "the app answers again");
@@ -353,6 +327,7 @@ fn is_idempotent(method: &Method) -> bool {
 impl Flight {
     /// The answer is complete: its connection carries the next request, if it can.
     pub(super) fn answer_ended(&mut self, download: Download) {
+        self.notes.whole();
         if let Some(line) = download.into_line() {
             let now = Instant::now();
             self.ended = Some(now);
@@ -363,10 +338,22 @@ impl Flight {
     /// The app broke off in the middle of its answer.
     pub(super) fn answer_broke(&mut self, error: &Broken) {
         self.service.counters.broken();
+        self.notes.failed("connection_terminated");
         tracing::debug!(%error, "the app broke off in the middle of an answer");
     }
 
+    /// A part of the answer's body went to the client.
+    pub(super) fn delivered(&mut self, bytes: usize) {
+        self.service.observer.delivered(&mut self.notes, bytes);
+    }
+
+    /// The app's answer has begun.
+    pub(super) fn heard(&mut self) {
+        self.service.observer.begun(&mut self.notes, self.began.elapsed());
+    }
+
     fn into_tunnel(mut self) -> Self {
+        self.notes.whole();
         self.client.activity.tunnel();
         self.guard = self.guard.take().map(Guard::into_tunnel);
         self
@@ -378,9 +365,9 @@ impl Drop for Flight {
         let now = self.ended.unwrap_or_else(Instant::now);
         self.client.activity.end();
         self.service.room.taken.fetch_sub(1, Relaxed);
-        match self.status {
-            Some(status) => self.service.counters.request(status.as_u16(), now.saturating_duration_since(self.began)),
-            None => self.service.counters.abandoned(),
+        if self.status.is_none() {
+            self.service.counters.abandoned();
         }
+        self.service.observer.ended(&self.notes, self.status, now.saturating_duration_since(self.began));
     }
 }

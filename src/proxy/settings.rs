@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::flag_headers;
+use super::observe::access;
+
 /// The proxy's settings. A `None` duration or size means "no limit".
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -16,6 +19,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
     pub forwarded: Forwarded,
+    /// `access_log`.
+    pub access_log: access::Settings,
 }
 
 /// One listener and the app behind it.
@@ -25,6 +30,8 @@ pub struct Route {
     pub listen: SocketAddr,
     /// `proxy[].upstream`.
     pub upstream: Upstream,
+    /// `proxy[].flag_headers`, `proxy[].flag_context`.
+    pub flags: flag_headers::Settings,
 }
 
 /// Where the app answers, and what it speaks.

@@ -10,11 +10,14 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::downstream::Connection;
 use super::downstream::head::Bounds;
+use super::downstream::{Connection, Stalled};
+use super::flag_headers::FlagHeaders;
 use super::headers::Hop;
 use super::http2;
-use super::metrics::{self, Counters};
+use super::metrics::listener::{Counts, Listener};
+use super::metrics::{self, Counters, listener};
+use super::observe::{Observer, Outlets};
 use super::service::{Client, Early, Place, Room, Service};
 use super::settings::{Forwarded, Settings};
 use super::upstream::App;
@@ -36,6 +39,7 @@ pub struct Proxy {
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     permits: Arc<Semaphore>,
+    outlets: Outlets,
 }
 
 /// One thread's part of the proxy; runs on an event loop of its own.
@@ -47,6 +51,9 @@ pub struct Worker {
     ledger: Writer,
     phase: watch::Receiver<Phase>,
     counters: Arc<Counters>,
+    /// Each listener's name, and what this worker counts of it.
+    observed: Vec<(Arc<str>, Arc<Counts>)>,
+    outlets: Outlets,
     loads: Arc<[AtomicUsize]>,
     handed: mpsc::Receiver<Accepted>,
     hand: Vec<mpsc::Sender<Accepted>>,
@@ -70,7 +77,13 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        Ok(Self { settings, listeners, addresses, permits })
+        Ok(Self { settings, listeners, addresses, permits, outlets: Outlets::default() })
+    }
+
+    /// The same, with where what is told of requests goes.
+    #[must_use]
+    pub fn telling(self, outlets: Outlets) -> Self {
+        Self { outlets, ..self }
     }
 
     /// Where each route listens, with the ports the kernel chose.
@@ -88,6 +101,11 @@ impl Proxy {
         let count = self.settings.workers.max(1);
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         metrics::register(registry, counters.clone());
+        let listeners = self.addresses.iter().map(|address| Listener {
+            name: address.to_string().into(),
+            workers: (0..count).map(|_| Arc::default()).collect(),
+        });
+        let observed: Vec<Listener> = listeners.collect();
         let loads: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
         let (hand, handed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(HANDED)).unzip();
         let mut workers = Vec::new();
@@ -101,11 +119,14 @@ impl Proxy {
                 ledger: ledger.shard(index),
                 phase: phase.clone(),
                 counters: counters[index].clone(),
+                observed: observed.iter().map(|listener| listener.worker(index)).collect(),
+                outlets: self.outlets.clone(),
                 loads: loads.clone(),
                 handed,
                 hand: hand.clone(),
             });
         }
+        listener::register(registry, observed);
         Ok(workers)
     }
 }
@@ -124,11 +145,13 @@ impl Worker {
         });
         tasks.spawn("sweeper", OnEnd::MustLive, sweeper.clone().run(self.phase.clone()));
         let room = Arc::new(Room { taken: AtomicUsize::new(0), size: limits.requests.div_ceil(self.loads.len()) });
+        let stalled = Stalled::default();
         let services: Vec<Arc<Service>> = self
             .settings
             .routes
             .iter()
-            .map(|route| {
+            .zip(self.observed)
+            .map(|(route, (name, counts))| {
                 Arc::new(Service {
                     app: App::new(route.upstream.clone(), limits.clone()),
                     app_down: AtomicBool::new(false),
@@ -137,8 +160,11 @@ impl Worker {
                     writer: self.ledger.clone(),
                     phase: self.phase.clone(),
                     counters: self.counters.clone(),
+                    flags: FlagHeaders::new(&route.flags, self.outlets.flags.as_ref()),
+                    observer: Observer::new(name, counts, self.settings.access_log, &self.outlets),
                     tasks: tasks.clone(),
                     room: room.clone(),
+                    stalled: stalled.clone(),
                 })
             })
             .collect();

@@ -48,7 +48,7 @@ pub enum InstallError {
 
 /// Installs the process-wide subscriber, and returns what has to be flushed before the process ends.
 pub fn install(settings: &Settings) -> Result<Lines, InstallError> {
-    let out = Lines::to(std::io::stderr())?;
+    let out = Lines::to("log", std::io::stderr())?;
     let lines = match settings.format {
         Format::Json => tracing_subscriber::fmt::layer()
             .json()

@@ -3,9 +3,11 @@
 
 mod checks;
 mod drain;
+mod flag_headers;
 mod flags;
 mod listeners;
 mod proxy;
+mod requests;
 
 use std::path::PathBuf;
 
@@ -49,6 +51,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let routes = proxy::routes(root, &mut listeners);
     let limits = root.section("limits", "Bounds on what clients and the app may do.", proxy::limits);
     let forwarded = proxy::forwarded(root);
+    let access_log = root.section("access_log", "A line for each request, on standard output.", requests::access_log);
     let ops =
         root.section("ops", "What the kubelet, load balancers and Prometheus may ask.", |s| ops(s, &mut listeners));
     let local = root.section("local", "What the app and the command line may ask.", |s| local(s, &mut listeners));
@@ -69,7 +72,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let log = root.section("log", "What the process says about itself, on standard error.", |s| log(s, colour));
     listeners.judge(root, &local.socket, &checks);
     let workers = usize::try_from(workers).expect("at most 64");
-    let proxy = crate::proxy::Settings { routes, workers, limits, forwarded };
+    let proxy = crate::proxy::Settings { routes, workers, limits, forwarded, access_log };
     Settings { workload, state_dir, log, proxy, ops, local, drain, checks, flags }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::super::reader::Section;
 use super::super::urls::{self, NOT_YET};
 use super::super::values::{address, choice, duration, integer, size};
+use super::flag_headers::flag_headers;
 use super::listeners::Listeners;
+use crate::proxy::flag_headers::Settings;
 use crate::proxy::settings::{Address, Forwarded, Limits, Protocol, Route, Upstream};
 
 /// A month: nobody waits longer, and sums of it stay far from what clocks can count.
@@ -16,7 +18,8 @@ const SHORTEST: Duration = Duration::from_millis(1);
 pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<Route> {
     let routes =
         root.sections("proxy", "Pairs of listener and app. Without the key, one pair of the defaults.", |section| {
-            section.refuse(&["tls", "flag_headers", "proxy_protocol", "access_log"], NOT_YET, "remove it");
+            section.refuse(&["tls", "proxy_protocol"], NOT_YET, "remove it");
+            section.refuse(&["access_log"], "one access log serves all listeners", "write access_log at the top level");
             let default = default_route();
             let listen = section.or("listen", &address(), default.listen, "Where clients connect.");
             let upstream = section.or(
@@ -28,7 +31,8 @@ pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<R
             );
             listeners.add(section, "listen", &[listen]);
             listeners.leads_to(section, "upstream", &upstream);
-            Route { listen, upstream }
+            let flags = flag_headers(section);
+            Route { listen, upstream, flags }
         });
     if routes.is_empty() && root.sound(&["proxy"]) {
         root.problem("proxy", None, "no element", "add one, or remove the key for the default");
@@ -37,8 +41,14 @@ pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<R
 }
 
 fn default_route() -> Route {
-    let address = Address::Tcp { host: "127.0.0.1".into(), port: 3000 };
-    Route { listen: ([0, 0, 0, 0], 8080).into(), upstream: Upstream { address, protocol: Protocol::Http1 } }
+    Route {
+        listen: ([0, 0, 0, 0], 8080).into(),
+        upstream: Upstream {
+            address: Address::Tcp { host: "127.0.0.1".into(), port: 3000 },
+            protocol: Protocol::Http1,
+        },
+        flags: Settings::default(),
+    }
 }
 
 pub(super) fn limits(section: &mut Section<'_>) -> Limits {

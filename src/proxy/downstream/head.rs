@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, r
 use httparse::{Header, ParserConfig};
 use thiserror::Error;
 
-use crate::proxy::upstream::decode::{Framing, Lengths, names};
+use crate::proxy::upstream::decode::{Framing, Lengths, names, whole_lines};
 
 /// Fields parsed on the stack; more cost an allocation.
 const FIELDS: usize = 100;
@@ -95,10 +95,10 @@ impl Decoder {
 
     /// The head that `bytes`, all that has come so far, begins with, and its length; `None` when it is not all there.
     pub fn head(&mut self, bytes: &[u8]) -> Result<Option<(Head, usize)>, Bad> {
-        // Only whole lines within the bound are looked at, so that it does not matter how they are cut.
         let seen = &bytes[..bytes.len().min(self.bounds.bytes)];
-        let lines = seen[self.scanned..].iter().rposition(|byte| *byte == b'\n').map(|end| self.scanned + end + 1);
-        let found = match lines {
+        // Empty lines may come before a request (RFC 9112 section 2.2).
+        let begin = seen.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let found = match whole_lines(seen, self.scanned.max(begin)) {
             None => None,
             Some(end) if self.bounds.fields == FIELDS => {
                 self.parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS])?

@@ -6,6 +6,7 @@ mod answer;
 mod body;
 mod delivery;
 pub mod head;
+mod stalled;
 mod switched;
 mod wire;
 
@@ -27,6 +28,7 @@ use crate::net::activity::{Activity, Order};
 use crate::net::socket::Socket;
 
 pub(super) use self::body::Body;
+pub(super) use self::stalled::Stalled;
 pub(super) use self::wire::{Io, Lost, Wire};
 
 /// One client's connection.

@@ -151,9 +151,11 @@ impl Wire {
         let State { socket, unread, body, .. } = &mut *state;
         let Some(socket) = socket else { return Poll::Pending };
         while body.is_end() && unread.bytes.len() < AHEAD {
-            match ready!(unread.poll_fill(cx, Pin::new(socket), None)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
+            let mut room = [const { MaybeUninit::uninit() }; ROOM];
+            let mut read = ReadBuf::uninit(&mut room);
+            match ready!(Pin::new(&mut *socket).poll_read(cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => unread.bytes.extend_from_slice(read.filled()),
+                _ => return Poll::Ready(()),
             }
         }
         Poll::Pending

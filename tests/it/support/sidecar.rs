@@ -29,11 +29,12 @@ impl Sidecar {
     /// Starts a sidecar in front of `upstream`, with more settings in YAML, and waits until it listens. Its drain is
     /// quick unless the settings say otherwise.
     pub(crate) fn start(upstream: SocketAddr, more: &str) -> Self {
-        let drain = "drain: { delay: 200ms, quiet: 200ms, deadline: 10s }";
-        let drain = if more.lines().any(|line| line.starts_with("drain:")) { "" } else { drain };
-        Self::start_with(&format!(
-            "proxy: [{{ listen: '127.0.0.1:0', upstream: 'http://{upstream}' }}]\n{drain}\n{more}"
-        ))
+        Self::start_with(&in_front_of(upstream, more))
+    }
+
+    /// The same, with its standard output led elsewhere.
+    pub(crate) fn start_writing_to(stdout: impl Into<Stdio>, upstream: SocketAddr, more: &str) -> Self {
+        Self::launch(tempfile::tempdir().unwrap(), "", &in_front_of(upstream, more), stdout.into())
     }
 
     /// Starts a sidecar with these settings in YAML beside ephemeral ops and local listeners.
@@ -43,15 +44,15 @@ impl Sidecar {
 
     /// The same, with a directory whose state is kept from an earlier run.
     pub(crate) fn start_in(directory: TempDir, settings: &str) -> Self {
-        Self::launch(directory, "", settings)
+        Self::launch(directory, "", settings, Stdio::null())
     }
 
     /// The same, with more settings of `local`.
     pub(crate) fn start_local(local: &str, settings: &str) -> Self {
-        Self::launch(tempfile::tempdir().unwrap(), local, settings)
+        Self::launch(tempfile::tempdir().unwrap(), local, settings, Stdio::null())
     }
 
-    fn launch(directory: TempDir, local: &str, settings: &str) -> Self {
+    fn launch(directory: TempDir, local: &str, settings: &str, stdout: Stdio) -> Self {
         let state = directory.path().join("state");
         std::fs::create_dir_all(&state).unwrap();
         let config = directory.path().join("tidegate.yaml");
@@ -70,7 +71,7 @@ impl Sidecar {
             .arg("run")
             .env_clear()
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -194,6 +195,13 @@ impl Drop for Sidecar {
             eprintln!("log of the sidecar: {:#?}", self.log().iter().rev().take(20).rev().collect::<Vec<_>>());
         }
     }
+}
+
+/// Settings of a sidecar in front of `upstream`.
+fn in_front_of(upstream: SocketAddr, more: &str) -> String {
+    let drain = "drain: { delay: 200ms, quiet: 200ms, deadline: 10s }";
+    let drain = if more.lines().any(|line| line.starts_with("drain:")) { "" } else { drain };
+    format!("proxy: [{{ listen: '127.0.0.1:0', upstream: 'http://{upstream}' }}]\n{drain}\n{more}")
 }
 
 /// Runs a CLI command: exit code, standard output, standard error.

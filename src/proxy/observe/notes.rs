@@ -1,0 +1,127 @@
+//! What is noted of a request on its way, in plain values of its own: no lock, no allocation.
+
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+
+use super::kept::Kept;
+use crate::proxy::metrics::listener::{Protocol, Verb};
+
+/// A client that left before its answer began; nginx's number, which log tools know.
+const LEFT: u16 = 499;
+
+/// See the module's text.
+pub(in crate::proxy) struct Notes {
+    verb: Verb,
+    protocol: Protocol,
+    retried: bool,
+    /// Whether all of the answer was there.
+    whole: bool,
+    sent: u64,
+    connect: Option<Duration>,
+    first_byte: Option<Duration>,
+    held: Option<Duration>,
+    error: Option<&'static str>,
+    pub(super) kept: Option<Box<Kept>>,
+}
+
+impl Notes {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            verb: Verb::of(request.method()),
+            protocol: Protocol::of(request.version()),
+            retried: false,
+            whole: false,
+            sent: 0,
+            connect: None,
+            first_byte: None,
+            held: None,
+            error: None,
+            kept: None,
+        }
+    }
+
+    /// A connection to the app was opened for this request.
+    pub(in crate::proxy) fn connected(&mut self, took: Duration) {
+        self.connect = Some(took);
+    }
+
+    /// The app's answer has begun, so long after the request was let go to the app.
+    pub(in crate::proxy) fn begun(&mut self, after: Duration) {
+        self.first_byte = Some(after);
+    }
+
+    /// The request was sent a second time.
+    pub(in crate::proxy) fn retried(&mut self) {
+        self.retried = true;
+    }
+
+    /// There is no answer of the app, or no whole one, by this error type of RFC 9209 §2.3.
+    pub(in crate::proxy) fn failed(&mut self, error: &'static str) {
+        self.error = Some(error);
+    }
+
+    /// A part of the answer's body went to the client.
+    pub(in crate::proxy) fn delivered(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// The answer is complete.
+    pub(in crate::proxy) fn whole(&mut self) {
+        self.whole = true;
+    }
+
+    pub(super) fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub(super) fn is_retried(&self) -> bool {
+        self.retried
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(super) fn connect(&self) -> Option<Duration> {
+        self.connect
+    }
+
+    pub(super) fn first_byte(&self) -> Option<Duration> {
+        self.first_byte
+    }
+
+    pub(super) fn held(&self) -> Option<Duration> {
+        self.held
+    }
+}
+
+/// A request that has ended.
+pub(super) struct Ended<'n> {
+    pub(super) listener: &'n str,
+    pub(super) notes: &'n Notes,
+    /// None was sent when the client left before.
+    pub(super) status: Option<StatusCode>,
+    pub(super) took: Duration,
+}
+
+impl Ended<'_> {
+    /// The answer's status.
+    pub(super) fn status(&self) -> u16 {
+        self.status.map_or(LEFT, |status| status.as_u16())
+    }
+
+    /// Why the client has no whole answer of the app.
+    pub(super) fn error(&self) -> Option<&'static str> {
+        self.notes.error.or(if self.notes.whole { None } else { Some("client_left") })
+    }
+
+    /// Whether somebody may want to know: a 5xx, a broken answer, a client that left.
+    pub(super) fn has_failed(&self) -> bool {
+        self.status.is_some_and(|status| status.is_server_error()) || !self.notes.whole
+    }
+}

@@ -1,0 +1,268 @@
+//! The access log of a running sidecar: what a line says, which requests get one, and that nobody waits for its reader.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::passing::Script;
+use crate::support::app::App;
+use crate::support::eventually;
+use crate::support::raw::{self, Client};
+use crate::support::sidecar::Sidecar;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A sidecar whose standard output is a file.
+struct Logging {
+    sidecar: Sidecar,
+    directory: TempDir,
+}
+
+impl Logging {
+    fn start(upstream: SocketAddr, settings: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::create(directory.path().join("out")).unwrap();
+        Self { sidecar: Sidecar::start_writing_to(file, upstream, settings), directory }
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("out")).unwrap()
+    }
+
+    /// The lines, once there are so many.
+    async fn lines(&self, count: usize) -> Vec<Value> {
+        eventually(LONG, "the lines are written", async || self.text().matches('\n').count() >= count).await;
+        let lines: Vec<Value> = self
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect();
+        assert_eq!(lines.len(), count, "{lines:#?}");
+        lines
+    }
+}
+
+#[tokio::test]
+async fn a_request_gets_a_line_with_its_facts_and_no_secret() {
+    let app = App::start().await;
+    let logging = Logging::start(app.address, "access_log: { sample: 1 }");
+    let listener = logging.sidecar.proxy().to_string();
+    let mut client = Client::connect(logging.sidecar.proxy()).await.unwrap();
+    client
+        .send(
+            "POST /echo?card=4111 HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 5\r\nUser-Agent: curl/8\r\n\
+             Referer: https://shop.example/a?token=t0ken\r\nAuthorization: Bearer s3cret\r\nCookie: id=s3cret\r\n\
+             X-Request-Id: r-1\r\n\r\nhello",
+        )
+        .await
+        .unwrap();
+    let answer = client.answer().await.unwrap();
+    client.get("/none").await.unwrap();
+    let lines = logging.lines(2).await;
+    let line = &lines[0];
+    for (field, expected) in [
+        ("log", "access"),
+        ("listener", listener.as_str()),
+        ("client", "127.0.0.1"),
+        ("method", "POST"),
+        ("host", "shop.example"),
+        ("path", "/echo"),
+        ("protocol", "HTTP/1.1"),
+        ("request_id", "r-1"),
+        ("user_agent", "curl/8"),
+        ("referer", "https://shop.example/a"),
+    ] {
+        assert_eq!(line[field], expected, "{field} of {line}");
+    }
+    assert_eq!((&line["status"], &line["request_bytes"]), (&200.into(), &5.into()));
+    assert_eq!(line["bytes"].as_u64(), Some(answer.body.len() as u64));
+    let millis = |field: &str| line[field].as_f64().unwrap_or_else(|| panic!("no {field} in {line}"));
+    assert!(millis("upstream_connect_ms") > 0.0 && millis("duration_ms") >= millis("upstream_first_byte_ms"), "{line}");
+    let time = humantime::parse_rfc3339(line["time"].as_str().unwrap()).unwrap();
+    assert!(time.elapsed().unwrap() < Duration::from_secs(60), "{line}");
+    assert_eq!(lines[1]["status"], 404);
+    assert_eq!(lines[1]["request_id"].as_str().map(str::len), Some(32), "the one that the app was given");
+    let text = logging.text();
+    assert!(!["s3cret", "t0ken", "4111"].iter().any(|secret| text.contains(secret)), "{text}");
+}
+
+#[tokio::test]
+async fn without_being_asked_for_there_is_no_log() {
+    let app = App::start().await;
+    for settings in ["", "access_log: {}", "access_log: { errors: always, query: keep }"] {
+        let logging = Logging::start(app.address, settings);
+        raw::get(logging.sidecar.proxy(), "/").await.unwrap();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", logging.sidecar.pid())).unwrap();
+        let names: Vec<String> =
+            threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap()).collect();
+        assert!(!names.iter().any(|name| name.contains("access")), "{names:?}");
+        assert_eq!(logging.sidecar.metric("tidegate_access_log_lines_total", "").await, 0.0);
+        assert_eq!(logging.text(), "");
+    }
+}
+
+#[tokio::test]
+async fn failures_get_a_line_whatever_the_sample_and_say_why() {
+    let app = App::serve(|stream| async move {
+        let mut script = Script::new(stream);
+        match script.path().await.as_str() {
+            "/broken" => script.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await,
+            "/nonsense" => script.send("SMTP\r\n\r\n").await,
+            "/500" => script.send("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await,
+            "/ok" => script.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await,
+            "/endless" => {
+                script.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await;
+                script.request().await;
+            }
+            _ => _ = script.request().await,
+        }
+    })
+    .await;
+    let logging = Logging::start(app.address, "access_log: { sample: 0 }");
+    let address = logging.sidecar.proxy();
+    let mut seen = 0;
+    for (path, status, error) in [
+        ("/ok", None, None),
+        ("/broken", Some(200), Some("connection_terminated")),
+        ("/nonsense", Some(502), Some("http_protocol_error")),
+        ("/500", Some(500), None),
+    ] {
+        let answered = raw::get(address, path).await;
+        let Some(status) = status else {
+            assert_eq!(answered.unwrap().status, 200);
+            continue;
+        };
+        seen += 1;
+        let lines = logging.lines(seen).await;
+        assert_eq!(
+            (lines[seen - 1]["status"].as_u64(), lines[seen - 1]["error"].as_str()),
+            (Some(status), error),
+            "{path}"
+        );
+    }
+    // Clients that leave: before the answer, and in its middle.
+    let mut client = Client::connect(address).await.unwrap();
+    client.send("GET /never HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+    let in_flight = async || logging.sidecar.metric("tidegate_in_flight", "kind=\"request\"").await;
+    eventually(LONG, "under way", async || in_flight().await == 1.0).await;
+    drop(client);
+    let lines = logging.lines(4).await;
+    assert_eq!((lines[3]["status"].as_u64(), lines[3]["error"].as_str()), (Some(499), Some("client_left")));
+    let mut client = Client::connect(address).await.unwrap();
+    client.send("GET /endless HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+    client.head().await.unwrap();
+    drop(client);
+    let lines = logging.lines(5).await;
+    assert_eq!((lines[4]["status"].as_u64(), lines[4]["error"].as_str()), (Some(200), Some("client_left")));
+}
+
+#[tokio::test]
+async fn failures_are_sampled_too_if_asked() {
+    let logging = Logging::start(([127, 0, 0, 1], 1).into(), "access_log: { sample: 0, errors: sampled }");
+    assert_eq!(raw::get(logging.sidecar.proxy(), "/").await.unwrap().status, 502);
+    assert_eq!(logging.sidecar.metric("tidegate_access_log_lines_total", "").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_sample_is_a_part_of_all() {
+    let app = App::start().await;
+    let logging = Logging::start(app.address, "access_log: { sample: 0.2 }");
+    let mut client = Client::connect(logging.sidecar.proxy()).await.unwrap();
+    for _ in 0..1000 {
+        client.get("/").await.unwrap();
+    }
+    let logged = async || logging.sidecar.metric("tidegate_access_log_lines_total", "result=\"written\"").await;
+    eventually(LONG, "some are logged", async || logged().await >= 100.0).await;
+    // Five standard deviations: once in a few million runs it is not.
+    assert!((137.0..=263.0).contains(&logged().await), "{} of 1000", logged().await);
+}
+
+#[tokio::test]
+async fn what_clients_send_never_breaks_a_line() {
+    let app = App::start().await;
+    let logging = Logging::start(app.address, "access_log: { sample: 1, query: keep }");
+    let mut client = Client::connect(logging.sidecar.proxy()).await.unwrap();
+    let mut request =
+        b"GET /a\"b%0d%0a?q={status:200} HTTP/1.1\r\nHost: t\r\nUser-Agent: x\" , \"status\":1 \xff\xc3\x28\x85\r\n"
+            .to_vec();
+    request.extend_from_slice(b"Referer: http://e/\\\"\xe2\x80\xa8\tend\r\n\r\n");
+    client.send(&request).await.unwrap();
+    let status = client.answer().await.unwrap().status;
+    assert_eq!(status, 404, "it got through to the app");
+    let lines = logging.lines(1).await;
+    assert_eq!(lines[0]["status"], status);
+    assert_eq!(lines[0]["path"], "/a\"b%0d%0a?q={status:200}");
+    assert_eq!(lines[0]["user_agent"], "x\" , \"status\":1 \u{fffd}\u{fffd}(\u{fffd}");
+    assert_eq!(lines[0]["referer"], "http://e/\\\"\u{2028}\tend");
+    assert!(!logging.text().trim_end().contains(char::is_control), "{:?}", logging.text());
+}
+
+#[tokio::test]
+async fn a_reader_that_is_stuck_costs_lines_and_no_request() {
+    let app = App::start().await;
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let sidecar = Sidecar::start_writing_to(writer, app.address, "access_log: { sample: 1 }");
+    let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+    let lost = async || sidecar.metric("tidegate_access_log_lines_total", "result=\"lost\"").await;
+    let agent = "a".repeat(256);
+    let request = format!("GET / HTTP/1.1\r\nHost: t\r\nUser-Agent: {agent}\r\n\r\n").repeat(50);
+    for _ in 0..200 {
+        client.send(&request).await.unwrap();
+        for _ in 0..50 {
+            assert_eq!(client.answer().await.unwrap().status, 200);
+        }
+    }
+    eventually(LONG, "lines are dropped", async || lost().await > 0.0).await;
+    // Read again, the log goes on where it can, in whole lines.
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        drop(reader.read_to_string(&mut text));
+        for line in text.lines() {
+            assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
+        }
+    });
+    let before = lost().await;
+    let written = async || sidecar.metric("tidegate_access_log_lines_total", "result=\"written\"").await;
+    eventually(LONG, "what waited is written", async || written().await + before >= 10_000.0).await;
+    client.get("/").await.unwrap();
+    eventually(LONG, "and what comes", async || written().await + before >= 10_001.0).await;
+    sidecar.logs("lines were dropped: their reader is too slow").await;
+}
+
+#[tokio::test]
+async fn an_output_that_takes_nothing_is_told_once_and_costs_no_request() {
+    let app = App::start().await;
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for sidecar in [
+        Sidecar::start_writing_to(closed, app.address, "access_log: { sample: 1 }"),
+        Sidecar::start_writing_to(full, app.address, "access_log: { sample: 1 }"),
+    ] {
+        let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(client.get("/").await.unwrap().status, 200);
+        }
+        let lost = async || sidecar.metric("tidegate_access_log_lines_total", "result=\"lost\"").await;
+        eventually(LONG, "all are counted as lost", async || lost().await == 20.0).await;
+        assert_eq!(sidecar.logs("lines cannot be written, and are lost").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn the_last_lines_are_written_before_the_process_ends() {
+    let app = App::start().await;
+    let mut logging = Logging::start(app.address, "access_log: { sample: 1 }");
+    let mut client = Client::connect(logging.sidecar.proxy()).await.unwrap();
+    for _ in 0..100 {
+        client.get("/").await.unwrap();
+    }
+    drop(client);
+    logging.sidecar.signal("TERM");
+    assert!(logging.sidecar.ended(LONG).await.success());
+    assert_eq!(logging.text().lines().count(), 100);
+}
