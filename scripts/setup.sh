@@ -131,6 +131,9 @@ test)
     need openssl openssl
     need curl curl
     need kill procps
+    need haproxy haproxy
+    need nginx nginx-light
+    [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || packages+=(libnginx-mod-stream)
     need_sdk
     ;;
 sdk)

@@ -3,6 +3,7 @@
 //! Event loops, one thread each: `control` (this thread: phases, checks, flag sources, the ops listener), `local`
 //! (the app's flag evaluations, which may be many and must not keep a probe waiting) and one for each proxy worker.
 
+mod edges;
 mod flag_headers;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::edges::Edges;
 use crate::config::Settings;
 use crate::flags;
 use crate::flags::executor::Executor;
@@ -30,6 +32,7 @@ use crate::lifecycle::{self, drain};
 use crate::local::control::{self, Control};
 use crate::local::cors::{Asked, Cors};
 use crate::local::{self, flagd, settings::Socket};
+use crate::net::edge::Edge;
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
 use crate::net::outbound::Outbound;
@@ -68,11 +71,12 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let workers = settings.proxy.workers;
     let mut limited = settings.proxy.clone();
     limited.limits.connections = descriptors::connections(descriptors::raise_limit(), limited.limits.connections);
-    let proxy = Proxy::bind(limited)?;
+    let mut registry = telemetry::metrics::registry();
+    let edges = Edges::open(&settings, &mut registry)?;
+    let proxy = Proxy::bind(limited, edges.proxy.clone())?;
     let ops = settings.ops.listen.iter().map(|address| bind_tcp(*address)).collect::<Result<Vec<_>, _>>()?;
     let local = Local::bind(&settings.local)?;
     let socket_is_ours = local.unix.is_some();
-    let mut registry = telemetry::metrics::registry();
     let (board, probers) = readiness::set_up(&settings.checks, &mut registry)?;
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
@@ -147,6 +151,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     for prober in probers {
         tasks.spawn("check", OnEnd::MustLive, prober.run());
     }
+    edges.follow(&tasks);
     tasks.spawn("flag sources", OnEnd::MustLive, sources.run());
     for executor in executors {
         tasks.spawn("schedules", OnEnd::MustLive, executor.run());
@@ -161,7 +166,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     }
     let drain_token = settings.ops.drain_token;
     let parts = ops::Parts { lifecycle: lifecycle.clone(), pulse, board, started, registry, drain_token };
-    let opses = serve_ops(&tasks, ops, ops::Api::new(parts), &lifecycle)?;
+    let opses = serve_ops(&tasks, (ops, edges.ops), ops::Api::new(parts), &lifecycle)?;
     tasks.spawn("signals", OnEnd::MustLive, signals.run(lifecycle));
 
     tracing::info!(
@@ -289,7 +294,7 @@ async fn keep_flags(condition: Condition, mut status: watch::Receiver<flags::Sta
 
 fn serve_ops(
     tasks: &Tasks,
-    listeners: Vec<std::net::TcpListener>,
+    (listeners, edge): (Vec<std::net::TcpListener>, Edge),
     api: ops::Api,
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<Vec<std::net::SocketAddr>> {
@@ -299,7 +304,7 @@ fn serve_ops(
         let acceptor = Acceptor::tcp(listener, "ops")?;
         addresses.push(acceptor.address()?);
         let api = api.clone();
-        server.tcp(acceptor, move |peer, request| api.clone().handle(peer, request));
+        server.behind(edge.clone(), acceptor, move |peer, request| api.clone().handle(peer, request));
     }
     Ok(addresses)
 }

@@ -3,6 +3,9 @@
 use std::fs;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::net::tls::material::{self, Read};
 
 /// More workers than this are never a default: a sidecar leaves the processors to its app.
 const MAX_WORKERS: usize = 2;
@@ -22,6 +25,10 @@ pub struct Machine {
     pub state_dir: Option<PathBuf>,
     /// Whether standard error is a terminal.
     pub terminal: bool,
+    /// Answers for the content of a certificate's file or a key's; an error says why not.
+    pub read: Read,
+    /// The time, which certificates have theirs of.
+    pub now: SystemTime,
 }
 
 impl Machine {
@@ -34,12 +41,21 @@ impl Machine {
             workers: quota.unwrap_or(available).min(available).clamp(1, MAX_WORKERS),
             state_dir: Path::new(STATE_DIR).is_dir().then(|| STATE_DIR.into()),
             terminal: std::io::stderr().is_terminal(),
+            read: material::read,
+            now: SystemTime::now(),
         }
     }
 
     /// A machine nothing is known about.
     pub fn unknown() -> Self {
-        Self { hostname: None, workers: 1, state_dir: None, terminal: false }
+        Self {
+            hostname: None,
+            workers: 1,
+            state_dir: None,
+            terminal: false,
+            read: |_| Err("not read".to_owned()),
+            now: SystemTime::UNIX_EPOCH,
+        }
     }
 
     /// The workload's name as far as the host name tells it, else `app`.

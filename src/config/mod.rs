@@ -163,7 +163,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
     }
 }
 
-/// Reads a configuration's text. Does no IO but `surroundings.read`.
+/// Reads a configuration's text. Does no IO but what `surroundings` answers for.
 ///
 /// # Errors
 /// Everything that is wrong, at once.

@@ -160,6 +160,13 @@ impl Activity {
         }
     }
 
+    /// What comes before HTTP is done: the connection is as one just opened.
+    pub fn admitted(&self) {
+        self.unclaimed.store(false, Relaxed);
+        self.head_since.store(0, Relaxed);
+        self.idle_since.store(now_ms(), Relaxed);
+    }
+
     /// The kernel takes no more bytes.
     pub fn write_blocked(&self) {
         if self.write_since.load(Relaxed) == 0 {

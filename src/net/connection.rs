@@ -38,36 +38,28 @@ pub struct Head {
     pub fields: usize,
 }
 
-/// Waits for the protocol that a client speaks; none when its connection breaks or the sweeper wants its place before
-/// that is known. Nothing was asked then, so what the client is told does not matter: the socket is closed.
-pub async fn greet<I>(socket: &mut Socket<I>, activity: &Activity) -> Option<Protocol>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-{
-    let spoken = {
-        let mut spoken = pin!(socket.protocol());
-        poll_fn(|cx| {
-            if let Poll::Ready(spoken) = spoken.as_mut().poll(cx) {
-                return Poll::Ready(spoken.ok());
-            }
-            activity.attend(cx.waker());
-            if activity.order() == Order::None { Poll::Pending } else { Poll::Ready(None) }
-        })
-        .await
-    };
-    if spoken.is_none() {
-        drop(socket.shutdown().await);
-    }
-    spoken
-}
-
-/// Speaks what the client speaks, HTTP/1.1 or HTTP/2, over `io` until the end of the connection. `streams` owns the
-/// tasks of HTTP/2 requests, which end with the connection.
+/// Speaks HTTP/1.1 over `io` until the end of the connection.
 ///
 /// # Cancellation
 /// Dropping the future closes the connection at once.
+pub async fn serve<I, S, B>(io: I, activity: Arc<Activity>, head: Head, service: S) -> Result<(), hyper::Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn StdError + Send + Sync>>>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    serve_http1(Socket::new(io, activity.clone()), &activity, head, service).await
+}
+
+/// Speaks what the client speaks, HTTP/1.1 or HTTP/2, over `io` until the end of the connection: what was `agreed` on, or
+/// what the first bytes tell. `streams` owns the tasks of HTTP/2 requests, which end with the connection.
+///
+/// # Cancellation
+/// As of [`serve`].
 pub async fn serve_any<I, S, B>(
     io: I,
+    agreed: Option<Protocol>,
     activity: Arc<Activity>,
     head: Head,
     streams: Tasks,
@@ -80,7 +72,20 @@ where
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     let mut socket = Socket::new(io, activity.clone());
-    match greet(&mut socket, &activity).await {
+    let spoken = if agreed.is_some() {
+        agreed
+    } else {
+        let mut spoken = pin!(socket.protocol());
+        poll_fn(|cx| {
+            if let Poll::Ready(spoken) = spoken.as_mut().poll(cx) {
+                return Poll::Ready(spoken.ok());
+            }
+            activity.attend(cx.waker());
+            if activity.order() == Order::None { Poll::Pending } else { Poll::Ready(None) }
+        })
+        .await
+    };
+    match spoken {
         Some(Protocol::Http1) => serve_http1(socket, &activity, head, service).await,
         Some(Protocol::Http2) => {
             activity.multiplexed();
@@ -92,15 +97,15 @@ where
             let connection = builder.serve_connection(TokioIo::new(socket), service);
             obey(pin!(connection), &activity, http2::Connection::graceful_shutdown).await
         }
-        None => Ok(()),
+        // It broke, or the sweeper wants its place. Nothing was asked, so what the client is told does not matter.
+        None => {
+            drop(socket.shutdown().await);
+            Ok(())
+        }
     }
 }
 
-/// Speaks HTTP/1.1 over `socket` until the end of the connection.
-///
-/// # Cancellation
-/// Dropping the future closes the connection at once.
-pub async fn serve_http1<I, S, B>(
+async fn serve_http1<I, S, B>(
     socket: Socket<I>,
     activity: &Activity,
     head: Head,

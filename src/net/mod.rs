@@ -6,9 +6,13 @@
 
 pub mod activity;
 pub mod connection;
+pub mod directory;
+pub mod edge;
 pub mod inbound;
 pub mod listen;
+pub mod networks;
 pub mod outbound;
+pub mod proxy_protocol;
 pub mod redis;
 pub mod resolve;
 pub mod rpc;

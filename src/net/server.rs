@@ -19,10 +19,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::activity::Activity;
 use super::connection::{self, Head};
+use super::edge::Edge;
 use super::inbound::Inbound;
 use super::listen::Acceptor;
 use super::outbound::Broken;
-use super::sweep::{Limits, Shed, Sweeper};
+use super::socket::Protocol;
+use super::sweep::{Limits, Shed, Sweeper, Swept};
 use super::uptake::Offered;
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
@@ -83,7 +85,17 @@ impl Server {
     }
 
     /// Answers what comes to a TCP listener, for as long as the tasks live.
-    pub fn tcp<H, F, B>(&self, mut acceptor: Acceptor<TcpListener>, answer: H)
+    pub fn tcp<H, F, B>(&self, acceptor: Acceptor<TcpListener>, answer: H)
+    where
+        H: Fn(Peer, Request<Inbound>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
+    {
+        self.behind(Edge::default(), acceptor, answer);
+    }
+
+    /// The same, for what the listener's edge lets in.
+    pub fn behind<H, F, B>(&self, edge: Edge, mut acceptor: Acceptor<TcpListener>, answer: H)
     where
         H: Fn(Peer, Request<Inbound>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
@@ -92,8 +104,14 @@ impl Server {
         let server = self.clone();
         self.tasks.spawn("accept loop", OnEnd::MustLive, async move {
             while let Some(permit) = server.place().await {
-                let (stream, peer) = acceptor.accept().await;
-                server.serve(stream, Peer::Tcp(peer), permit, answer.clone());
+                let (stream, address) = acceptor.accept().await;
+                let swept = server.sweeper.open();
+                let (edge, activity) = (edge.clone(), swept.activity().clone());
+                let entry = async move {
+                    let (io, peer) = edge.admit(stream, address, &activity).await?;
+                    Some((io, peer.protocol, Peer::Tcp(peer.address)))
+                };
+                server.serve(entry, swept, permit, answer.clone());
             }
         });
     }
@@ -108,8 +126,8 @@ impl Server {
         let server = self.clone();
         self.tasks.spawn("accept loop", OnEnd::MustLive, async move {
             while let Some(permit) = server.place().await {
-                let stream = acceptor.accept().await;
-                server.serve(stream, Peer::Unix, permit, answer.clone());
+                let entry = std::future::ready(Some((acceptor.accept().await, None, Peer::Unix)));
+                server.serve(entry, server.sweeper.open(), permit, answer.clone());
             }
         });
     }
@@ -123,17 +141,19 @@ impl Server {
         self.permits.clone().acquire_owned().await.ok()
     }
 
-    fn serve<I, H, F, B>(&self, io: I, peer: Peer, permit: OwnedSemaphorePermit, answer: H)
+    /// Serves a connection once it is let in, which `entry` tells with what it speaks and who asks.
+    fn serve<E, I, H, F, B>(&self, entry: E, swept: Swept, permit: OwnedSemaphorePermit, answer: H)
     where
+        E: Future<Output = Option<(I, Option<Protocol>, Peer)>> + Send + 'static,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         H: Fn(Peer, Request<Inbound>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
     {
-        let swept = self.sweeper.open();
         let streams = self.tasks.clone();
         self.tasks.spawn_connection(async move {
             let activity = swept.activity().clone();
+            let Some((io, agreed, peer)) = entry.await else { return };
             let service = service_fn(|request: Request<Incoming>| {
                 let under_way = UnderWay::begin(activity.clone());
                 let has_body = !request.body().is_end_stream();
@@ -150,7 +170,7 @@ impl Server {
                     )
                 }
             });
-            if let Err(error) = connection::serve_any(io, activity.clone(), HEAD, streams, service).await {
+            if let Err(error) = connection::serve_any(io, agreed, activity.clone(), HEAD, streams, service).await {
                 tracing::debug!(?peer, %error, "connection ended");
             }
             drop((swept, permit));

@@ -18,7 +18,7 @@ use super::activity::Activity;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The protocol that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_pending() {
+            self.activity.write_blocked();
+        } else {
+            self.activity.write_moved();
+        }
+        flushed
     }
 
     /// Half-closes, then reads and forgets what still arrives until the client has closed too or [`LINGER`] is over.

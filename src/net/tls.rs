@@ -1,4 +1,11 @@
-//! TLS towards databases and Redis: which authorities are trusted.
+//! TLS. Here: towards databases and Redis, and which authorities are trusted. Below: [`server`], the listeners' side.
+
+pub mod certificate;
+pub mod material;
+pub mod metrics;
+mod names;
+pub mod server;
+pub mod settings;
 
 use std::sync::Arc;
 

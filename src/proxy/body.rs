@@ -21,6 +21,8 @@ pub(super) enum Inbound {
     Http1(downstream::Body),
     /// HTTP/2.
     Http2(http2::Body),
+    /// None: what follows is no content, but a tunnel's.
+    Nothing,
 }
 
 impl Body for Inbound {
@@ -34,6 +36,7 @@ impl Body for Inbound {
         match &mut *self {
             Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Nothing => Poll::Ready(None),
         }
     }
 
@@ -41,6 +44,7 @@ impl Body for Inbound {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
+            Self::Nothing => true,
         }
     }
 
@@ -48,6 +52,7 @@ impl Body for Inbound {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
+            Self::Nothing => SizeHint::with_exact(0),
         }
     }
 }
@@ -83,7 +88,7 @@ impl RequestBody {
     /// Whether the client waits for 100 before it sends it (RFC 9110 section 10.1.1).
     pub(super) fn is_expected(&self) -> bool {
         match self {
-            Self::Empty => false,
+            Self::Empty | Self::Client { body: Inbound::Nothing, .. } => false,
             Self::Client { body: Inbound::Http1(body), .. } => body.is_expected(),
             Self::Client { body: Inbound::Http2(body), .. } => body.is_expected(),
         }
@@ -92,7 +97,7 @@ impl RequestBody {
     /// Tells the client to send it, if it still waits.
     pub(super) fn call_for(&self) {
         match self {
-            Self::Empty => {}
+            Self::Empty | Self::Client { body: Inbound::Nothing, .. } => {}
             Self::Client { body: Inbound::Http1(body), .. } => body.call_for(),
             Self::Client { body: Inbound::Http2(body), .. } => body.call_for(),
         }
@@ -170,7 +175,6 @@ fn without(barred: &Names, frame: Frame<Bytes>) -> Frame<Bytes> {
 }
 
 /// An answer's body on its way to the client.
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept after its request")]
 pub(super) enum AnswerBody {
     /// The app's.
     App(Download),

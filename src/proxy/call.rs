@@ -3,15 +3,16 @@
 
 use std::time::Instant;
 
-use http::header::{CONNECTION, HeaderValue};
-use http::{Response, Version, request};
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::{Response, StatusCode, Version, request};
 
 use super::body::{AnswerBody, RequestBody};
 use super::error::Failure;
-use super::headers;
-use super::service::{Flight, Service};
+use super::headers::{self, Upgrade};
+use super::service::{Answered, Flight, Service};
 use super::upstream::h2c::{Call, Heard, Leased, Target, Upload};
-use super::upstream::{Broken, Lost};
+use super::upstream::{Broken, Far, Lost};
+use super::websocket;
 
 /// How often a request is sent to an app that does not look at it.
 const TRIES: usize = 3;
@@ -23,15 +24,20 @@ impl Service {
         &self,
         flight: &mut Flight,
         head: &request::Parts,
+        upgrade: Upgrade,
         body: RequestBody,
-    ) -> Result<Response<AnswerBody>, Failure> {
+    ) -> Result<Answered, Failure> {
+        let key = websocket::asked(&head.headers).filter(|_| upgrade == Upgrade::Asked);
         let mut upload = Upload::new(body);
         let mut tries = TRIES;
         loop {
             tries -= 1;
             let leased = self.lease(flight).await?;
+            // An app may leave an upgrade unanswered (RFC 9110 section 7.8); one that knows no tunnels never gets to.
+            let key = key.filter(|_| leased.serves_connect());
+            let target = if key.is_some() { Target::WebSocket } else { Target::Resource };
             let (stand_in, bounds) = (self.app.authority(), self.app.bounds());
-            let mut call = match Call::begin(leased, head, Target::Resource, stand_in, upload, bounds).await {
+            let mut call = match Call::begin(leased, head, target, stand_in, upload, bounds).await {
                 Ok(call) => call,
                 Err((unsent, error)) if tries > 0 && !error.is_library() => {
                     upload = unsent;
@@ -45,7 +51,10 @@ impl Service {
                     Ok(Heard::Answer(answer)) => {
                         self.answered();
                         flight.heard();
-                        return Ok(self.answer(call, answer));
+                        return Ok(match key.filter(|_| answer.status().is_success()) {
+                            Some(key) => switched(call, answer, key),
+                            None => Answered::Plain(self.answer(call, answer)),
+                        });
                     }
                     Err(Lost::Body(error)) => return Err(error.into()),
                     Err(Lost::Line(error)) => break error,
@@ -80,4 +89,15 @@ impl Service {
         }
         leased
     }
+}
+
+/// The answer that a client of HTTP/1.1 would have had from the app: the tunnel is open.
+fn switched(call: Call, answer: Response<h2::RecvStream>, key: &HeaderValue) -> Answered {
+    let (mut head, stream) = answer.into_parts();
+    headers::prepare_answer(&mut head);
+    (head.status, head.version) = (StatusCode::SWITCHING_PROTOCOLS, Version::HTTP_11);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.insert(UPGRADE, HeaderValue::from_static(websocket::NAME));
+    head.headers.insert(SEC_WEBSOCKET_ACCEPT, websocket::accept(key));
+    Answered::Switched(Response::from_parts(head, ()), Far::Stream(Box::new(call.into_tunnel(stream))))
 }

@@ -1,26 +1,21 @@
 //! What happens to the header fields of a request on its way to the app and of an answer on its way back. Pure.
 
-use std::net::IpAddr;
-
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri, Version, request, response};
 use thiserror::Error;
 
-use super::settings::Forwarded;
+pub use super::hop::Hop;
+use super::hop::{self, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that a client's `Connection` may not name away: an app that trusts them would be fooled by their absence.
-const KEPT: [HeaderName; 8] = [
+const KEPT: [HeaderName; 9] = [
     HOST,
     CONTENT_LENGTH,
     TRANSFER_ENCODING,
@@ -28,31 +23,9 @@ const KEPT: [HeaderName; 8] = [
     X_FORWARDED_FOR,
     X_FORWARDED_HOST,
     X_FORWARDED_PROTO,
+    X_FORWARDED_CLIENT_CERT,
     X_REQUEST_ID,
 ];
-
-/// Where a request came from, and how that is told to the app. One per client connection.
-#[derive(Debug, Clone)]
-pub struct Hop {
-    address: HeaderValue,
-    forwarded: HeaderValue,
-    policy: Forwarded,
-}
-
-impl Hop {
-    /// The hop from a client at `peer`.
-    pub fn new(peer: IpAddr, policy: Forwarded) -> Self {
-        let peer = peer.to_canonical();
-        let node = if peer.is_ipv6() { format!("for=\"[{peer}]\"") } else { format!("for={peer}") };
-        let text = |text: String| HeaderValue::try_from(text).expect("an address is visible ASCII");
-        Self { address: text(peer.to_string()), forwarded: text(node), policy }
-    }
-
-    /// The client's address.
-    pub fn address(&self) -> &[u8] {
-        self.address.as_bytes()
-    }
-}
 
 /// Whether a request asks to change its connection's protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +63,11 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
     settle_host(head, &seen, authority)?;
     let upgrade = if seen.hop_by_hop { strip_hop_by_hop(&mut head.headers, head.version) } else { Upgrade::None };
     head.version = Version::HTTP_11;
-    tell_hop(&mut head.headers, hop, &seen);
+    if seen.forwarding {
+        hop::tell_after_others(&mut head.headers, hop);
+    } else {
+        hop::tell_first(&mut head.headers, hop);
+    }
     if !seen.request_id {
         head.headers.insert(X_REQUEST_ID, request_id());
     }
@@ -190,7 +167,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) -> Upgrade {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
         headers.remove(CONNECTION);
-        let asked = version == Version::HTTP_11
+        let asked = version != Version::HTTP_10
             && named.iter().any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case("upgrade")));
         upgrade = headers.remove(UPGRADE).filter(|to| asked && !tokens(to).any(|t| t.eq_ignore_ascii_case("h2c")));
         let trailers = headers.remove(TE).is_some_and(|te| tokens(&te).any(|t| t.eq_ignore_ascii_case("trailers")));
@@ -229,45 +206,6 @@ fn remove_named(headers: &mut HeaderMap, connection: &HeaderValue) {
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
-}
-
-fn tell_hop(headers: &mut HeaderMap, hop: &Hop, seen: &Seen) {
-    if !seen.forwarding {
-        headers.insert(X_FORWARDED_FOR, hop.address.clone());
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-        return;
-    }
-    if hop.policy == Forwarded::Replace {
-        headers.remove(FORWARDED);
-        headers.remove(X_FORWARDED_FOR);
-        headers.remove(X_FORWARDED_HOST);
-        headers.remove(X_FORWARDED_PROTO);
-    }
-    append(headers, X_FORWARDED_FOR, &hop.address);
-    if headers.contains_key(FORWARDED) {
-        append(headers, FORWARDED, &hop.forwarded);
-    }
-    if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
-        entry.insert(HeaderValue::from_static("http"));
-    }
-}
-
-/// Appends to a list field, in one line: not every app reads the second.
-fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-    match headers.entry(name) {
-        Entry::Vacant(entry) => {
-            entry.insert(value.clone());
-        }
-        Entry::Occupied(mut entry) => {
-            let mut joined = Vec::new();
-            for part in entry.iter() {
-                joined.extend_from_slice(part.as_bytes());
-                joined.extend_from_slice(b", ");
-            }
-            joined.extend_from_slice(value.as_bytes());
-            entry.insert(HeaderValue::from_bytes(&joined).unwrap_or_else(|_| value.clone()));
-        }
-    }
 }
 
 /// 128 random bits in hexadecimal.

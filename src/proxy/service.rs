@@ -21,9 +21,11 @@ use super::http2;
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
 use super::settings::{Limits, Protocol};
+use super::tunnel::Terms;
 use super::upstream::decode::Head;
-use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost};
+use super::upstream::{App, Broken, Download, Exchange, Far, Heard, Line, Look, Lost};
 use super::worker::Load;
+use crate::lifecycle::drain::Tunnels;
 use crate::lifecycle::ledger::{Guard, Kind, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::Tasks;
@@ -40,6 +42,7 @@ pub(super) struct Service {
     /// When one was logged last.
     pub(super) app_down_said: Mutex<Option<Instant>>,
     pub(super) limits: Limits,
+    pub(super) tunnels: Tunnels,
     pub(super) writer: Writer,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) counters: Arc<Counters>,
@@ -91,7 +94,7 @@ pub(super) enum Answer {
     /// An answer of HTTP.
     Plain(Response<Delivery>),
     /// An answer after which the client's connection and the app's are one.
-    Tunnel(Response<()>, Line, Flight),
+    Tunnel(Response<()>, Far, Flight),
 }
 
 /// A request under way: its entry in the ledger, and what is noted when it ends.
@@ -192,12 +195,15 @@ impl Service {
         }
         let body = self.body(flight, &head, body)?;
         if self.app.protocol() == Protocol::Http2 {
-            return self.call(flight, &head, body).await.map(Answered::Plain);
+            return self.call(flight, &head, upgrade, body).await;
         }
         let (answer, exchange) = self.exchange(flight, &head, body).await?;
         let Head { parts: mut head, framing, keeps } = answer;
         match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
-            (true, Upgrade::Asked) => Ok(Answered::Switched(Response::from_parts(head, ()), exchange.into_tunnel()?)),
+            (true, Upgrade::Asked) => {
+                let far = Far::Line(exchange.into_tunnel()?);
+                Ok(Answered::Switched(Response::from_parts(head, ()), far))
+            }
             (true, Upgrade::None) => Err(Failure::Unasked),
             (false, _) => {
                 headers::prepare_answer(&mut head);
@@ -315,9 +321,9 @@ impl Service {
 }
 
 /// What the app has said.
-enum Answered {
+pub(super) enum Answered {
     Plain(Response<AnswerBody>),
-    Switched(Response<()>, Line),
+    Switched(Response<()>, Far),
 }
 
 fn is_idempotent(method: &Method) -> bool {
@@ -340,6 +346,21 @@ impl Flight {
         self.service.counters.broken();
         self.notes.failed("connection_terminated");
         tracing::debug!(%error, "the app broke off in the middle of an answer");
+    }
+
+    /// Where its tunnel's task belongs.
+    pub(super) fn tasks(&self) -> Tasks {
+        self.service.tasks.clone()
+    }
+
+    /// What holds for the tunnel it has become.
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            phase: self.service.phase.clone(),
+            tunnels: self.service.tunnels,
+            idle: self.service.limits.tunnel_idle,
+            counters: self.service.counters.clone(),
+        }
     }
 
     /// A part of the answer's body went to the client.

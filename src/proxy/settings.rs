@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::flag_headers;
 use super::observe::access;
+use crate::lifecycle::drain::Tunnels;
+use crate::net::edge;
 
 /// The proxy's settings. A `None` duration or size means "no limit".
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
     pub forwarded: Forwarded,
+    /// `drain.tunnels`.
+    pub tunnels: Tunnels,
     /// `access_log`.
     pub access_log: access::Settings,
 }
@@ -30,6 +34,8 @@ pub struct Route {
     pub listen: SocketAddr,
     /// `proxy[].upstream`.
     pub upstream: Upstream,
+    /// `proxy[].tls`, `proxy[].proxy_protocol`: what comes before HTTP.
+    pub edge: edge::Settings,
     /// `proxy[].flag_headers`, `proxy[].flag_context`.
     pub flags: flag_headers::Settings,
 }
@@ -125,6 +131,8 @@ pub struct Limits {
     pub pool_idle: Duration,
     /// Unused connections to the app kept per worker and route. 256.
     pub pool_size: usize,
+    /// How long a tunnel may last without a byte either way. None. Beyond: it is ended as a drain's deadline ends it.
+    pub tunnel_idle: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -145,6 +153,7 @@ impl Default for Limits {
             body_bytes: None,
             pool_idle: Duration::from_secs(3),
             pool_size: 256,
+            tunnel_idle: None,
         }
     }
 }

@@ -24,8 +24,7 @@ use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
-use crate::net::activity::Activity;
-use crate::net::connection;
+use crate::net::edge::{Edge, Io, Peer};
 use crate::net::listen::{Acceptor, BindError, bind_tcp};
 use crate::net::socket::{Protocol, Socket};
 use crate::net::sweep::{self, Shed, Sweeper};
@@ -36,6 +35,8 @@ const HANDED: usize = 64;
 /// The proxy before its threads run: everything that can fail has been done.
 pub struct Proxy {
     settings: Settings,
+    /// Of each route.
+    edges: Vec<Edge>,
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     permits: Arc<Semaphore>,
@@ -46,6 +47,7 @@ pub struct Proxy {
 pub struct Worker {
     index: usize,
     settings: Settings,
+    edges: Vec<Edge>,
     listeners: Vec<std::net::TcpListener>,
     permits: Arc<Semaphore>,
     ledger: Writer,
@@ -67,8 +69,8 @@ struct Accepted {
 }
 
 impl Proxy {
-    /// Binds every listener.
-    pub fn bind(settings: Settings) -> Result<Self, BindError> {
+    /// Binds every listener. `edges` has one for each route.
+    pub fn bind(settings: Settings, edges: Vec<Edge>) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for route in &settings.routes {
@@ -77,7 +79,7 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        Ok(Self { settings, listeners, addresses, permits, outlets: Outlets::default() })
+        Ok(Self { settings, edges, listeners, addresses, permits, outlets: Outlets::default() })
     }
 
     /// The same, with where what is told of requests goes.
@@ -114,6 +116,7 @@ impl Proxy {
             workers.push(Worker {
                 index,
                 settings: self.settings.clone(),
+                edges: self.edges.clone(),
                 listeners: listeners.collect::<Result<_, _>>()?,
                 permits: self.permits.clone(),
                 ledger: ledger.shard(index),
@@ -157,6 +160,7 @@ impl Worker {
                     app_down: AtomicBool::new(false),
                     app_down_said: Mutex::default(),
                     limits: limits.clone(),
+                    tunnels: self.settings.tunnels,
                     writer: self.ledger.clone(),
                     phase: self.phase.clone(),
                     counters: self.counters.clone(),
@@ -177,11 +181,19 @@ impl Worker {
                 }
             });
         }
-        let here = Here {
-            index: self.index,
+        let multiplexed = Arc::new(http2::Common {
             head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
             streams: limits.http2_streams,
+            sweeper: sweeper.clone(),
+            counters: self.counters.clone(),
+            tasks: tasks.clone(),
+        });
+        let here = Here {
+            multiplexed,
+            index: self.index,
+            head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
             forwarded: self.settings.forwarded,
+            edges: self.edges,
             services,
             sweeper,
             ledger: self.ledger,
@@ -217,11 +229,12 @@ impl Worker {
 /// What an accept loop and the connections of one worker share.
 #[derive(Clone)]
 struct Here {
+    /// What connections of HTTP/2 share.
+    multiplexed: Arc<http2::Common>,
     index: usize,
     head: Bounds,
-    /// Requests at once on a connection of HTTP/2.
-    streams: u32,
     forwarded: Forwarded,
+    edges: Vec<Edge>,
     services: Vec<Arc<Service>>,
     sweeper: Sweeper,
     ledger: Writer,
@@ -289,64 +302,55 @@ impl Here {
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
+    fn serve(&self, stream: TcpStream, address: SocketAddr, route: usize, permit: OwnedSemaphorePermit) {
         self.counters.connection();
         let load = Load::new(self.loads.clone(), self.index);
         let entry = self.ledger.connection();
         let swept = self.sweeper.open();
-        let activity = swept.activity().clone();
-        let opened = Opened {
-            socket: Socket::new(stream, activity.clone()),
-            activity,
-            hop: Hop::new(peer.ip(), self.forwarded),
-            place: Arc::new(Place { _permit: permit, _load: load }),
-            service: self.services[route].clone(),
+        let service = self.services[route].clone();
+        let (edge, forwarded) = (self.edges[route].clone(), self.forwarded);
+        let (activity, auth) = (swept.activity().clone(), edge.client_auth());
+        let (head, counters) = (self.head, self.counters.clone());
+        let common = self.multiplexed.clone();
+        let place = Arc::new(Place { _permit: permit, _load: load });
+        let open = move |io: Io, peer: &Peer| {
+            let (hop, socket) = (Hop::new(peer, auth, forwarded), Socket::new(io, activity.clone()));
+            let client = |wire| Client { hop, activity, early: Early::Http1(wire), _place: place };
+            Connection::new(socket, head, client, service, counters)
         };
-        let here = self.clone();
+        if edge.is_plain() {
+            // Made here, so that its task holds nothing else.
+            let connection = open(Io::Plain(stream), &Peer::plain(address));
+            self.tasks.spawn_connection(async move {
+                run(connection, common, None, address).await;
+                drop((entry, swept));
+            });
+            return;
+        }
         self.tasks.spawn_connection(async move {
-            if let Err(error) = here.speak(opened).await {
-                tracing::debug!(%peer, %error, "connection ended");
+            if let Some((io, peer)) = edge.admit(stream, address, swept.activity()).await {
+                run(open(io, &peer), common, peer.protocol, peer.address).await;
             }
             drop((entry, swept));
         });
     }
-
-    /// Speaks what the client speaks. Boxed, because most connections rest: HTTP/1.1 in little memory, HTTP/2 in more.
-    async fn speak(&self, mut opened: Opened) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let protocol = connection::greet(&mut opened.socket, &opened.activity).await;
-        let Opened { socket, activity, hop, place, service } = opened;
-        match protocol {
-            Some(Protocol::Http1) => {
-                let client = |wire| Client { hop, activity, early: Early::Http1(wire), _place: place };
-                Box::pin(Connection::new(socket, self.head, client, service, self.counters.clone()).run()).await?;
-            }
-            Some(Protocol::Http2) => {
-                let shared = http2::Shared {
-                    service,
-                    hop,
-                    place,
-                    activity,
-                    sweeper: self.sweeper.clone(),
-                    head: self.head,
-                    streams: self.streams,
-                    counters: self.counters.clone(),
-                    tasks: self.tasks.clone(),
-                };
-                Box::pin(http2::serve(socket, shared)).await?;
-            }
-            None => {}
-        }
-        Ok(())
-    }
 }
 
-/// A client's connection before anybody knows what it speaks.
-struct Opened {
-    socket: Socket<TcpStream>,
-    activity: Arc<Activity>,
-    hop: Hop,
-    place: Arc<Place>,
-    service: Arc<Service>,
+/// Speaks what was agreed on, or what the first bytes tell.
+async fn run(connection: Connection, common: Arc<http2::Common>, agreed: Option<Protocol>, peer: SocketAddr) {
+    let switched = match agreed {
+        Some(Protocol::Http2) => Ok(connection.into_http2()),
+        Some(Protocol::Http1) | None => connection.run().await,
+    };
+    let ended: Result<(), Box<dyn std::error::Error + Send + Sync>> = match switched {
+        // Boxed: it is the larger one by far, and a connection of HTTP/1.1 must not hold room for it.
+        Ok(Some(begun)) => Box::pin(http2::serve(begun, common)).await.map_err(Into::into),
+        Ok(None) => Ok(()),
+        Err(lost) => Err(lost.into()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
 }
 
 /// Counts a connection as one of a worker's for as long as it lives.

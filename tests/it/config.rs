@@ -40,7 +40,7 @@ workers: 2
 const SECRETS: [&str; 3] = ["t0kenvalue", "pgpassw0rd", "redispassw0rd"];
 
 fn machine() -> Machine {
-    Machine { hostname: Some("orders-6b7c9d5f4-x2x9z".into()), workers: 2, state_dir: None, terminal: false }
+    Machine { hostname: Some("orders-6b7c9d5f4-x2x9z".into()), workers: 2, ..Machine::unknown() }
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::support::app::App;
+use crate::support::authority::Authority;
 use crate::support::raw::{self, Client};
 use crate::support::redis::Redis;
 use crate::support::sidecar::Sidecar;
@@ -37,15 +38,16 @@ fn exported(text: &str) -> BTreeMap<String, String> {
 async fn the_documented_metrics_are_those_that_are_exported() {
     let app = App::start().await;
     let redis = Redis::start();
-    let sidecar = Sidecar::start(
-        app.address,
-        &format!(
-            "redis: {{ url: '{}' }}\nchecks: {{ app: {{ http: {{ url: 'http://{}/' }} }} }}\nflags: {{ files: ['{}/examples/flags.json'] }}",
-            redis.url().expose(),
-            app.address,
-            env!("CARGO_MANIFEST_DIR")
-        ),
-    );
+    let (authority, root) = (Authority::new(), env!("CARGO_MANIFEST_DIR"));
+    let issued = authority.issue("server", 2);
+    let (app, redis, chain, key) = (app.address, redis.url(), &issued.certificate, &issued.key);
+    let sidecar = Sidecar::start_with(&format!(
+        "proxy:\n- {{ listen: '127.0.0.1:0', upstream: 'http://{app}' }}\n\
+         - {{ listen: '127.0.0.1:0', tls: {{ certificates: [{{ chain: '{chain}', key: '{key}' }}] }} }}\n\
+         redis: {{ url: '{}' }}\nchecks: {{ app: {{ http: {{ url: 'http://{app}/' }} }} }}\n\
+         flags: {{ files: ['{root}/examples/flags.json'] }}",
+        redis.expose()
+    ));
     sidecar.ready().await;
     let answer = raw::get(sidecar.ops, "/metrics").await.unwrap();
     assert_eq!(answer.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));

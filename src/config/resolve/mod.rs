@@ -3,6 +3,7 @@
 
 mod checks;
 mod drain;
+mod edge;
 mod flag_headers;
 mod flags;
 mod listeners;
@@ -48,12 +49,13 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
         "Whose traffic this is: the name that all instances of one app share.",
     );
     let mut listeners = Listeners::default();
-    let routes = proxy::routes(root, &mut listeners);
+    let routes = proxy::routes(root, &mut listeners, machine);
     let limits = root.section("limits", "Bounds on what clients and the app may do.", proxy::limits);
     let forwarded = proxy::forwarded(root);
     let access_log = root.section("access_log", "A line for each request, on standard output.", requests::access_log);
-    let ops =
-        root.section("ops", "What the kubelet, load balancers and Prometheus may ask.", |s| ops(s, &mut listeners));
+    let ops = root.section("ops", "What the kubelet, load balancers and Prometheus may ask.", |s| {
+        ops(s, &mut listeners, machine)
+    });
     let local = root.section("local", "What the app and the command line may ask.", |s| local(s, &mut listeners));
     let drain = root.section("drain", "How traffic is led away before the process ends.", drain::settings);
     root.refuse(&["hold"], urls::NOT_YET, "remove it");
@@ -72,11 +74,12 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let log = root.section("log", "What the process says about itself, on standard error.", |s| log(s, colour));
     listeners.judge(root, &local.socket, &checks);
     let workers = usize::try_from(workers).expect("at most 64");
-    let proxy = crate::proxy::Settings { routes, workers, limits, forwarded, access_log };
+    let tunnels = drain.tunnels;
+    let proxy = crate::proxy::Settings { routes, workers, limits, forwarded, access_log, tunnels };
     Settings { workload, state_dir, log, proxy, ops, local, drain, checks, flags }
 }
 
-fn ops(section: &mut Section<'_>, listeners: &mut Listeners) -> ops::Settings {
+fn ops(section: &mut Section<'_>, listeners: &mut Listeners, machine: &Machine) -> ops::Settings {
     section.refuse(
         &["liveness", "healthz"],
         "liveness never depends on anything: a restart does not repair a dependency",
@@ -110,7 +113,7 @@ fn ops(section: &mut Section<'_>, listeners: &mut Listeners) -> ops::Settings {
         "none: only loopback may drain",
         "Lets a caller from elsewhere than loopback use `/drain`.",
     );
-    ops::Settings { listen, drain_token }
+    ops::Settings { listen, tls: edge::tls(section, machine), drain_token }
 }
 
 fn local(section: &mut Section<'_>, listeners: &mut Listeners) -> local::Settings {

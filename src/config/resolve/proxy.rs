@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use super::super::machine::Machine;
 use super::super::reader::Section;
-use super::super::urls::{self, NOT_YET};
+use super::super::urls;
 use super::super::values::{address, choice, duration, integer, size};
+use super::edge;
 use super::flag_headers::flag_headers;
 use super::listeners::Listeners;
-use crate::proxy::flag_headers::Settings;
+use crate::proxy::flag_headers;
 use crate::proxy::settings::{Address, Forwarded, Limits, Protocol, Route, Upstream};
 
 /// A month: nobody waits longer, and sums of it stay far from what clocks can count.
@@ -15,10 +17,9 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Pairs of listener and app.
-pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<Route> {
+pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners, machine: &Machine) -> Vec<Route> {
     let routes =
         root.sections("proxy", "Pairs of listener and app. Without the key, one pair of the defaults.", |section| {
-            section.refuse(&["tls", "proxy_protocol"], NOT_YET, "remove it");
             section.refuse(&["access_log"], "one access log serves all listeners", "write access_log at the top level");
             let default = default_route();
             let listen = section.or("listen", &address(), default.listen, "Where clients connect.");
@@ -32,7 +33,7 @@ pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners) -> Vec<R
             listeners.add(section, "listen", &[listen]);
             listeners.leads_to(section, "upstream", &upstream);
             let flags = flag_headers(section);
-            Route { listen, upstream, flags }
+            Route { listen, upstream, edge: edge::settings(section, machine), flags }
         });
     if routes.is_empty() && root.sound(&["proxy"]) {
         root.problem("proxy", None, "no element", "add one, or remove the key for the default");
@@ -47,7 +48,8 @@ fn default_route() -> Route {
             address: Address::Tcp { host: "127.0.0.1".into(), port: 3000 },
             protocol: Protocol::Http1,
         },
-        flags: Settings::default(),
+        edge: crate::net::edge::Settings::default(),
+        flags: flag_headers::Settings::default(),
     }
 }
 
@@ -150,6 +152,12 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             number(default.pool_size),
             "Unused connections to the app kept per worker and listener.",
         )),
+        tunnel_idle: section.or(
+            "tunnel_idle",
+            &time().or_none(),
+            default.tunnel_idle,
+            "How long a WebSocket or another tunnel may last without a byte either way. Beyond: Close 1001, or closed.",
+        ),
     }
 }
 

@@ -1,14 +1,11 @@
 //! Following a file of definitions: its directory is watched, for files are replaced (editors, ConfigMaps) rather than
 //! written to; and it is looked at now and then, for watches are lost.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -19,6 +16,7 @@ use crate::flags::compile::{self, Format, MAX_DOCUMENT};
 use crate::flags::layers::{News, Report};
 use crate::flags::model::FlagSet;
 use crate::flags::store::Layer;
+use crate::net::directory::{self, Watch};
 
 /// A file, as it is followed.
 pub(super) struct Follower {
@@ -59,7 +57,7 @@ impl Follower {
     /// At any point; what was reported is whole.
     pub(super) async fn run(mut self) {
         let (tell, mut told) = mpsc::channel(1);
-        let mut watch = Watch { directory: directory(&self.path), tell, watching: None, complained: false };
+        let mut watch = Watch::new(directory::of(&self.path), tell);
         loop {
             // Watched first, then read: what changes in between is told.
             watch.renew();
@@ -104,13 +102,6 @@ impl Follower {
     }
 }
 
-fn directory(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
 /// Reads the file, and compiles it unless its content is the one `seen`.
 fn look(path: &Path, seen: Option<u64>) -> Look {
     let mut bytes = Vec::new();
@@ -134,47 +125,4 @@ fn look(path: &Path, seen: Option<u64>) -> Look {
         Err(e) => Err(format!("not UTF-8: {e}")),
     };
     Look::New(hash, outcome)
-}
-
-/// The watch on a directory, which may come, go and be replaced.
-struct Watch {
-    directory: PathBuf,
-    tell: mpsc::Sender<()>,
-    /// The watcher, and device and inode of what it watches.
-    watching: Option<(RecommendedWatcher, (u64, u64))>,
-    complained: bool,
-}
-
-impl Watch {
-    /// Watches what is at the directory's path now.
-    fn renew(&mut self) {
-        let there = fs::metadata(&self.directory).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-        if there == self.watching.as_ref().map(|(_, watched)| *watched) {
-            return;
-        }
-        self.watching = None;
-        let Some(there) = there else { return };
-        let tell = self.tell.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading the file is an event too, and would have it read again for ever.
-            let reading = |kind: &EventKind| matches!(kind, EventKind::Access(kind) if *kind != AccessKind::Close(AccessMode::Write));
-            if !event.is_ok_and(|event| reading(&event.kind)) {
-                // One that waits to be seen is enough.
-                tell.try_send(()).unwrap_or_default();
-            }
-        });
-        let watching = watcher.and_then(|mut watcher| {
-            watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
-            Ok(watcher)
-        });
-        match watching {
-            Ok(watcher) => self.watching = Some((watcher, there)),
-            Err(error) if !self.complained => {
-                self.complained = true;
-                let directory = self.directory.display().to_string();
-                tracing::warn!(directory, %error, "directory cannot be watched; its flag file is looked at now and then");
-            }
-            Err(_) => {}
-        }
-    }
 }

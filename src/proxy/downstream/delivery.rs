@@ -174,14 +174,14 @@ impl Outgoing {
         }
     }
 
-    /// Ready when all is written.
+    /// Ready when all is written and on its way.
     fn poll_write(&mut self, cx: &mut Context<'_>, wire: &Wire) -> Poll<io::Result<()>> {
         loop {
             let flat = &self.flat[self.at..];
             if flat.is_empty() && self.data.is_empty() && self.tail.is_empty() {
                 self.flat.clear();
                 self.at = 0;
-                return Poll::Ready(Ok(()));
+                return wire.poll_flush(cx);
             }
             let mut taken = ready!(wire.poll_write(cx, [flat, &self.data, self.tail]))?;
             let of_flat = taken.min(flat.len());

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::wire::Io;
+use crate::net::edge::Io;
 
 /// See the module's text. Closing it is a plain half-close: the client may go on sending.
 pub(super) struct Switched {

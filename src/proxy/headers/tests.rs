@@ -1,7 +1,16 @@
 //! Tables of requests and answers before and after.
 
+use std::net::SocketAddr;
+
+use super::super::settings::Forwarded;
 use super::*;
+use crate::net::edge::Peer;
+use crate::net::tls::settings::ClientAuth;
 use http::{Request, Response, StatusCode};
+
+fn from(address: [u8; 4], policy: Forwarded) -> Hop {
+    Hop::new(&Peer::plain(SocketAddr::from((address, 50_000))), ClientAuth::None, policy)
+}
 
 fn request(version: Version, target: &str, fields: &[(&str, &str)]) -> request::Parts {
     let mut builder = Request::builder().version(version).uri(target);
@@ -23,7 +32,7 @@ fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
 
 fn passed(policy: Forwarded, target: &str, given: &[(&str, &str)]) -> Result<(String, Vec<(String, String)>), Refusal> {
     let mut head = request(Version::HTTP_11, target, given);
-    let hop = Hop::new(IpAddr::from([192, 0, 2, 7]), policy);
+    let hop = from([192, 0, 2, 7], policy);
     prepare_request(&mut head, &hop, &HeaderValue::from_static("app:3000"))?;
     Ok((head.uri.to_string(), fields(&head.headers)))
 }
@@ -117,7 +126,7 @@ fn host_is_required_once() {
     let absolute = passed(Forwarded::Append, "http://user@b.example/", &[("host", "a")]);
     assert_eq!(absolute, Err(Refusal::Host), "in an absolute-form target too");
     let mut old = request(Version::HTTP_10, "/", &[]);
-    let hop = Hop::new(IpAddr::from([192, 0, 2, 7]), Forwarded::Append);
+    let hop = from([192, 0, 2, 7], Forwarded::Append);
     prepare_request(&mut old, &hop, &HeaderValue::from_static("app:3000")).expect("HTTP/1.0 needs none");
     assert_eq!(old.headers[HOST], "app:3000");
     assert_eq!(old.version, Version::HTTP_11);
@@ -131,13 +140,13 @@ fn unknown_codings_and_connect_are_refused() {
     assert_eq!(passed(Forwarded::Append, "/", &twice), Err(Refusal::Coding));
     let mut connect = request(Version::HTTP_11, "a:443", &[("host", "a:443")]);
     connect.method = Method::CONNECT;
-    let hop = Hop::new(IpAddr::from([192, 0, 2, 7]), Forwarded::Append);
+    let hop = from([192, 0, 2, 7], Forwarded::Append);
     assert_eq!(prepare_request(&mut connect, &hop, &HeaderValue::from_static("app")), Err(Refusal::Connect));
 }
 
 #[test]
 fn a_request_id_is_begun_or_kept() {
-    let hop = Hop::new(IpAddr::from([192, 0, 2, 7]), Forwarded::Append);
+    let hop = from([192, 0, 2, 7], Forwarded::Append);
     let mut head = request(Version::HTTP_11, "/", &[("host", "a")]);
     prepare_request(&mut head, &hop, &HeaderValue::from_static("app")).expect("passed on");
     assert_eq!(head.headers[X_REQUEST_ID].len(), 32);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Frame, Walker};
@@ -20,7 +21,7 @@ const CONTROL: (u64, u64) = (2_000, 200);
 const RESETS: (u64, u64) = (500, 50);
 
 /// One connection's allowances. All on one thread; the atomics only make the type shareable.
-pub(super) struct Meter {
+pub(in crate::proxy) struct Meter {
     control: Allowance,
     resets: Allowance,
 }
@@ -111,6 +112,8 @@ impl Allowance {
 /// A socket whose incoming frames are counted. Once too many have come it gives no more of them.
 pub(super) struct Metered<I> {
     io: I,
+    /// What was read of it before.
+    ahead: BytesMut,
     walker: Walker,
     meter: Arc<Meter>,
     activity: Arc<Activity>,
@@ -119,9 +122,9 @@ pub(super) struct Metered<I> {
 }
 
 impl<I> Metered<I> {
-    /// Counts what comes over `io`, which begins with the preface (RFC 9113 section 3.4).
-    pub(super) fn new(io: I, meter: Arc<Meter>, activity: Arc<Activity>) -> Self {
-        Self { io, walker: Walker::default(), meter, activity, preface: 24 }
+    /// Counts what comes over `io`, after what was read `ahead`: first the preface (RFC 9113 section 3.4).
+    pub(super) fn new(io: I, ahead: BytesMut, meter: Arc<Meter>, activity: Arc<Activity>) -> Self {
+        Self { io, ahead, walker: Walker::default(), meter, activity, preface: 24 }
     }
 
     fn count(&mut self, read: &[u8]) {
@@ -150,6 +153,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
+        if !self.ahead.is_empty() {
+            let fits = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(fits));
+            if self.ahead.is_empty() {
+                self.ahead = BytesMut::new();
+            }
+            self.count(&buf.filled()[before..]);
+            return Poll::Ready(Ok(()));
+        }
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         self.count(&buf.filled()[before..]);
         Poll::Ready(Ok(()))

@@ -2,6 +2,7 @@
 //! orders, and one for each request.
 
 mod body;
+mod duplex;
 mod frames;
 mod head;
 mod interim;
@@ -17,20 +18,19 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection};
 use http::Request;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(super) use self::body::Body;
+pub(super) use self::duplex::{Duplex, Side};
 pub(super) use self::interim::Interims;
 pub(super) use self::meter::Flood;
 use self::meter::{Meter, Metered};
 use self::stream::{Stream, UnderWay};
+use super::downstream::Begun;
 use super::downstream::head::Bounds;
-use super::headers::Hop;
 use super::metrics::Counters;
-use super::service::{Client, Early, Place, Service};
+use super::service::{Client, Early, Service};
 use crate::lifecycle::tasks::Tasks;
-use crate::net::activity::{Activity, Order};
-use crate::net::socket::Socket;
+use crate::net::activity::Order;
 use crate::net::sweep::Sweeper;
 
 /// What one request's body may have on its way to us, in bytes: enough for a gigabit to a client a millisecond away.
@@ -45,44 +45,47 @@ const RESET_UNSEEN: usize = 100;
 /// Malformed requests, or such beyond the number allowed at once, of one connection.
 const RESET_BY_US: usize = 1024;
 
-/// What the requests of one connection share.
-pub(super) struct Shared {
-    pub(super) service: Arc<Service>,
-    pub(super) hop: Hop,
-    /// Held until the last request has ended.
-    pub(super) place: Arc<Place>,
-    pub(super) activity: Arc<Activity>,
-    pub(super) sweeper: Sweeper,
+/// What all connections of one worker share.
+pub(super) struct Common {
     pub(super) head: Bounds,
     /// Requests at once.
     pub(super) streams: u32,
+    pub(super) sweeper: Sweeper,
     pub(super) counters: Arc<Counters>,
     pub(super) tasks: Tasks,
 }
 
-/// Speaks HTTP/2 over `socket` until the end of the connection.
+/// What the requests of one connection share.
+struct Shared {
+    common: Arc<Common>,
+    service: Arc<Service>,
+    /// Its place is held until the last request has ended.
+    client: Arc<Client>,
+    meter: Arc<Meter>,
+}
+
+/// Speaks HTTP/2 until the end of the connection.
 ///
 /// # Cancellation
 /// Dropping the future closes the connection at once; its requests see that and end.
-pub(super) async fn serve<I>(socket: Socket<I>, shared: Shared) -> Result<(), h2::Error>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let Shared { activity, head, streams, counters, .. } = &shared;
+pub(super) async fn serve(begun: Begun, common: Arc<Common>) -> Result<(), h2::Error> {
+    let Begun { socket, read, client, service } = begun;
+    let meter = Arc::new(Meter::new(common.streams));
+    let shared = Shared { common, service, client, meter };
+    let (activity, meter, counters) = (&shared.client.activity, &shared.meter, &shared.common.counters);
     activity.multiplexed();
     counters.http2_connection();
-    let meter = Arc::new(Meter::new(*streams));
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(*streams)
-        .max_header_list_size(u32::try_from(head.bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(shared.common.streams)
+        .max_header_list_size(u32::try_from(shared.common.head.bytes).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESET_UNSEEN)
         .max_local_error_reset_streams(Some(RESET_BY_US))
         .enable_connect_protocol();
-    let handshake = builder.handshake(Metered::new(socket, meter.clone(), activity.clone()));
+    let handshake = builder.handshake(Metered::new(socket, read, meter.clone(), activity.clone()));
     let mut connection: Connection<_, Bytes> = {
         let mut handshake = pin!(handshake);
         let greeted = poll_fn(|cx| {
@@ -102,7 +105,7 @@ where
         loop {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    shared.begin(&meter, request, respond);
+                    shared.begin(request, respond);
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
@@ -139,27 +142,27 @@ fn is_flood(error: &h2::Error) -> bool {
 }
 
 impl Shared {
-    fn begin(&self, meter: &Arc<Meter>, request: Request<h2::RecvStream>, respond: h2::server::SendResponse<Bytes>) {
-        let swept = self.sweeper.open_stream();
+    fn begin(&self, request: Request<h2::RecvStream>, respond: h2::server::SendResponse<Bytes>) {
+        let swept = self.common.sweeper.open_stream();
         let interims = Interims::new(request.headers());
         let client = Client {
-            hop: self.hop.clone(),
+            hop: self.client.hop.clone(),
             activity: swept.activity().clone(),
             early: Early::Http2(interims.clone()),
-            _place: self.place.clone(),
+            _place: self.client._place.clone(),
         };
         let stream = Stream {
             service: self.service.clone(),
             client: Arc::new(client),
             swept,
-            meter: meter.clone(),
-            counters: self.counters.clone(),
-            bounds: self.head,
+            meter: self.meter.clone(),
+            counters: self.common.counters.clone(),
+            bounds: self.common.head,
             interims,
             respond,
-            _under_way: UnderWay::begin(self.activity.clone()),
+            _under_way: UnderWay::begin(self.client.activity.clone()),
         };
-        self.counters.stream();
-        self.tasks.spawn_connection(stream.run(request));
+        self.common.counters.stream();
+        self.common.tasks.spawn_connection(stream.run(request));
     }
 }

@@ -8,11 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, SendStream};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TE, UPGRADE};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request};
 use http_body::Body as _;
 
 use super::body::Body;
+use super::duplex::{Duplex, Side};
 use super::head::{self, Content};
 use super::interim::Interims;
 use super::meter::Meter;
@@ -22,6 +24,8 @@ use crate::proxy::body::{Delivery, Inbound};
 use crate::proxy::downstream::head::Bounds;
 use crate::proxy::metrics::{Counters, Reset};
 use crate::proxy::service::{Answer, Client, Service};
+use crate::proxy::tunnel::{self, Speaks};
+use crate::proxy::websocket;
 
 /// What one answer may ask of its connection's window at a time. More would only wait in our memory.
 const PIECE: usize = 64 * 1024;
@@ -66,7 +70,7 @@ enum End {
 
 impl Stream {
     /// Serves the request to its end.
-    pub(super) async fn run(mut self, request: Request<h2::RecvStream>) {
+    pub(super) async fn run(mut self, request: Request<RecvStream>) {
         match self.serve(request).await {
             Ok(()) => {}
             Err(End::Left) => {
@@ -81,13 +85,20 @@ impl Stream {
         }
     }
 
-    async fn serve(&mut self, request: Request<h2::RecvStream>) -> Result<(), End> {
+    async fn serve(&mut self, request: Request<RecvStream>) -> Result<(), End> {
         let (mut head, stream) = request.into_parts();
         if head.headers.len() > self.bounds.fields {
             return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         }
         if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > self.bounds.target) {
             return self.refuse(StatusCode::URI_TOO_LONG);
+        }
+        if let Some(protocol) = head.extensions.get::<h2::ext::Protocol>() {
+            return match protocol.as_str() {
+                websocket::NAME => self.connect(head, stream).await,
+                // RFC 9220 section 3: another that is known nowhere here.
+                _ => self.refuse(StatusCode::NOT_IMPLEMENTED),
+            };
         }
         let body = Body::new(stream, &head.headers, self.interims.clone());
         let content = if body.is_end_stream() { Content::None } else { Content::Follows };
@@ -101,6 +112,39 @@ impl Stream {
             // Nobody can ask for one over HTTP/2 (RFC 9113 section 8.6).
             Answer::Tunnel(..) => Err(End::Ours(Reason::INTERNAL_ERROR, Reset::App)),
         }
+    }
+
+    /// A WebSocket (RFC 8441), asked of the app as HTTP/1.1 asks for it.
+    async fn connect(&mut self, mut head: request::Parts, stream: RecvStream) -> Result<(), End> {
+        head.method = Method::GET;
+        if head::request(&mut head, Content::None).is_err() {
+            self.counters.malformed();
+            return Err(End::Ours(Reason::PROTOCOL_ERROR, Reset::Client));
+        }
+        let key = websocket::key();
+        head.headers.remove(TE);
+        head.headers.insert(UPGRADE, HeaderValue::from_static(websocket::NAME));
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(SEC_WEBSOCKET_KEY, key.clone());
+        let (response, far, flight) = match self.answer(Request::from_parts(head, Inbound::Nothing)).await? {
+            Answer::Tunnel(response, far, flight) if websocket::is_accepted(response.headers(), &key) => {
+                (response, far, flight)
+            }
+            Answer::Plain(response) if !response.status().is_success() => {
+                return self.deliver(&Method::CONNECT, response).await;
+            }
+            // Over HTTP/2 a success would open the tunnel that the app has not opened.
+            Answer::Tunnel(..) | Answer::Plain(_) => return self.refuse(StatusCode::BAD_GATEWAY),
+        };
+        let (mut head, ()) = response.into_parts();
+        let speaks = Speaks::of(&head.headers);
+        head.status = StatusCode::OK;
+        head.headers.remove(SEC_WEBSOCKET_ACCEPT);
+        head::answer(&mut head, None);
+        let sent = self.respond.send_response(Response::from_parts(head, ()), false).map_err(|e| refused(&e))?;
+        let client = Duplex::new(sent, stream, Side::Client(self.meter.clone()));
+        tunnel::join(client, far, speaks, flight).await;
+        Ok(())
     }
 
     async fn answer(&mut self, request: Request<Inbound>) -> Result<Answer, End> {

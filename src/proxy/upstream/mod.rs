@@ -4,6 +4,7 @@
 pub mod decode;
 pub mod encode;
 mod exchange;
+mod far;
 pub(super) mod h2c;
 mod line;
 mod upload;
@@ -23,6 +24,7 @@ use self::decode::Bounds;
 pub(super) use self::decode::Heard;
 pub(super) use self::encode::WrongLength;
 pub(super) use self::exchange::{Broken, Download, Exchange, Lost};
+pub(super) use self::far::Far;
 use self::h2c::Stream;
 pub(super) use self::line::{Line, Look};
 pub(super) use self::upload::Upload;

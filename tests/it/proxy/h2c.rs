@@ -236,6 +236,10 @@ async fn an_app_that_restarts_is_found_again() {
     for _ in 0..5 {
         assert_eq!(client.post("/echo", "x").await.unwrap().status, 200);
         drop(app.take());
+        // Its connections end when their tasks have their turn.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
         eventually(LONG, "its port is free", async || tokio::net::TcpListener::bind(port.address()).await.is_ok())
             .await;
         app = Some(App::http2_on(port.address(), 100).await);

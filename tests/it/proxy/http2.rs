@@ -5,3 +5,4 @@ mod endings;
 mod limits;
 mod malformed;
 mod passing;
+mod websocket;

@@ -34,10 +34,15 @@ impl Authority {
 
     /// A certificate for `localhost`, as server and client, valid for `days` from now: -1 is expired.
     pub(crate) fn issue(&self, name: &str, days: i32) -> Issued {
+        self.issue_for(name, "/CN=localhost", "DNS:localhost", days)
+    }
+
+    /// The same for another subject and other names.
+    pub(crate) fn issue_for(&self, name: &str, subject: &str, names: &str, days: i32) -> Issued {
         let issued = Issued { certificate: self.at(&format!("{name}.pem")), key: self.at(&format!("{name}.key")) };
         let request = self.at(&format!("{name}.csr"));
         openssl(&[
-            &["req", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"][..],
+            &["req", "-utf8", "-subj", subject, "-addext", &format!("subjectAltName={names}")][..],
             &NEW_KEY,
             &["-keyout", &issued.key, "-out", &request],
         ]);

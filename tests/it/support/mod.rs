@@ -9,6 +9,7 @@ pub(crate) mod chaos;
 pub(crate) mod deployment;
 pub(crate) mod events;
 pub(crate) mod flags;
+pub(crate) mod front;
 pub(crate) mod h2;
 pub(crate) mod load;
 pub(crate) mod port;
@@ -18,6 +19,7 @@ pub(crate) mod redis;
 pub(crate) mod rpc;
 pub(crate) mod sdk;
 pub(crate) mod sidecar;
+pub(crate) mod tls;
 
 use std::time::Duration;
 

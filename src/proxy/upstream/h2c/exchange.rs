@@ -15,6 +15,7 @@ use super::head::{self, Target};
 use super::upload::{Cut, Upload};
 use super::{Leased, STREAMS};
 use crate::lifecycle::tasks::Tasks;
+use crate::proxy::http2::{Duplex, Side};
 use crate::proxy::upstream::decode::Bounds;
 use crate::proxy::upstream::{Broken, Lost};
 
@@ -142,8 +143,8 @@ impl Call {
     }
 
     /// Both directions, after the app has agreed to a tunnel.
-    pub(in crate::proxy) fn into_tunnel(self, answer: RecvStream) -> (SendStream<Bytes>, RecvStream, Leased) {
-        (self.stream, answer, self.leased)
+    pub(in crate::proxy) fn into_tunnel(self, answer: RecvStream) -> Duplex {
+        Duplex::new(self.stream, answer, Side::App(self.leased))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Heads for an app that speaks HTTP/2, from what the rest of the proxy works with (RFC 9113 section 8.3). Pure.
 
-use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Uri, request};
+
+use crate::proxy::websocket;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub(super) fn request(head: &request::Parts, target: Target, stand_in: &HeaderVa
     if trailers {
         fields.insert(TE, HeaderValue::from_static("trailers"));
     }
+    if target == Target::WebSocket {
+        // RFC 8441 section 5: the stream's own handshake stands for it.
+        fields.remove(SEC_WEBSOCKET_KEY);
+    }
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build().ok()?;
     let mut request = Request::new(());
@@ -30,7 +36,7 @@ pub(super) fn request(head: &request::Parts, target: Target, stand_in: &HeaderVa
     *request.method_mut() = head.method.clone();
     if target == Target::WebSocket {
         *request.method_mut() = http::Method::CONNECT;
-        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        request.extensions_mut().insert(h2::ext::Protocol::from_static(websocket::NAME));
     }
     *request.headers_mut() = fields;
     Some(request)

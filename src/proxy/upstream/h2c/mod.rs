@@ -153,6 +153,7 @@ impl Connection {
                 },
                 () = watched => tracing::warn!("an app that owes answers gives no sign of life; its connection is closed"),
             }
+            socket.end();
         });
         Ok(this)
     }

@@ -20,6 +20,8 @@ struct Shared {
     stream: Stream,
     /// Whether anything has come since somebody asked last.
     heard: AtomicBool,
+    /// Nobody reads it any more.
+    ended: AtomicBool,
 }
 
 /// What connects to an app.
@@ -30,11 +32,14 @@ pub(in crate::proxy::upstream) enum Stream {
 
 impl Socket {
     pub(super) fn new(stream: Stream) -> Self {
-        Self(Arc::new(Shared { stream, heard: AtomicBool::new(false) }))
+        Self(Arc::new(Shared { stream, heard: AtomicBool::new(false), ended: AtomicBool::new(false) }))
     }
 
     /// Whether the app has closed, as the kernel knows before the event loop does.
     pub(super) fn is_closed(&self) -> bool {
+        if self.0.ended.load(Relaxed) {
+            return true;
+        }
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match &self.0.stream {
             Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
@@ -44,6 +49,11 @@ impl Socket {
             Ok(read) => read == 0,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         }
+    }
+
+    /// The connection's task has ended.
+    pub(super) fn end(&self) {
+        self.0.ended.store(true, Relaxed);
     }
 
     /// Whether anything has come since this was asked last.
