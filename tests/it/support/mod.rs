@@ -11,6 +11,7 @@ pub(crate) mod deployment;
 pub(crate) mod events;
 pub(crate) mod flags;
 pub(crate) mod front;
+pub(crate) mod h2;
 pub(crate) mod load;
 pub(crate) mod port;
 pub(crate) mod postgres;
