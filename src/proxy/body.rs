@@ -190,6 +190,13 @@ impl Delivery {
         delivery
     }
 
+    /// Reads small parts from now on: whoever takes them is slow, and not the only one.
+    pub(super) fn stay_small(&mut self) {
+        if let AnswerBody::App(download) = &mut self.body {
+            download.stay_small();
+        }
+    }
+
     /// Frees the connection to the app as soon as the answer has come to its end.
     fn settle(&mut self) {
         if !matches!(&self.body, AnswerBody::App(download) if download.is_end()) {

@@ -19,11 +19,13 @@ pub(super) struct Buffer {
     /// Read and not yet used.
     pub(super) bytes: BytesMut,
     room: usize,
+    /// What `room` may grow to.
+    most: usize,
 }
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self { bytes: BytesMut::new(), room: ROOM }
+        Self { bytes: BytesMut::new(), room: ROOM, most: MOST_ROOM }
     }
 }
 
@@ -37,7 +39,7 @@ impl Buffer {
     ) -> Poll<io::Result<usize>> {
         let room = match expected.and_then(|expected| usize::try_from(expected).ok()) {
             Some(expected) if expected > self.room => {
-                self.room = expected.min(MOST_ROOM);
+                self.room = expected.min(self.most);
                 self.room
             }
             _ => self.room,
@@ -50,14 +52,19 @@ impl Buffer {
         }
         let read = ready!(pin!(reader.read_buf(&mut self.bytes)).poll(cx))?;
         if self.bytes.len() == self.bytes.capacity() {
-            self.room = (self.room * 2).min(MOST_ROOM);
+            self.room = (self.room * 2).min(self.most);
         }
         Poll::Ready(Ok(read))
     }
 
+    /// Grows no more: memory is short.
+    pub(super) fn stay_small(&mut self) {
+        (self.room, self.most) = (ROOM, ROOM);
+    }
+
     /// Gives back memory that a connection without a request has no need of.
     pub(super) fn rest(&mut self) {
-        if self.room > ROOM {
+        if self.room > ROOM || self.most < MOST_ROOM {
             *self = Self::default();
         }
     }

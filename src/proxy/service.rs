@@ -12,7 +12,7 @@ use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::body::{AnswerBody, Delivery, Inbound, RequestBody};
-use super::downstream::Wire;
+use super::downstream::{Stalled, Wire};
 use super::error::Failure;
 use super::flag_headers::FlagHeaders;
 use super::headers::{self, Hop, Upgrade};
@@ -46,6 +46,8 @@ pub(super) struct Service {
     pub(super) tasks: Tasks,
     /// This worker's requests in flight, and how many it may have.
     pub(super) room: Arc<Room>,
+    /// This worker's clients that are slow to take their answers.
+    pub(super) stalled: Stalled,
 }
 
 /// How many requests one worker has in flight, of how many.

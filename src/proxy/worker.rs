@@ -10,8 +10,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::downstream::Connection;
 use super::downstream::head::Bounds;
+use super::downstream::{Connection, Stalled};
 use super::flag_headers::FlagHeaders;
 use super::headers::Hop;
 use super::metrics::listener::{Counts, Listener};
@@ -147,6 +147,7 @@ impl Worker {
         });
         tasks.spawn("sweeper", OnEnd::MustLive, sweeper.clone().run(self.phase.clone()));
         let room = Arc::new(Room { taken: AtomicUsize::new(0), size: limits.requests.div_ceil(self.loads.len()) });
+        let stalled = Stalled::default();
         let services: Vec<Arc<Service>> = self
             .settings
             .routes
@@ -165,6 +166,7 @@ impl Worker {
                     observer: Observer::new(name, counts, self.settings.access_log, &self.outlets),
                     tasks: tasks.clone(),
                     room: room.clone(),
+                    stalled: stalled.clone(),
                 })
             })
             .collect();

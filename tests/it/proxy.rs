@@ -1,6 +1,7 @@
 //! The proxied request, over real sockets: what passes, what is refused, and what happens when either side fails.
 
 mod access_log;
+mod crowds;
 mod downstream;
 mod faults;
 mod flag_headers;

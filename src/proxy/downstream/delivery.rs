@@ -37,6 +37,8 @@ impl Connection {
         let mut out = Outgoing { flat: Vec::with_capacity(HEAD), at: 0, data: Bytes::new(), tail: b"" };
         let (mut coding, next) = answer::head(&parts, asked, body.size_hint().exact(), &mut out.flat);
         drop(parts);
+        let stalled = &self.service.stalled;
+        let mut counted = None;
         let mut state = State::Open;
         if coding == Coding::Length(0) {
             state = State::Ended;
@@ -51,6 +53,9 @@ impl Connection {
             ready!(self.wire.poll_interim(cx))?;
             loop {
                 let mut waits = false;
+                if stalled.is_crowd() {
+                    body.stay_small();
+                }
                 while state == State::Open && out.has_room() {
                     let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(cx) else {
                         waits = true;
@@ -65,7 +70,12 @@ impl Connection {
                         Err(_) => State::Broken,
                     };
                 }
-                ready!(out.poll_write(cx, &self.wire))?;
+                let Poll::Ready(written) = out.poll_write(cx, &self.wire) else {
+                    counted.get_or_insert_with(|| stalled.count());
+                    return Poll::Pending;
+                };
+                written?;
+                counted = None;
                 match state {
                     State::Ended => return Poll::Ready(Ok(None)),
                     State::Broken => return Poll::Ready(Ok(Some(coding))),

@@ -15,7 +15,7 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// How a request's body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub enum Coding {
     /// By so many bytes still to come.
     Length(u64),
     /// By the chunked coding.
@@ -25,7 +25,7 @@ pub(super) enum Coding {
 /// The body is not as long as the request's head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the body is not as long as its content length")]
-pub(in crate::proxy) struct WrongLength;
+pub struct WrongLength;
 
 /// Whether a part of a body is known to be its last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) enum Place {
 /// Writes a request's head to `out` and tells how its body is to be framed. A length beside a transfer coding is left
 /// out (RFC 9112 §6.3). Nothing in a head can break out of its line: names, values, method and target are of types
 /// that hold no CR, LF or, where it matters, blank.
-pub(super) fn head(head: &request::Parts, out: &mut Vec<u8>) -> Result<Coding, WrongLength> {
+pub fn head(head: &request::Parts, out: &mut Vec<u8>) -> Result<Coding, WrongLength> {
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());

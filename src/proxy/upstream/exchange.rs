@@ -167,6 +167,11 @@ impl Download {
         }
     }
 
+    /// Reads small parts from now on: whoever takes them is slow, and not the only one.
+    pub(in crate::proxy) fn stay_small(&mut self) {
+        self.input.buffer.stay_small();
+    }
+
     /// Whether all of the body was given.
     pub(in crate::proxy) fn is_end(&self) -> bool {
         self.body.is_end()

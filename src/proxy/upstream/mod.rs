@@ -2,7 +2,7 @@
 //! of their own: who waits for an answer moves its bytes, in the task of the client's connection.
 
 pub mod decode;
-pub(in crate::proxy) mod encode;
+pub mod encode;
 mod exchange;
 mod line;
 mod upload;

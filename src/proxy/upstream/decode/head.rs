@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, response};
 use httparse::{Header, ParserConfig};
@@ -60,20 +60,19 @@ impl Decoder {
             return Err(Malformed::Protocol);
         }
         let seen = &buffer[..buffer.len().min(self.bounds.bytes)];
-        let scanned = match whole_lines(seen, self.scanned) {
+        let found = match whole_lines(seen, self.scanned) {
             None => None,
             Some(end) if self.bounds.fields == FIELDS => {
-                scan(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS])?
+                parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS], asked)?
             }
-            Some(end) => scan(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields])?,
+            Some(end) => parse(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields], asked)?,
         };
-        let Some(scanned) = scanned else {
+        let Some((head, length)) = found else {
             self.scanned = seen.len();
             return if buffer.len() < self.bounds.bytes { Ok(None) } else { Err(Malformed::TooLarge) };
         };
         self.scanned = 0;
-        let length = scanned.length;
-        let head = assemble(&buffer.split_to(length).freeze(), scanned, asked)?;
+        buffer.advance(length);
         let status = head.parts.status;
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Some(Heard::Answer(head)));
@@ -98,25 +97,12 @@ pub(in crate::proxy) fn whole_lines(seen: &[u8], from: usize) -> Option<usize> {
     end
 }
 
-/// A head as it lies in the buffer.
-struct Scanned {
-    length: usize,
-    version: Version,
-    status: StatusCode,
-    /// Where it is not the usual one.
-    reason: Option<ReasonPhrase>,
-    fields: Vec<Span>,
-}
-
-/// A field: its value by its place, so that the value can share the buffer's memory.
-struct Span {
-    name: HeaderName,
-    from: usize,
-    to: usize,
-}
-
-/// Finds a whole head at the begin of `bytes`.
-fn scan<'b>(bytes: &'b [u8], fields: &mut [MaybeUninit<Header<'b>>]) -> Result<Option<Scanned>, Malformed> {
+/// Finds a whole head at the begin of `bytes`, and its length.
+fn parse<'b>(
+    bytes: &'b [u8],
+    fields: &mut [MaybeUninit<Header<'b>>],
+    asked: &Method,
+) -> Result<Option<(Head, usize)>, Malformed> {
     let mut answer = httparse::Response::new(&mut []);
     // The default refuses what two readers may read differently: line folding, a blank before the colon.
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut answer, bytes, fields);
@@ -126,51 +112,57 @@ fn scan<'b>(bytes: &'b [u8], fields: &mut [MaybeUninit<Header<'b>>]) -> Result<O
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
         Err(error) => return Err(error.into()),
     };
-    let version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    let status = StatusCode::from_u16(answer.code.unwrap_or(0)).map_err(|_| Malformed::Value)?;
-    let reason = answer.reason.filter(|reason| !reason.is_empty() && Some(*reason) != status.canonical_reason());
-    let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
-    let begin = bytes.as_ptr().addr();
-    let mut spans = Vec::with_capacity(answer.headers.len());
-    for field in answer.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Value)?;
-        let from = field.value.as_ptr().addr() - begin;
-        spans.push(Span { name, from, to: from + field.value.len() });
-    }
-    Ok(Some(Scanned { length, version, status, reason, fields: spans }))
-}
-
-/// Builds the head, and reads from its fields how the body is framed (RFC 9112 §6.3).
-fn assemble(head: &Bytes, scanned: Scanned, asked: &Method) -> Result<Head, Malformed> {
     let (mut parts, ()) = Response::new(()).into_parts();
-    parts.status = scanned.status;
-    parts.version = scanned.version;
-    if let Some(reason) = scanned.reason {
+    parts.version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    parts.status = StatusCode::from_u16(answer.code.unwrap_or(0)).map_err(|_| Malformed::Value)?;
+    let reason = answer.reason.filter(|reason| !reason.is_empty() && Some(*reason) != parts.status.canonical_reason());
+    if let Some(reason) = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok()) {
         parts.extensions.insert(reason);
     }
-    parts.headers.reserve(scanned.fields.len());
+    // A copy for the values to share: they outlive the buffer, which is to be free for the next read.
+    let shared = Bytes::copy_from_slice(&bytes[..length]);
+    assemble(
+        parts,
+        answer.headers,
+        |value| {
+            let from = value.as_ptr().addr() - bytes.as_ptr().addr();
+            shared.slice(from..from + value.len())
+        },
+        asked,
+    )
+    .map(|head| Some((head, length)))
+}
+
+/// Adds the fields to a head, and reads from them how the body is framed (RFC 9112 §6.3).
+fn assemble(
+    mut parts: response::Parts,
+    fields: &[Header<'_>],
+    share: impl Fn(&[u8]) -> Bytes,
+    asked: &Method,
+) -> Result<Head, Malformed> {
+    parts.headers.reserve(fields.len());
     let mut lengths = Lengths::default();
     let (mut codings, mut closes, mut keeps) = (0, false, false);
-    for Span { name, from, to } in scanned.fields {
-        let value = &head[from..to];
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Value)?;
         if name == CONTENT_LENGTH {
-            lengths.note(value)?;
+            lengths.note(field.value)?;
         } else if name == TRANSFER_ENCODING {
-            if !value.eq_ignore_ascii_case(b"chunked") {
+            if !field.value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Malformed::Coding);
             }
             codings += 1;
         } else if name == CONNECTION {
-            closes |= names(value, b"close");
-            keeps |= names(value, b"keep-alive");
+            closes |= names(field.value, b"close");
+            keeps |= names(field.value, b"keep-alive");
         }
-        let value = HeaderValue::from_maybe_shared(head.slice(from..to)).map_err(|_| Malformed::Value)?;
+        let value = HeaderValue::from_maybe_shared(share(field.value)).map_err(|_| Malformed::Value)?;
         parts.headers.try_append(name, value).map_err(|_| Malformed::TooLarge)?;
     }
-    if codings > 1 || (codings == 1 && scanned.version == Version::HTTP_10) {
+    if codings > 1 || (codings == 1 && parts.version == Version::HTTP_10) {
         return Err(Malformed::Coding);
     }
-    let mut keeps = !closes && (scanned.version == Version::HTTP_11 || keeps);
+    let mut keeps = !closes && (parts.version == Version::HTTP_11 || keeps);
     if codings == 1 && lengths.value.is_some() {
         // RFC 9112 §6.3: the coding wins, the length is not passed on, and what follows is not trusted.
         parts.headers.remove(CONTENT_LENGTH);
