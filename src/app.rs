@@ -89,7 +89,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
 
     let access = settings.proxy.access_log.sample.map(|_| Lines::to("access log", std::io::stdout())).transpose();
     let access = access.context("no thread for the access log")?;
-    let told = flag_headers::FromStore::new(&store, &settings.proxy.routes);
+    let told = flag_headers::FromStore::of(&store, &settings.proxy.routes);
     let proxy = proxy.telling(Outlets { access: access.clone(), flags: told });
     telemetry::writer::register(&mut registry, access.clone());
     let ledger = Arc::new(Ledger::new(workers + 1));

@@ -13,6 +13,18 @@ pub struct Settings {
     pub deadline: Duration,
     /// What the kubelet's `/readyz` says during the delay.
     pub readiness: Readiness,
+    /// When WebSockets and other tunnels are told to end.
+    pub tunnels: Tunnels,
+}
+
+/// When a drain ends tunnels: one may be all that a client has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tunnels {
+    /// Shortly before the deadline.
+    #[default]
+    Wait,
+    /// At the beginning of shedding, spread over time: their clients come back by themselves.
+    Close,
 }
 
 /// What `/readyz` says during lame duck.
@@ -32,6 +44,7 @@ impl Default for Settings {
             quiet: Duration::from_secs(1),
             deadline: Duration::from_secs(45),
             readiness: Readiness::Keep,
+            tunnels: Tunnels::Wait,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
@@ -65,6 +65,12 @@ impl BindError {
     }
 }
 
+/// Finds within two minutes a peer that is gone without a word, of which an idle tunnel would never hear. Rare enough to
+/// cost nothing, often enough to keep the entry that a NAT or a firewall has for the connection (many forget after 350 s).
+pub fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4)
+}
+
 /// Listens on a TCP address. Not shared with other processes (no `SO_REUSEPORT`), so that a second sidecar on the
 /// same port is an error and not a silent half of the traffic; threads of ours share by [`std::net::TcpListener::try_clone`].
 pub fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
@@ -73,6 +79,8 @@ pub fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, BindError>
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        // Accepted connections have it from their listener, at no cost of their own.
+        socket.set_tcp_keepalive(&keepalive())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
@@ -206,6 +214,19 @@ mod tests {
             error.to_string(),
             format!("cannot listen on {address}: the address is in use by another process; stop it or choose another")
         );
+    }
+
+    #[tokio::test]
+    async fn an_accepted_connection_is_kept_alive_as_its_listener_says() {
+        let mut acceptor =
+            Acceptor::tcp(bind_tcp(([127, 0, 0, 1], 0).into()).expect("a free port"), "test").expect("ours");
+        let client = TcpStream::connect(acceptor.address().expect("bound")).await.expect("accepted");
+        let (accepted, _) = acceptor.accept().await;
+        let told = socket2::SockRef::from(&accepted);
+        assert!(told.keepalive().expect("told"));
+        assert_eq!(told.tcp_keepalive_time().expect("told"), Duration::from_secs(60));
+        assert_eq!(told.tcp_keepalive_retries().expect("told"), 4);
+        drop(client);
     }
 
     #[test]

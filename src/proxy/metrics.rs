@@ -14,6 +14,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
 
 use super::error::Failure;
+use super::tunnel::EndedBy;
+
+/// Of a tunnel's bytes: from the client, to the client.
+const DIRECTIONS: [&str; 2] = ["in", "out"];
 
 /// One worker's counters.
 #[derive(Default)]
@@ -26,6 +30,8 @@ pub(super) struct Counters {
     retries: AtomicU64,
     connects: AtomicU64,
     connections: AtomicU64,
+    tunnels_ended: [AtomicU64; EndedBy::NAMES.len()],
+    tunnel_bytes: [AtomicU64; DIRECTIONS.len()],
 }
 
 impl Counters {
@@ -57,6 +63,23 @@ impl Counters {
     /// A connection to the app was opened.
     pub(super) fn connect(&self) {
         self.connects.fetch_add(1, Relaxed);
+    }
+
+    /// A tunnel has ended.
+    pub(super) fn tunnel_ended(&self, by: EndedBy) {
+        self.tunnels_ended[by as usize].fetch_add(1, Relaxed);
+    }
+
+    /// So many bytes have passed from the client to the app and back.
+    pub(super) fn tunnel_passed(&self, up: u64, down: u64) {
+        self.tunnel_bytes[0].fetch_add(up, Relaxed);
+        self.tunnel_bytes[1].fetch_add(down, Relaxed);
+    }
+
+    /// What tunnels have passed so far.
+    #[cfg(test)]
+    pub(super) fn tunnel_bytes(&self) -> [u64; DIRECTIONS.len()] {
+        std::array::from_fn(|index| self.tunnel_bytes[index].load(Relaxed))
     }
 
     /// A client has connected.
@@ -103,6 +126,18 @@ impl Collector for Workers {
         for (index, reason) in Failure::KINDS.iter().enumerate() {
             let counter = ConstCounter::new(self.sum(|c| &c.failures[index]));
             counter.encode(family.encode_family(&[("reason", *reason)])?)?;
+        }
+        let mut family = encoder.encode_descriptor("proxy_tunnels_ended", "Tunnels, by who ended them.", None, kind)?;
+        for (index, by) in EndedBy::NAMES.iter().enumerate() {
+            let counter = ConstCounter::new(self.sum(|c| &c.tunnels_ended[index]));
+            counter.encode(family.encode_family(&[("by", *by)])?)?;
+        }
+        let help = "Bytes that tunnels passed, by direction.";
+        let unit = prometheus_client::registry::Unit::Bytes;
+        let mut family = encoder.encode_descriptor("proxy_tunnel", help, Some(&unit), kind)?;
+        for (index, direction) in DIRECTIONS.iter().enumerate() {
+            let counter = ConstCounter::new(self.sum(|c| &c.tunnel_bytes[index]));
+            counter.encode(family.encode_family(&[("direction", *direction)])?)?;
         }
         let help = "Requests refused because they are no HTTP/1.1, or their head is too large.";
         self.plain(&mut encoder, "proxy_malformed", help, |c| &c.malformed)?;

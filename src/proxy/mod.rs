@@ -15,7 +15,7 @@ pub mod metrics;
 pub mod observe;
 mod service;
 pub mod settings;
-mod tunnel;
+pub mod tunnel;
 pub mod upstream;
 pub mod worker;
 

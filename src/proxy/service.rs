@@ -19,9 +19,11 @@ use super::headers::{self, Hop, Upgrade};
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
 use super::settings::Limits;
+use super::tunnel::Terms;
 use super::upstream::decode::Head;
 use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost};
 use super::worker::Load;
+use crate::lifecycle::drain::Tunnels;
 use crate::lifecycle::ledger::{Guard, Kind, Writer};
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::Tasks;
@@ -38,6 +40,7 @@ pub(super) struct Service {
     /// When one was logged last.
     pub(super) app_down_said: Mutex<Option<Instant>>,
     pub(super) limits: Limits,
+    pub(super) tunnels: Tunnels,
     pub(super) writer: Writer,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) counters: Arc<Counters>,
@@ -308,6 +311,21 @@ impl Flight {
         self.service.counters.broken();
         self.notes.failed("connection_terminated");
         tracing::debug!(%error, "the app broke off in the middle of an answer");
+    }
+
+    /// Where its tunnel's task belongs.
+    pub(super) fn tasks(&self) -> Tasks {
+        self.service.tasks.clone()
+    }
+
+    /// What holds for the tunnel it has become.
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            phase: self.service.phase.clone(),
+            tunnels: self.service.tunnels,
+            idle: self.service.limits.tunnel_idle,
+            counters: self.service.counters.clone(),
+        }
     }
 
     /// A part of the answer's body went to the client.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::flag_headers;
 use super::observe::access;
+use crate::lifecycle::drain::Tunnels;
 use crate::net::edge;
 
 /// The proxy's settings. A `None` duration or size means "no limit".
@@ -20,6 +21,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
     pub forwarded: Forwarded,
+    /// `drain.tunnels`.
+    pub tunnels: Tunnels,
     /// `access_log`.
     pub access_log: access::Settings,
 }
@@ -94,6 +97,8 @@ pub struct Limits {
     pub pool_idle: Duration,
     /// Unused connections to the app kept per worker and route. 256.
     pub pool_size: usize,
+    /// How long a tunnel may last without a byte either way. None. Beyond: it is ended as a drain's deadline ends it.
+    pub tunnel_idle: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -113,6 +118,7 @@ impl Default for Limits {
             body_bytes: None,
             pool_idle: Duration::from_secs(3),
             pool_size: 256,
+            tunnel_idle: None,
         }
     }
 }

@@ -159,6 +159,7 @@ impl Worker {
                     app_down: AtomicBool::new(false),
                     app_down_said: Mutex::default(),
                     limits: limits.clone(),
+                    tunnels: self.settings.tunnels,
                     writer: self.ledger.clone(),
                     phase: self.phase.clone(),
                     counters: self.counters.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::reader::Section;
 use super::super::values::{choice, duration, show_duration};
-use crate::lifecycle::drain::{Readiness, Settings};
+use crate::lifecycle::drain::{Readiness, Settings, Tunnels};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -35,6 +35,13 @@ pub(super) fn settings(section: &mut Section<'_>) -> Settings {
         default.readiness,
         "What `/readyz` says during the delay: the verdict as ever, or 503 at once.",
     );
+    let tunnels = section.or(
+        "tunnels",
+        &choice(&[("wait", Tunnels::Wait), ("close", Tunnels::Close)]),
+        default.tunnels,
+        "When WebSockets get their Close (1001), and other tunnels end: `wait` leaves them until shortly before the \
+         deadline, `close` ends them after the delay, spread over up to 10s.",
+    );
     // The ranges above keep the sum far from overflow. A wrong `quiet` does not hide that the delay alone is too long.
     let (least, of) = match section.sound(&["quiet"]) {
         true => (delay + quiet, "delay and quiet together"),
@@ -48,5 +55,5 @@ pub(super) fn settings(section: &mut Section<'_>) -> Settings {
             format!("write more than {}, or shorten drain.delay", show_duration(least)),
         );
     }
-    Settings { delay, quiet, deadline, readiness }
+    Settings { delay, quiet, deadline, readiness, tunnels }
 }

@@ -74,7 +74,8 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let log = root.section("log", "What the process says about itself, on standard error.", |s| log(s, colour));
     listeners.judge(root, &local.socket, &checks);
     let workers = usize::try_from(workers).expect("at most 64");
-    let proxy = crate::proxy::Settings { routes, workers, limits, forwarded, access_log };
+    let tunnels = drain.tunnels;
+    let proxy = crate::proxy::Settings { routes, workers, limits, forwarded, access_log, tunnels };
     Settings { workload, state_dir, log, proxy, ops, local, drain, checks, flags }
 }
 

@@ -142,6 +142,12 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             number(default.pool_size),
             "Unused connections to the app kept per worker and listener.",
         )),
+        tunnel_idle: section.or(
+            "tunnel_idle",
+            &time().or_none(),
+            default.tunnel_idle,
+            "How long a WebSocket or another tunnel may last without a byte either way. Beyond: Close 1001, or closed.",
+        ),
     }
 }
 

@@ -103,9 +103,12 @@ impl Connection {
                     }
                 }
                 Answer::Tunnel(response, app, flight) => {
+                    let speaks = tunnel::Speaks::of(response.headers());
                     self.switch(response, asked).await?;
                     if let Some((io, unread)) = self.wire.take() {
-                        tunnel::join(switched::Switched::new(io, unread), app, flight).await;
+                        // In a task of its own: it is no connection any more that may carry a request.
+                        let client = switched::Switched::new(io, unread);
+                        flight.tasks().spawn_connection(tunnel::join(client, app, speaks, flight));
                     }
                     return Ok(());
                 }

@@ -145,7 +145,11 @@ impl Exchange {
     /// The connection itself, after it has changed its protocol.
     pub(in crate::proxy) fn into_tunnel(self) -> Result<Line, Malformed> {
         match self.output {
-            Some(output) if self.upload.is_done() => Ok(Line { input: self.input, output, reused: true }),
+            Some(output) if self.upload.is_done() => {
+                let line = Line { input: self.input, output, reused: true };
+                line.keep_alive();
+                Ok(line)
+            }
             _ => Err(Malformed::SwitchedEarly),
         }
     }

@@ -5,11 +5,12 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Buf as _;
+use bytes::{Buf as _, BytesMut};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
+use crate::net::listen;
 use crate::proxy::buffer::Buffer;
 
 /// What an unused connection keeps of the memory that heads are written from.
@@ -89,6 +90,15 @@ impl Line {
         }
     }
 
+    /// Lets the kernel find out when an app's machine is gone: a tunnel may wait for it for ever.
+    pub(super) fn keep_alive(&self) {
+        if let Reader::Tcp(half) = &self.input.reader
+            && let Err(error) = SockRef::from(AsRef::<TcpStream>::as_ref(half)).set_tcp_keepalive(&listen::keepalive())
+        {
+            tracing::debug!(%error, "no keep-alive for a tunnel to the app");
+        }
+    }
+
     /// Gives back the memory that an unused connection has no need of.
     pub(super) fn rest(&mut self) {
         self.input.buffer.rest();
@@ -145,6 +155,10 @@ impl AsyncRead for Line {
             let length = unread.len().min(buf.remaining());
             buf.put_slice(&unread[..length]);
             unread.advance(length);
+            if unread.is_empty() {
+                // A tunnel lives long, and never reads into this.
+                *unread = BytesMut::new();
+            }
             return Poll::Ready(Ok(()));
         }
         match &mut self.input.reader {

@@ -145,6 +145,12 @@ impl Sidecar {
         self.log.lock().unwrap().clone()
     }
 
+    /// Reads its log while it is in other hands.
+    pub(crate) fn logger(&self) -> impl Fn() -> Vec<Value> + use<> {
+        let log = self.log.clone();
+        move || log.lock().unwrap().clone()
+    }
+
     /// Waits until it has logged a line with this message; returns how many there are then. Lines leave it a moment
     /// after what they tell of.
     pub(crate) async fn logs(&self, message: &str) -> usize {

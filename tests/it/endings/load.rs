@@ -1,0 +1,132 @@
+//! Clients of every protocol, at once, until they are stopped.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::http1;
+use super::tally::{Cell, Tally};
+use crate::support::eventually;
+
+/// Nothing takes longer.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A column of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Protocol {
+    Http1Fresh,
+    Http1Kept,
+    WebSocket,
+    Events,
+}
+
+/// How long a stream lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// A while, after which its client ends it and begins another.
+    Short,
+    /// Until somebody else ends it, and then there is no other.
+    Endless,
+}
+
+impl Habit {
+    pub(super) fn messages(self) -> u64 {
+        match self {
+            Self::Short => 15,
+            Self::Endless => u64::MAX,
+        }
+    }
+}
+
+impl Protocol {
+    pub(super) const ALL: [Self; 4] = [Self::Http1Fresh, Self::Http1Kept, Self::WebSocket, Self::Events];
+
+    /// The name in the matrix.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Http1Fresh => "HTTP/1.1, fresh",
+            Self::Http1Kept => "HTTP/1.1, keep-alive",
+            Self::WebSocket => "WebSocket",
+            Self::Events => "SSE",
+        }
+    }
+
+    pub(super) fn is_stream(self) -> bool {
+        matches!(self, Self::WebSocket | Self::Events)
+    }
+
+    /// How many clients it has.
+    pub(super) fn clients(self) -> u64 {
+        match self {
+            Self::Http1Kept => 6,
+            _ => 4,
+        }
+    }
+}
+
+/// Load that runs until [`Load::stop`].
+pub(super) struct Load {
+    tallies: BTreeMap<Protocol, Arc<Tally>>,
+    clients: JoinSet<()>,
+}
+
+impl Load {
+    /// Starts the clients of every protocol.
+    pub(super) fn on(target: SocketAddr, habit: Habit) -> Self {
+        let mut clients = JoinSet::new();
+        let mut tallies = BTreeMap::new();
+        for protocol in Protocol::ALL {
+            let tally = Arc::new(Tally::default());
+            for number in 0..protocol.clients() {
+                clients.spawn(client(protocol, target, habit, number, tally.clone()));
+            }
+            tallies.insert(protocol, tally);
+        }
+        Self { tallies, clients }
+    }
+
+    /// Waits until every protocol has moved on: all of its clients, a few times.
+    pub(super) async fn flows(&self) {
+        let before: Vec<u64> = self.tallies.values().map(|tally| tally.messages()).collect();
+        for ((protocol, tally), before) in self.tallies.iter().zip(before) {
+            let wanted = before + 25 * protocol.clients();
+            eventually(LONG, protocol.name(), async || tally.messages() >= wanted).await;
+        }
+    }
+
+    /// Waits until every stream that would go on for ever has ended.
+    pub(super) async fn settled(&self) {
+        for (protocol, tally) in self.tallies.iter().filter(|(protocol, _)| protocol.is_stream()) {
+            eventually(LONG, protocol.name(), async || tally.cell().over() >= protocol.clients()).await;
+        }
+    }
+
+    /// Stops after what is under way: what each protocol's clients saw.
+    pub(super) async fn stop(mut self) -> BTreeMap<Protocol, Cell> {
+        self.tallies.values().for_each(|tally| tally.stop());
+        while let Some(ended) = self.clients.join_next().await {
+            ended.unwrap();
+        }
+        self.tallies.iter().map(|(protocol, tally)| (*protocol, tally.cell())).collect()
+    }
+}
+
+async fn client(protocol: Protocol, to: SocketAddr, habit: Habit, number: u64, tally: Arc<Tally>) {
+    let mut plain = None;
+    while !tally.is_stopped() {
+        match protocol {
+            Protocol::Http1Fresh => http1::fresh(to, &tally).await,
+            Protocol::Http1Kept => http1::kept(to, &tally, &mut plain).await,
+            Protocol::WebSocket => http1::chat(to, &tally, habit).await,
+            Protocol::Events => http1::events(to, &tally, habit).await,
+        }
+        if protocol.is_stream() && habit == Habit::Endless {
+            return;
+        }
+        // Different paces, so that they do not walk in step.
+        tokio::time::sleep(Duration::from_millis(8 + number)).await;
+    }
+}

@@ -1,0 +1,157 @@
+//! What clients of one protocol saw.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Counts that clients write while they run.
+#[derive(Default)]
+pub(super) struct Tally {
+    stop: AtomicBool,
+    name: AtomicU64,
+    asked: AtomicU64,
+    moved: AtomicU64,
+    failed: Mutex<BTreeMap<Fault, u64>>,
+    ended: Mutex<BTreeMap<End, u64>>,
+}
+
+/// How a request failed, as its client sees it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// Nobody listens.
+    Refused,
+    /// An answer that is the sidecar's, or a balancer's.
+    Status(u16),
+    /// The connection or stream ended before the answer was whole, and its client could tell.
+    Lost,
+    /// Nothing came any more.
+    Hung,
+    /// An answer that looks whole and is not what was asked for. Never allowed.
+    Wrong(String),
+}
+
+/// How a stream that would go on for ever ended, as its client sees it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// A WebSocket's Close with this code.
+    Close(u16),
+    /// The connection ended, and the answer is seen not to be whole.
+    Cut,
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::TimedOut => Self::Hung,
+            io::ErrorKind::InvalidData => Self::Wrong(error.to_string()),
+            _ => Self::Lost,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("refused"),
+            Self::Status(status) => write!(f, "{status}"),
+            Self::Lost => f.write_str("lost"),
+            Self::Hung => f.write_str("hung"),
+            Self::Wrong(what) => write!(f, "WRONG {what}"),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Close(code) => write!(f, "Close {code}"),
+            Self::Cut => f.write_str("cut"),
+        }
+    }
+}
+
+impl Tally {
+    /// Tells the clients to begin nothing more.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// A name that no other request has.
+    pub(super) fn name(&self) -> u64 {
+        self.name.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// A request or stream has begun.
+    pub(super) fn asked(&self) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// An answer or a message has come.
+    pub(super) fn moved(&self) {
+        self.moved.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn messages(&self) -> u64 {
+        self.moved.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn failed(&self, fault: Fault) {
+        *self.failed.lock().unwrap().entry(fault).or_default() += 1;
+    }
+
+    pub(super) fn ended(&self, end: End) {
+        *self.ended.lock().unwrap().entry(end).or_default() += 1;
+    }
+
+    /// What was seen so far.
+    pub(super) fn cell(&self) -> Cell {
+        Cell {
+            asked: self.asked.load(Ordering::SeqCst),
+            messages: self.messages(),
+            failed: self.failed.lock().unwrap().clone(),
+            ended: self.ended.lock().unwrap().clone(),
+        }
+    }
+}
+
+/// A cell of the matrix.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cell {
+    /// Requests, or streams.
+    pub(super) asked: u64,
+    /// Answers, or messages of streams.
+    pub(super) messages: u64,
+    pub(super) failed: BTreeMap<Fault, u64>,
+    pub(super) ended: BTreeMap<End, u64>,
+}
+
+impl Cell {
+    pub(super) fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    /// How many streams are over, by somebody else's doing.
+    pub(super) fn over(&self) -> u64 {
+        self.failures() + self.ended.values().sum::<u64>()
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} failed", self.failures(), self.asked)?;
+        for (fault, count) in &self.failed {
+            write!(f, ", {count} {fault}")?;
+        }
+        for (end, count) in &self.ended {
+            write!(f, ", {count} ended by {end}")?;
+        }
+        Ok(())
+    }
+}
