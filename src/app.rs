@@ -24,7 +24,7 @@ use crate::lifecycle::descriptors;
 use crate::lifecycle::driver::{self, Lifecycle};
 use crate::lifecycle::leases::Leases;
 use crate::lifecycle::ledger::Ledger;
-use crate::lifecycle::machine::{Event, Outcome};
+use crate::lifecycle::machine::{Event, Outcome, Phase};
 use crate::lifecycle::signals::Signals;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::lifecycle::threads::{self, Pulse};
@@ -36,22 +36,18 @@ use crate::net::edge::Edge;
 use crate::net::inbound::Inbound;
 use crate::net::listen::{Acceptor, BindError, bind_tcp, bind_unix};
 use crate::net::outbound::Outbound;
-use crate::net::resolve::{self, Purpose};
 use crate::net::server::{Peer, Server};
 use crate::ops;
+use crate::proxy::gate::{Gates, Reason, restart};
 use crate::proxy::observe::Outlets;
-use crate::proxy::settings::Upstream;
 use crate::proxy::worker::Proxy;
 use crate::readiness::settings::Class;
+use crate::readiness::verdict::Standing;
 use crate::readiness::{self, Board, Condition};
 use crate::telemetry::{self, writer::Lines};
 
 /// How often the flags' staleness is compared with `flags.max_stale`: it grows without an event.
 const STALENESS: Duration = Duration::from_secs(1);
-
-/// How often a drained sidecar looks whether the app is gone, and back; and how long the app may take to accept.
-const APP_WATCH: Duration = Duration::from_millis(200);
-const APP_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Runs the sidecar until it has stopped, and returns how. An error is one of the start; nothing was served.
 pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
@@ -89,14 +85,14 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
 
     let access = settings.proxy.access_log.sample.map(|_| Lines::to("access log", std::io::stdout())).transpose();
     let access = access.context("no thread for the access log")?;
-    let told = flag_headers::FromStore::of(&store, &settings.proxy.routes);
+    let told = flag_headers::FromStore::new(&store, &settings.proxy.routes);
     let proxy = proxy.telling(Outlets { access: access.clone(), flags: told });
     telemetry::writer::register(&mut registry, access.clone());
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
     let (lifecycle, driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
     lifecycle::metrics::register(&mut registry, lifecycle.clone(), ledger.clone());
-    let proxies = proxy.addresses().to_vec();
+    let (proxies, gates) = (proxy.addresses().to_vec(), proxy.gates());
     let crew = proxy.workers(&ledger, &lifecycle.watch(), &mut registry).context("a listener cannot be shared")?;
 
     // What readiness depends on beside the checks.
@@ -125,6 +121,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         lifecycle: lifecycle.clone(),
         ledger: ledger.clone(),
         leases,
+        gates: gates.clone(),
         board: board.clone(),
         flags: flags.status.clone(),
         schedules,
@@ -161,8 +158,14 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         tasks.spawn("reports of evaluated flags", OnEnd::MustLive, reporter.run(evaluated));
     }
     tasks.spawn("start", OnEnd::MayEnd, start(lifecycle.clone(), board.clone(), flags.status, complete));
-    if let Some(route) = settings.proxy.routes.first() {
-        tasks.spawn("watch for the app's return", OnEnd::MustLive, resume(lifecycle.clone(), route.upstream.clone()));
+    for keeper in gates.keepers() {
+        tasks.spawn("gate", OnEnd::MustLive, keeper.run());
+    }
+    tasks.spawn("restarts of the app", OnEnd::MustLive, restart::follow(gates.clone(), lifecycle.clone()));
+    tasks.spawn("watch for the app's return", OnEnd::MustLive, restart::resume(gates.apps(), lifecycle.clone()));
+    if let Some(check) = settings.proxy.hold.check {
+        let kept = keep_hold(gates, board.clone(), check, lifecycle.clone());
+        tasks.spawn("hold by a check", OnEnd::MustLive, kept);
     }
     let drain_token = settings.ops.drain_token;
     let parts = ops::Parts { lifecycle: lifecycle.clone(), pulse, board, started, registry, drain_token };
@@ -221,11 +224,12 @@ async fn keep_phase(
     let mut phases = lifecycle.watch();
     loop {
         let phase = *phases.borrow_and_update();
-        match phase.rank() {
-            2 if readiness == drain::Readiness::Fail => condition.fail("shutting down"),
-            1 | 2 if *started.borrow_and_update() => condition.hold(),
-            0..=2 => condition.fail("not started"),
-            _ => condition.fail("shutting down"),
+        match phase {
+            Phase::LameDuck { .. } if readiness == drain::Readiness::Fail => condition.fail("shutting down"),
+            phase if phase.is_shedding() => condition.fail("shutting down"),
+            Phase::Starting => condition.fail("not started"),
+            _ if *started.borrow_and_update() => condition.hold(),
+            _ => condition.fail("not started"),
         }
         tokio::select! {
             changed = phases.changed() => if changed.is_err() { return },
@@ -234,43 +238,23 @@ async fn keep_phase(
     }
 }
 
-/// Tells an app's restart from its pod's end. Both begin with the app's `preStop`, which drains; but then an app that
-/// restarts is gone and comes back, and no signal reaches the sidecar.
-async fn resume(lifecycle: Lifecycle, app: Upstream) {
-    let mut phases = lifecycle.watch();
-    while phases.wait_for(|phase| phase.outcome().is_some()).await.is_ok() {
-        let mut gone = false;
-        while lifecycle.phase().outcome().is_some() {
-            match answers(&app).await {
-                false if !gone => {
-                    tracing::info!(%app, "the app is gone; watching whether it comes back");
-                    gone = true;
-                }
-                false => {}
-                true if gone => {
-                    tracing::info!(%app, "the app was gone and answers again, and no signal came: serving again");
-                    lifecycle.send(Event::Resume).await;
-                    gone = false;
-                }
-                true => {}
-            }
-            tokio::time::sleep(APP_WATCH).await;
+/// Requests are held while the check that `hold.check` names fails, unless the instance is leaving.
+async fn keep_hold(gates: Gates, board: Board, check: String, lifecycle: Lifecycle) {
+    let (mut results, mut phases) = (board.subscribe(), lifecycle.watch());
+    loop {
+        let now = tokio::time::Instant::now();
+        let line = results.borrow_and_update().line(&check, now);
+        let fails = line.is_some_and(|line| matches!(line.standing, Standing::Failed(_) | Standing::Stale(_)));
+        if fails && !phases.borrow_and_update().is_leaving() {
+            gates.close(Reason::Check);
+        } else {
+            gates.open(Reason::Check);
+        }
+        tokio::select! {
+            changed = results.changed() => if changed.is_err() { return },
+            changed = phases.changed() => if changed.is_err() { return },
         }
     }
-}
-
-/// Whether the app accepts connections.
-async fn answers(app: &Upstream) -> bool {
-    let connected = async {
-        match app {
-            Upstream::Tcp { host, port } => {
-                let addresses = resolve::addresses(Purpose::Upstream, host, *port).await?;
-                tokio::net::TcpStream::connect(addresses.as_slice()).await.map(drop)
-            }
-            Upstream::Unix(path) => tokio::net::UnixStream::connect(path).await.map(drop),
-        }
-    };
-    matches!(tokio::time::timeout(APP_ANSWERS, connected).await, Ok(Ok(())))
 }
 
 /// Readiness follows the flags: evaluable, and not staler than `flags.max_stale`.
@@ -385,6 +369,8 @@ impl LocalApi {
             Box::pin(flagd::handle(&self.flagd, &activity, request)).await
         } else if local::overrides::serves(path) {
             Box::pin(self.overrides.handle(peer, request)).await.map(Outbound::Whole)
+        } else if control::hold::serves(path) {
+            Box::pin(self.control.hold(peer, &request)).await
         } else {
             Box::pin(self.control.handle(peer, &request)).await.map(Outbound::Whole)
         };

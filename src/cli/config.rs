@@ -53,7 +53,7 @@ pub enum ShowOutput {
 pub fn run(command: &Command, inputs: &Inputs, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
     match command {
         Command::Schema => writeln!(out, "{:#}", config::schema())?,
-        Command::Check { output } => match (config::load(inputs), output) {
+        Command::Check { output } => match (fitting(inputs), output) {
             (Ok(loaded), CheckOutput::Text) => writeln!(out, "ok: {}", summary(&loaded))?,
             (Ok(_), CheckOutput::Json) => writeln!(out, "{:#}", json!({ "ok": true, "problems": [] }))?,
             (Err(problems), CheckOutput::Text) => return refuse(&problems, err),
@@ -69,6 +69,13 @@ pub fn run(command: &Command, inputs: &Inputs, out: &mut impl Write, err: &mut i
         },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A configuration whose drain fits into the pod's time, where that is known.
+fn fitting(inputs: &Inputs) -> Result<Loaded, Problems> {
+    let loaded = config::load(inputs)?;
+    config::budget(&loaded.settings)?;
+    Ok(loaded)
 }
 
 /// Prints every problem on a line of its own. For every command that needs a configuration and got none.

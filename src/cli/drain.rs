@@ -1,4 +1,4 @@
-//! `tidegate drain`: the same drain that a `preStop` hook asks for, by hand.
+//! `tidegate drain`: by hand, or as the sidecar's own `preStop` hook, which confirms that the pod ends.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,12 +18,18 @@ pub struct Args {
     /// Waits until drained; exits 1 when the deadline cut something
     #[arg(long)]
     wait: bool,
+    /// As the sidecar's own preStop hook: says that the pod ends, not only the app's container, and waits
+    #[arg(long = "self", conflicts_with = "wait")]
+    own: bool,
 }
 
 /// Drains.
 pub fn main(args: &Args, settings: &Settings) -> ExitCode {
-    let (path, limit) =
-        if args.wait { ("/v1/drain", settings.drain.deadline + MARGIN) } else { ("/v1/drain?wait=false", MARGIN) };
+    let (path, limit) = if args.wait || args.own {
+        ("/v1/drain", settings.drain.deadline + MARGIN)
+    } else {
+        ("/v1/drain?wait=false", MARGIN)
+    };
     match block_on(sidecar::ask(settings, Method::POST, path, limit)) {
         Ok(Ok(answer)) => {
             let status = answer["status"].as_str().unwrap_or("unknown");

@@ -4,6 +4,7 @@ pub mod check;
 pub mod config;
 pub mod drain;
 pub mod flags;
+pub mod hold;
 pub mod output;
 pub mod run;
 pub mod sidecar;
@@ -57,6 +58,10 @@ pub enum Command {
     Config(config::Command),
     /// Drains the running sidecar
     Drain(drain::Args),
+    /// Holds requests until nothing is under way, and while a command runs
+    Hold(hold::Args),
+    /// Lets requests through that are held, whatever holds them
+    Release,
     /// Shows what the running sidecar is doing; exits 1 if it is not ready
     Status(status::Args),
     /// Operates the flags in Redis
@@ -81,6 +86,8 @@ pub fn main(cli: Cli) -> ExitCode {
             printed(config::run(&command, &inputs, &mut io::stdout().lock(), &mut io::stderr().lock()))
         }
         Command::Drain(args) => with_settings(file, |loaded| drain::main(&args, &loaded.settings)),
+        Command::Hold(args) => with_settings(file, |loaded| hold::main(&args, &loaded.settings)),
+        Command::Release => with_settings(file, |loaded| hold::release(&loaded.settings)),
         Command::Status(args) => with_settings(file, |loaded| status::main(&args, &loaded.settings)),
         Command::Flags(args) => with_settings(file, |loaded| flags::main(&args, &loaded.settings)),
         Command::Completions { shell } => {

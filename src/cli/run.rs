@@ -69,6 +69,9 @@ pub fn main(inputs: &Inputs) -> ExitCode {
         }
     };
     telemetry::logging::log_panics();
+    for problem in config::budget(&settings).err().into_iter().flat_map(|problems| problems.0) {
+        tracing::warn!(%problem, "a drain does not fit into the pod's time to end");
+    }
     let ended = app::run(settings);
     log.flush();
     match ended {

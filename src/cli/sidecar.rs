@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -29,23 +30,26 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// Sends a request and returns the JSON of its answer, waiting for it at most `limit`. What goes wrong has been
 /// printed; the error is the exit code.
 pub(super) async fn ask(settings: &Settings, method: Method, path: &str, limit: Duration) -> Result<Value, ExitCode> {
-    let socket = match &settings.local.socket {
-        Socket::Required(socket) | Socket::IfPossible(socket) => socket,
-        Socket::None => {
-            complain("the configuration has no local.socket; set one to reach the sidecar");
-            return Err(ExitCode::from(EXIT_UNAVAILABLE));
-        }
-    };
+    let socket = socket(settings)?;
     match timeout(limit, exchange(socket, method, path)).await.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
         Ok(answer) => Ok(answer),
-        Err(error) => {
-            complain(&format!(
-                "no sidecar answers on {}: {error}; is one running with the same --config?",
-                socket.display()
-            ));
+        Err(error) => Err(unreachable(socket, &error)),
+    }
+}
+
+fn socket(settings: &Settings) -> Result<&Path, ExitCode> {
+    match &settings.local.socket {
+        Socket::Required(socket) | Socket::IfPossible(socket) => Ok(socket),
+        Socket::None => {
+            complain("the configuration has no local.socket; set one to reach the sidecar");
             Err(ExitCode::from(EXIT_UNAVAILABLE))
         }
     }
+}
+
+fn unreachable(socket: &Path, error: &str) -> ExitCode {
+    complain(&format!("no sidecar answers on {}: {error}; is one running with the same --config?", socket.display()));
+    ExitCode::from(EXIT_UNAVAILABLE)
 }
 
 async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Value, String> {
@@ -56,6 +60,62 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Value, St
         return Err(answer["error"].as_str().map_or_else(|| status.to_string(), str::to_owned));
     }
     Ok(answer)
+}
+
+/// Asks for an answer that lasts. What goes wrong has been printed; the error is the exit code.
+pub(super) async fn open(settings: &Settings, method: Method, path: &str) -> Result<Lasting, ExitCode> {
+    let socket = socket(settings)?;
+    let opened = async {
+        let stream = timeout(CONNECT, UnixStream::connect(socket)).await.map_err(|e| e.to_string())?;
+        let stream = stream.map_err(|e| e.to_string())?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        let tasks = Tasks::new();
+        tasks.spawn("connection to the sidecar", OnEnd::MayEnd, async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection to the sidecar ended");
+            }
+        });
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "tidegate");
+        let request = request.body(Full::<Bytes>::default()).map_err(|e| e.to_string())?;
+        let body = sender.send_request(request).await.map_err(|e| e.to_string())?.into_body();
+        Ok(Lasting { body, unread: Vec::new(), tasks, _sender: sender })
+    };
+    opened.await.map_err(|error: String| unreachable(socket, &error))
+}
+
+/// An answer that lasts; its connection ends when it is dropped.
+pub(super) struct Lasting {
+    body: Incoming,
+    unread: Vec<u8>,
+    tasks: Tasks,
+    /// Held for its drop, which would end the connection.
+    _sender: http1::SendRequest<Full<Bytes>>,
+}
+
+impl Lasting {
+    /// The next line, without its end; what there is when the answer ends without one. None at the end.
+    pub(super) async fn line(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let rest = self.unread.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.unread, rest);
+                line.pop();
+                return Some(line);
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) if self.unread.len() < MAX_ANSWER => {
+                    self.unread.extend(frame.into_data().unwrap_or_default());
+                }
+                _ => return Some(std::mem::take(&mut self.unread)).filter(|rest| !rest.is_empty()),
+            }
+        }
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        self.tasks.cancel();
+    }
 }
 
 /// Where a sidecar listens.

@@ -33,6 +33,27 @@ pub fn main(args: &Args, settings: &Settings) -> ExitCode {
     answer(args.output.render(&status, || table(&status)), code)
 }
 
+/// `open`, or why requests are held.
+fn gate(hold: &Value) -> String {
+    let reasons = hold["reasons"].as_array().map_or(&[][..], Vec::as_slice);
+    if reasons.is_empty() {
+        return "open".to_owned();
+    }
+    let seconds = |value: &Value| value.as_u64().unwrap_or(0) as f64 / 1e3;
+    let mut why: Vec<String> = reasons
+        .iter()
+        .map(|reason| format!("{} for {:.1} s", reason["reason"].as_str().unwrap_or(""), seconds(&reason["since_ms"])))
+        .collect();
+    if let Some(by) = hold["by"].as_str() {
+        why.push(format!("held by {by}, {:.1} s left", seconds(&hold["left_ms"])));
+    }
+    let oldest = match hold["oldest_ms"].is_null() {
+        true => String::new(),
+        false => format!(", the first for {:.1} s", seconds(&hold["oldest_ms"])),
+    };
+    format!("closed: {}; {} requests wait{oldest}", why.join(", "), hold["held"])
+}
+
 fn table(status: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut lines = String::new();
@@ -51,6 +72,7 @@ fn table(status: &Value) -> String {
             flight["requests"], flight["tunnels"], flight["work"], flight["connections"]
         ),
     );
+    line("gate", gate(&status["hold"]));
     line("flags", format!("{} in force, revision {}", status["flags"]["flags"], status["flags"]["generation"]));
     let overrides = status["flags"]["overrides"].as_array().map_or(&[][..], Vec::as_slice);
     let keys: Vec<&str> = overrides.iter().filter_map(|over| over["key"].as_str()).collect();

@@ -1,5 +1,6 @@
 //! From a file, the environment and arguments to the settings of every module. The only reader of the environment.
 
+mod budget;
 mod key;
 mod machine;
 mod node;
@@ -19,6 +20,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
+pub use self::budget::budget;
 pub use self::machine::Machine;
 pub use self::overlay::ARGUMENTS;
 pub use self::problem::{Problem, Problems};

@@ -15,6 +15,16 @@ pub struct Settings {
     pub readiness: Readiness,
     /// When WebSockets and other tunnels are told to end.
     pub tunnels: Tunnels,
+    /// How long after the app's hook the end of the pod is still awaited; then it is a restart of the app. 2 s. None takes
+    /// every hook for the end of the pod.
+    pub restart_after: Option<Duration>,
+    /// How long the app takes to stop once it is told to. 5 s.
+    pub app_stop: Duration,
+    /// When the app restarts: how long requests in flight may take before it is let go. Half of `hold.max_wait`, so that
+    /// those that are held meanwhile have the other half for the app's return.
+    pub restart_finish: Duration,
+    /// The pod's `terminationGracePeriodSeconds`, if it is known.
+    pub grace: Option<Duration>,
 }
 
 /// When a drain ends tunnels: one may be all that a client has.
@@ -45,6 +55,10 @@ impl Default for Settings {
             deadline: Duration::from_secs(45),
             readiness: Readiness::Keep,
             tunnels: Tunnels::Wait,
+            restart_after: Some(Duration::from_secs(2)),
+            app_stop: Duration::from_secs(5),
+            restart_finish: Duration::from_secs(5),
+            grace: None,
         }
     }
 }

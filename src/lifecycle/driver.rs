@@ -68,6 +68,27 @@ impl Lifecycle {
             Err(_) => Outcome::Aborted,
         }
     }
+
+    /// The app's `preStop` hook: as [`Lifecycle::drain`], or `None` when it turns out that only the app restarts, and
+    /// nothing that went to it is under way any more.
+    ///
+    /// # Cancellation
+    /// A caller that goes away changes nothing.
+    pub async fn hook(&self) -> Option<Outcome> {
+        let mut phase = self.phase.clone();
+        phase.borrow_and_update();
+        self.send(Event::Hook).await;
+        // A restart may be over before this has looked: then it has seen another phase in between.
+        let mut begun = false;
+        let ended = phase.wait_for(|phase| {
+            begun |= phase.is_draining() || matches!(phase, Phase::Restarting { .. });
+            phase.outcome().is_some() || phase.is_released() || (begun && *phase == Phase::Serving)
+        });
+        match ended.await {
+            Ok(phase) => phase.outcome(),
+            Err(_) => Some(Outcome::Aborted),
+        }
+    }
 }
 
 impl Driver {

@@ -26,9 +26,15 @@ pub enum Kind {
     Tunnel,
     /// Background work that the app declared.
     Work,
+    /// A request that has not gone to the app yet: it waits before a closed gate, or for a place. It has seen no epoch,
+    /// and begins anew as a request when it goes on.
+    Waiting,
 }
 
-const KINDS: usize = 3;
+const KINDS: usize = 4;
+
+/// The kinds that have seen an epoch.
+const BOUND: [Kind; 3] = [Kind::Request, Kind::Tunnel, Kind::Work];
 
 /// How much of each kind is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,14 +45,16 @@ pub struct Counts {
     pub tunnels: u64,
     /// Work leases held.
     pub work: u64,
+    /// Requests that have not gone to the app yet.
+    pub waiting: u64,
     /// Client connections that may carry another request.
     pub connections: u64,
 }
 
 impl Counts {
-    /// Requests, tunnels and work together.
+    /// Requests, those that wait among them, tunnels and work together.
     pub fn in_flight(self) -> u64 {
-        self.requests + self.tunnels + self.work
+        self.requests + self.tunnels + self.work + self.waiting
     }
 }
 
@@ -127,6 +135,7 @@ impl Ledger {
             requests: of(Kind::Request),
             tunnels: of(Kind::Tunnel),
             work: of(Kind::Work),
+            waiting: of(Kind::Waiting),
             connections: self.shards.iter().map(|s| s.connections.load(Ordering::SeqCst)).sum(),
         }
     }
@@ -137,6 +146,7 @@ impl Ledger {
         let last = self.shards.iter().map(|s| s.last_arrival.load(Ordering::Relaxed)).max().unwrap_or(0);
         Traffic {
             in_flight: counts.in_flight(),
+            dispatched: counts.requests,
             connections: counts.connections,
             last_arrival: (last > 0).then(|| self.epochs.born + Duration::from_millis(last - 1)),
         }
@@ -152,8 +162,10 @@ impl Ledger {
     pub fn oldest_epoch(&self) -> u64 {
         // Read first: an entry made while the shards are looked at belongs to this epoch or a later one.
         let current = self.epochs.current.load(Ordering::SeqCst);
-        let held =
-            |slot: usize| self.shards.iter().any(|s| s.counts.iter().any(|kind| kind[slot].load(Ordering::SeqCst) > 0));
+        let held = |slot: usize| {
+            let any = |s: &Shard| BOUND.iter().any(|kind| s.counts[*kind as usize][slot].load(Ordering::SeqCst) > 0);
+            self.shards.iter().any(|shard| any(shard))
+        };
         (0..SLOTS)
             .filter(|slot| held(*slot))
             .map(|slot| self.epochs.labels[slot].load(Ordering::SeqCst))
@@ -253,13 +265,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_request_that_waits_is_waited_for_by_a_drain_and_by_no_epoch() {
+        let ledger = Ledger::new(1);
+        ledger.advance(5);
+        let waiting = ledger.shard(0).begin(Kind::Waiting);
+        ledger.advance(6);
+        assert_eq!(ledger.oldest_epoch(), 6, "it has seen none");
+        assert_eq!(ledger.traffic(), Traffic { in_flight: 1, dispatched: 0, connections: 0, last_arrival: None });
+        drop(waiting);
+        assert_eq!(ledger.traffic().in_flight, 0);
+    }
+
+    #[test]
     fn entries_of_all_shards_are_counted_by_kind() {
         let ledger = Ledger::new(2);
         let request = ledger.shard(0).begin(Kind::Request);
         let tunnel = ledger.shard(1).begin(Kind::Request).into_tunnel();
         let work = ledger.shard(1).begin(Kind::Work);
         let connection = ledger.shard(0).connection();
-        assert_eq!(ledger.counts(), Counts { requests: 1, tunnels: 1, work: 1, connections: 1 });
+        assert_eq!(ledger.counts(), Counts { requests: 1, tunnels: 1, work: 1, waiting: 0, connections: 1 });
         drop((request, tunnel, work, connection));
         assert_eq!(ledger.counts(), Counts::default());
     }

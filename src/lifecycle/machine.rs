@@ -18,6 +18,13 @@ pub enum Phase {
     Starting,
     /// Everything as ever.
     Serving,
+    /// Only the app restarts: new requests are held, those in flight finish, and the hook lets the app go.
+    Restarting {
+        /// When the hook came: should the pod end after all, its drain began then.
+        began: Instant,
+        /// How far it is.
+        stage: Stage,
+    },
     /// A drain has begun; traffic is served as ever while endpoints are taken out elsewhere.
     LameDuck {
         /// When shedding begins.
@@ -61,10 +68,35 @@ pub enum Phase {
     },
 }
 
+/// How far a restart of the app is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The gates are to be closed.
+    Closing,
+    /// They are closed: what went to the app before is waited for.
+    Finishing {
+        /// When the app is let go at the latest.
+        until: Instant,
+    },
+    /// The hook has returned, and the app is told to stop.
+    Released {
+        /// When an app that has not gone by then is not restarting.
+        until: Instant,
+    },
+}
+
 /// What happens once a drain is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// The process stays until it is told to end (a `preStop` hook drained it).
+    /// Not known: the app's `preStop` hook came, which it does when the pod ends and when the app's container alone
+    /// restarts.
+    Unknown {
+        /// When, without a word of the pod's end, it is a restart.
+        until: Instant,
+        /// When the hook came.
+        since: Instant,
+    },
+    /// The process stays until it is told to end (a person drained it, or the pod ends).
     Stay,
     /// The process ends (a signal came).
     Exit,
@@ -97,14 +129,22 @@ impl Outcome {
 pub enum Event {
     /// The first round of checks is done and the first flags are applied.
     Started,
-    /// A `preStop` hook or a person asks for a drain.
+    /// The app's `preStop` hook asks for a drain: the pod ends, or the app's container restarts.
+    Hook,
+    /// The pod ends for certain, or a person asks for a drain.
     Drain,
     /// The first SIGTERM or SIGINT.
     Terminate,
     /// The second one.
     Abort,
+    /// The gates are closed.
+    Held,
+    /// The app refuses connections.
+    Gone,
     /// The app was gone and answers again: what looked like the end of the pod was a restart of the app.
     Resume,
+    /// A person wants requests to go through.
+    Release,
     /// Time has passed.
     Tick(Traffic),
 }
@@ -114,6 +154,8 @@ pub enum Event {
 pub struct Traffic {
     /// Requests, tunnels and work leases under way.
     pub in_flight: u64,
+    /// Of these, requests that have gone to the app.
+    pub dispatched: u64,
     /// Client connections that may carry another request.
     pub connections: u64,
     /// When the last request arrived, if ever.
@@ -123,14 +165,29 @@ pub struct Traffic {
 /// The phase that follows. An event that means nothing in a phase leaves it as it is, so that hooks, which are
 /// delivered at least once, may come again.
 pub fn step(phase: Phase, event: Event, now: Instant, settings: &Settings) -> Phase {
-    use Phase::{Closing, Drained, LameDuck, Serving, Shedding, Starting, Stopped};
+    use Phase::{Closing, Drained, LameDuck, Restarting, Serving, Shedding, Starting, Stopped};
     match (phase, event) {
         (Stopped { .. }, _) => phase,
         (_, Event::Abort) => Stopped { outcome: Outcome::Aborted },
         (Starting, Event::Started) => Serving,
+        (Starting | Serving, Event::Hook) => {
+            let unknown = |after| Ending::Unknown { until: now + after, since: now };
+            lame_duck(now, settings, settings.restart_after.map_or(Ending::Stay, unknown))
+        }
         (Starting | Serving, Event::Drain) => lame_duck(now, settings, Ending::Stay),
         (Starting | Serving, Event::Terminate) => lame_duck(now, settings, Ending::Exit),
+        (Restarting { began, .. }, Event::Drain) => lame_duck(began, settings, Ending::Stay),
+        (Restarting { began, .. }, Event::Terminate) => lame_duck(began, settings, Ending::Exit),
+        (Restarting { began, stage }, event) => restarting(began, stage, event, now, settings),
+        (LameDuck { until, deadline, ending: Ending::Unknown { .. } }, Event::Drain) => {
+            LameDuck { until, deadline, ending: Ending::Stay }
+        }
         (LameDuck { until, deadline, .. }, Event::Terminate) => LameDuck { until, deadline, ending: Ending::Exit },
+        // Nobody is asked to leave before it is known whether it is for good.
+        (LameDuck { ending: Ending::Unknown { until, since }, .. }, Event::Tick(_)) if now >= until => {
+            Restarting { began: since, stage: Stage::Closing }
+        }
+        (LameDuck { ending: Ending::Unknown { .. }, .. }, Event::Tick(_)) => phase,
         (LameDuck { until, deadline, ending }, Event::Tick(_)) if now >= until => {
             Shedding { since: now, deadline, ending }
         }
@@ -164,6 +221,20 @@ pub fn step(phase: Phase, event: Event, now: Instant, settings: &Settings) -> Ph
     }
 }
 
+/// What follows in a restart of the app. An app that is gone is held for as every app is that refuses connections, so
+/// that the phase has nothing more to do then.
+fn restarting(began: Instant, stage: Stage, event: Event, now: Instant, settings: &Settings) -> Phase {
+    let to = |stage| Phase::Restarting { began, stage };
+    let released = Stage::Released { until: now + settings.app_stop };
+    match (stage, event) {
+        (_, Event::Release) | (Stage::Released { .. }, Event::Gone) => Phase::Serving,
+        (Stage::Closing, Event::Held) => to(Stage::Finishing { until: now + settings.restart_finish }),
+        (Stage::Finishing { until }, Event::Tick(traffic)) if traffic.dispatched == 0 || now >= until => to(released),
+        (Stage::Released { until }, Event::Tick(_)) if now >= until => Phase::Serving,
+        _ => to(stage),
+    }
+}
+
 fn lame_duck(now: Instant, settings: &Settings, ending: Ending) -> Phase {
     Phase::LameDuck { until: now + settings.delay, deadline: now + settings.deadline, ending }
 }
@@ -177,19 +248,20 @@ fn is_quiet(traffic: Traffic, since: Instant, now: Instant, quiet: Duration) -> 
 
 impl Phase {
     /// Every name, in order.
-    pub const NAMES: [&'static str; 7] =
-        ["starting", "serving", "lame_duck", "shedding", "drained", "closing", "stopped"];
+    pub const NAMES: [&'static str; 8] =
+        ["starting", "serving", "restarting", "lame_duck", "shedding", "drained", "closing", "stopped"];
 
     /// The place in the order of [`Phase::NAMES`].
     pub fn rank(self) -> usize {
         match self {
             Self::Starting => 0,
             Self::Serving => 1,
-            Self::LameDuck { .. } => 2,
-            Self::Shedding { .. } => 3,
-            Self::Drained { .. } => 4,
-            Self::Closing { .. } => 5,
-            Self::Stopped { .. } => 6,
+            Self::Restarting { .. } => 2,
+            Self::LameDuck { .. } => 3,
+            Self::Shedding { .. } => 4,
+            Self::Drained { .. } => 5,
+            Self::Closing { .. } => 6,
+            Self::Stopped { .. } => 7,
         }
     }
 
@@ -200,17 +272,30 @@ impl Phase {
 
     /// Whether a drain has begun.
     pub fn is_draining(self) -> bool {
-        self.rank() >= 2
+        self.rank() >= 3
+    }
+
+    /// Whether a drain has begun that is no restart of the app: whoever is told to go elsewhere should.
+    pub fn is_leaving(self) -> bool {
+        match self {
+            Self::LameDuck { ending, .. } => !matches!(ending, Ending::Unknown { .. }),
+            _ => self.is_shedding(),
+        }
     }
 
     /// Whether clients are asked to leave.
     pub fn is_shedding(self) -> bool {
-        self.rank() >= 3
+        self.rank() >= 4
     }
 
     /// Whether the process is about to end.
     pub fn is_closing(self) -> bool {
-        self.rank() >= 5
+        self.rank() >= 6
+    }
+
+    /// Whether the app restarts, and its hook has returned.
+    pub fn is_released(self) -> bool {
+        matches!(self, Self::Restarting { stage: Stage::Released { .. }, .. })
     }
 
     /// How the drain ended, once it has.
@@ -223,133 +308,4 @@ impl Phase {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const BUSY: Traffic = Traffic { in_flight: 1, connections: 1, last_arrival: None };
-    const EMPTY: Traffic = Traffic { in_flight: 0, connections: 0, last_arrival: None };
-
-    /// Plays events at the given seconds and returns the names of the phases after each.
-    fn play(events: &[(u64, Event)]) -> Vec<&'static str> {
-        let start = Instant::now();
-        let settings = Settings::default();
-        let mut phase = Phase::Starting;
-        let mut names = Vec::new();
-        for (at, event) in events {
-            phase = step(phase, *event, start + Duration::from_secs(*at), &settings);
-            names.push(phase.as_str());
-        }
-        names
-    }
-
-    #[test]
-    fn a_hook_drains_and_a_signal_ends() {
-        use Event::{Drain, Started, Terminate, Tick};
-        assert_eq!(
-            play(&[
-                (0, Started),
-                (1, Drain),
-                (10, Tick(EMPTY)),
-                (11, Tick(EMPTY)),
-                (12, Tick(EMPTY)),
-                (20, Tick(EMPTY)),
-                (21, Terminate),
-                (22, Tick(EMPTY)),
-            ]),
-            ["serving", "lame_duck", "lame_duck", "shedding", "drained", "drained", "closing", "stopped"]
-        );
-    }
-
-    #[test]
-    fn a_signal_alone_runs_the_whole_sequence() {
-        use Event::{Started, Terminate, Tick};
-        assert_eq!(
-            play(&[
-                (0, Started),
-                (1, Terminate),
-                (11, Tick(BUSY)),
-                (12, Tick(BUSY)),
-                (14, Tick(EMPTY)),
-                (14, Tick(EMPTY)),
-                (14, Tick(EMPTY)),
-                (15, Tick(EMPTY))
-            ]),
-            ["serving", "lame_duck", "shedding", "shedding", "drained", "closing", "closing", "stopped"]
-        );
-    }
-
-    #[test]
-    fn a_drain_before_the_start_is_complete_is_a_drain() {
-        assert_eq!(play(&[(0, Event::Drain), (1, Event::Started)]), ["lame_duck", "lame_duck"]);
-    }
-
-    #[test]
-    fn hooks_may_come_twice() {
-        use Event::{Drain, Started};
-        assert_eq!(play(&[(0, Started), (1, Drain), (5, Drain)]), ["serving", "lame_duck", "lame_duck"]);
-        let start = Instant::now();
-        let settings = Settings::default();
-        let first = step(Phase::Serving, Drain, start, &settings);
-        assert_eq!(step(first, Drain, start + SECOND, &settings), first, "a second hook must not move the deadline");
-    }
-
-    #[test]
-    fn a_stuck_request_is_cut_at_the_deadline() {
-        use Event::{Started, Terminate, Tick};
-        let start = Instant::now();
-        let settings = Settings::default();
-        let mut phase = Phase::Serving;
-        for (at, event) in [(0, Terminate), (10, Tick(BUSY)), (44, Tick(BUSY))] {
-            phase = step(phase, event, start + at * SECOND, &settings);
-        }
-        assert_eq!(phase.as_str(), "shedding");
-        phase = step(phase, Tick(BUSY), start + 45 * SECOND, &settings);
-        assert_eq!(phase.outcome(), Some(Outcome::Cut));
-        phase = step(phase, Tick(BUSY), start + 45 * SECOND, &settings);
-        assert_eq!(phase.as_str(), "closing");
-        phase = step(phase, Tick(BUSY), start + 48 * SECOND, &settings);
-        assert_eq!(phase, Phase::Stopped { outcome: Outcome::Cut });
-        assert_eq!(step(phase, Started, start + 50 * SECOND, &settings), phase, "stopped is the end");
-    }
-
-    #[test]
-    fn a_deadline_with_nothing_in_flight_cuts_nothing() {
-        let start = Instant::now();
-        let settings = Settings::default();
-        let shedding = Phase::Shedding { since: start, deadline: start + SECOND, ending: Ending::Stay };
-        let noisy = Traffic { last_arrival: Some(start + SECOND), ..EMPTY };
-        let drained = step(shedding, Event::Tick(noisy), start + SECOND, &settings);
-        assert_eq!(drained.outcome(), Some(Outcome::Clean), "never quiet, and yet nothing was lost");
-    }
-
-    #[test]
-    fn an_app_that_came_back_ends_a_drain_that_was_no_end() {
-        use Event::{Drain, Resume, Started, Terminate, Tick};
-        let drained = [(0, Started), (1, Drain), (11, Tick(EMPTY)), (13, Tick(EMPTY))];
-        assert_eq!(play(&[&drained[..], &[(14, Resume)]].concat()).last(), Some(&"serving"));
-        assert_eq!(play(&[&drained[..], &[(14, Terminate), (14, Resume)]].concat()).last(), Some(&"closing"));
-        assert_eq!(play(&[(0, Started), (1, Drain), (2, Resume)]).last(), Some(&"lame_duck"));
-    }
-
-    #[test]
-    fn an_idle_connection_or_a_recent_arrival_is_not_quiet() {
-        let now = Instant::now();
-        let since = now - 2 * SECOND;
-        let quiet = |traffic| is_quiet(traffic, since, now, SECOND);
-        assert!(quiet(EMPTY));
-        assert!(!quiet(Traffic { connections: 1, ..EMPTY }));
-        assert!(!quiet(Traffic { in_flight: 1, ..EMPTY }));
-        assert!(!quiet(Traffic { last_arrival: Some(now - SECOND / 2), ..EMPTY }));
-        assert!(quiet(Traffic { last_arrival: Some(now - SECOND), ..EMPTY }));
-        assert!(!is_quiet(EMPTY, now - SECOND / 2, now, SECOND), "shedding itself lasts at least as long");
-    }
-
-    #[test]
-    fn a_second_signal_aborts_from_everywhere() {
-        use Event::{Abort, Started, Terminate};
-        for events in [&[(0, Abort)][..], &[(0, Started), (0, Abort)], &[(0, Terminate), (1, Abort)]] {
-            assert_eq!(play(events).last(), Some(&"stopped"));
-        }
-    }
-}
+mod tests;

@@ -41,7 +41,7 @@ impl Collector for State {
         let counts = self.ledger.counts();
         let mut family = encoder.encode_descriptor(
             "in_flight",
-            "Requests, tunnels and work leases under way, and open client connections.",
+            "Requests, tunnels and work leases under way, requests that wait, and open client connections.",
             None,
             phase.metric_type(),
         )?;
@@ -49,6 +49,7 @@ impl Collector for State {
             ("request", counts.requests),
             ("tunnel", counts.tunnels),
             ("work", counts.work),
+            ("waiting", counts.waiting),
             ("connection", counts.connections),
         ];
         for (kind, count) in kinds {

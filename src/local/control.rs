@@ -1,4 +1,6 @@
-//! The sidecar's own state and commands: `/v1/status`, `/v1/drain`, `/v1/work`.
+//! The sidecar's own state and commands: `/v1/status`, `/v1/drain`, `/v1/hold`, `/v1/release`, `/v1/work`.
+
+pub mod hold;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use crate::lifecycle::leases::Leases;
 use crate::lifecycle::ledger::Ledger;
 use crate::lifecycle::machine::Event;
 use crate::net::server::Peer;
+use crate::proxy::gate::Gates;
 use crate::readiness::Board;
 
 /// Work leases may last this long at most.
@@ -37,6 +40,8 @@ pub struct Parts {
     pub ledger: Arc<Ledger>,
     /// Work leases.
     pub leases: Arc<Leases>,
+    /// What holds requests.
+    pub gates: Gates,
     /// The verdict.
     pub board: Board,
     /// The flags' sources.
@@ -113,9 +118,11 @@ impl Control {
                 "requests": counts.requests,
                 "tunnels": counts.tunnels,
                 "work": counts.work,
+                "waiting": counts.waiting,
                 "connections": counts.connections,
                 "oldest_epoch": parts.ledger.oldest_epoch(),
             },
+            "hold": self.gates(),
             "checks": checks,
             "flags": *parts.flags.borrow(),
             "schedules": parts.schedules.iter().map(|standing| *standing.borrow()).max().map_or("off", Standing::name),

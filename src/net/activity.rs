@@ -60,6 +60,8 @@ pub enum Expired {
     Body,
     /// The app has not begun to answer.
     Answer,
+    /// The request has taken too long.
+    Request,
 }
 
 /// See the module's text. Times are of [`now_ms`], 0 for "not".
@@ -79,6 +81,7 @@ pub struct Activity {
     head_since: AtomicU64,
     idle_since: AtomicU64,
     waiting_since: AtomicU64,
+    begun: AtomicU64,
     body_since: AtomicU64,
     write_since: AtomicU64,
     /// The connection's task. (A `Notify` would cost a registration with each poll of the connection.)
@@ -106,6 +109,7 @@ impl Activity {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(now),
             waiting_since: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             body_since: AtomicU64::new(0),
             write_since: AtomicU64::new(0),
             task: Mutex::new(None),
@@ -165,6 +169,7 @@ impl Activity {
         self.used.store(true, Relaxed);
         self.head_since.store(0, Relaxed);
         self.waiting_since.store(now, Relaxed);
+        self.begun.store(now, Relaxed);
         self.under_way.store(self.under_way.load(Relaxed) + 1, Relaxed);
         self.set(Stage::Waiting);
     }
@@ -180,6 +185,21 @@ impl Activity {
     pub fn body_moved(&self) {
         self.body_since.store(0, Relaxed);
         self.unclaimed.store(false, Relaxed);
+        self.waiting_since.store(now_ms(), Relaxed);
+    }
+
+    /// The request waits for its turn: the app's time does not run.
+    pub fn hold(&self) {
+        self.waiting_since.store(u64::MAX, Relaxed);
+    }
+
+    /// Whether the request waits for its turn.
+    pub fn is_held(&self) -> bool {
+        self.waiting_since.load(Relaxed) == u64::MAX
+    }
+
+    /// The request goes on: the app's time begins.
+    pub fn release(&self) {
         self.waiting_since.store(now_ms(), Relaxed);
     }
 
@@ -215,6 +235,7 @@ impl Activity {
         match self.expired.load(Relaxed) {
             1 => Expired::Body,
             2 => Expired::Answer,
+            3 => Expired::Request,
             _ => Expired::No,
         }
     }
@@ -249,6 +270,11 @@ impl Activity {
     /// Since when the app is waited for; meaningful in [`Stage::Waiting`].
     pub fn waiting_since(&self) -> u64 {
         self.waiting_since.load(Relaxed)
+    }
+
+    /// Since when the request is under way; meaningful in [`Stage::Waiting`] and [`Stage::Answering`].
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Relaxed)
     }
 
     /// Since when the client owes a part of the body.

@@ -77,6 +77,7 @@ impl Server {
             body: stall,
             send: stall,
             answer: None,
+            request: None,
             shed: Shed::No,
         };
         let sweeper = Sweeper::new(limits);

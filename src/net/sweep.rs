@@ -38,6 +38,8 @@ pub struct Limits {
     pub send: u64,
     /// From the end of a request to the head of its answer.
     pub answer: Option<u64>,
+    /// From a request's head to the end of its answer.
+    pub request: Option<u64>,
     /// Whether a drain asks these connections to leave.
     pub shed: Shed,
 }
@@ -188,7 +190,10 @@ fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<
         }
         Stage::Waiting | Stage::Answering => {
             let body_late = activity.body_since().is_some_and(|since| longer(since, limits.body));
+            let overdue = limits.request.is_some_and(|limit| longer(activity.begun(), limit));
             match stage {
+                Stage::Waiting if overdue => Act::Expire(Expired::Request),
+                Stage::Answering if overdue => Act::Cut,
                 Stage::Waiting if body_late => Act::Expire(Expired::Body),
                 Stage::Answering if body_late => Act::Cut,
                 Stage::Waiting
@@ -212,8 +217,15 @@ fn spread(id: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { head: 15_000, idle: 620_000, body: 30_000, send: 30_000, answer: Some(300_000), shed: Shed::Yes };
+    const LIMITS: Limits = Limits {
+        head: 15_000,
+        idle: 620_000,
+        body: 30_000,
+        send: 30_000,
+        answer: Some(300_000),
+        request: None,
+        shed: Shed::Yes,
+    };
 
     fn check(prepare: impl Fn(&Activity), shedding_since: Option<u64>, after: u64, expected: Act) {
         let start = look();
@@ -273,6 +285,23 @@ mod tests {
             activity.write_blocked();
         };
         check(not_reading, None, 31_000, Act::Cut);
+    }
+
+    #[test]
+    fn a_request_as_a_whole_has_a_limit_where_one_is_set() {
+        let limits = Limits { request: Some(5_000), ..LIMITS };
+        let start = look();
+        let activity = Activity::new();
+        activity.begin();
+        // Held, so that the app's time does not run: the request's does.
+        activity.hold();
+        assert_eq!(decide(&activity, 0, &LIMITS, None, start + 900_000), Act::Leave);
+        assert_eq!(decide(&activity, 0, &limits, None, start + 5_000), Act::Leave);
+        assert_eq!(decide(&activity, 0, &limits, None, start + 6_000), Act::Expire(Expired::Request));
+        activity.answer();
+        assert_eq!(decide(&activity, 0, &limits, None, start + 6_000), Act::Cut);
+        activity.tunnel();
+        assert_eq!(decide(&activity, 0, &limits, None, start + 6_000), Act::Leave);
     }
 
     #[test]

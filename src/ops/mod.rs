@@ -7,7 +7,7 @@
 //! | `/readyz`, `/readyz/NAME` | the verdict |
 //! | `/lb-healthz` | 200 while ready and not draining, for load balancers that probe the pod themselves |
 //! | `/metrics` | OpenMetrics |
-//! | `/drain` | drains, and answers when drained |
+//! | `/drain` | the app's `preStop` hook: answers when drained, or when the app may restart |
 
 pub mod readyz;
 pub mod settings;
@@ -133,17 +133,16 @@ impl Api {
             );
         }
         if !self.0.lifecycle.phase().is_draining() {
-            tracing::info!(?peer, "drain requested");
+            tracing::info!(?peer, "drain requested by a hook");
         }
         let began = Instant::now();
-        let outcome = self.0.lifecycle.drain().await;
-        let body = json!({
-            "status": "drained",
-            "outcome": outcome.as_str(),
-            "took_ms": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        });
+        let ended = self.0.lifecycle.hook().await;
+        let (status, outcome) = ended.map_or(("held", "restart"), |outcome| ("drained", outcome.as_str()));
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let body = json!({ "status": status, "outcome": outcome, "took_ms": took_ms });
         // A hook's failure would only hurry the kubelet; what was cut is said in the body, the log and the metrics.
-        let status = if outcome == Outcome::Aborted { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        let aborted = ended == Some(Outcome::Aborted);
+        let status = if aborted { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         answer(status, "application/json", format!("{body}\n"))
     }
 

@@ -57,6 +57,21 @@ pub(super) enum Failure {
     /// Too many requests are in flight.
     #[error("too many requests are in flight")]
     Full,
+    /// None of those in flight ended in time.
+    #[error("too many requests were in flight for too long")]
+    QueueTimeout,
+    /// Too many requests are held.
+    #[error("the app is away, and too many requests wait for it")]
+    HoldFull,
+    /// The request was held for too long.
+    #[error("the app was away for too long")]
+    HoldTimeout,
+    /// The app has been away for longer than a request is held.
+    #[error("the app is away")]
+    Away,
+    /// The request as a whole took too long.
+    #[error("the request took too long")]
+    RequestTimeout,
 }
 
 impl From<Broken> for Failure {
@@ -79,7 +94,7 @@ impl From<BodyError> for Failure {
 
 impl Failure {
     /// Every kind, for metrics.
-    pub(super) const KINDS: [&'static str; 13] = [
+    pub(super) const KINDS: [&'static str; 18] = [
         "refused_request",
         "app_refuses",
         "connect_timeout",
@@ -93,6 +108,11 @@ impl Failure {
         "body_too_large",
         "bad_body",
         "full",
+        "queue_timeout",
+        "hold_full",
+        "hold_timeout",
+        "away",
+        "request_timeout",
     ];
 
     /// The place in [`Failure::KINDS`].
@@ -111,12 +131,17 @@ impl Failure {
             Self::BodyTooLarge => 10,
             Self::BadBody => 11,
             Self::Full => 12,
+            Self::QueueTimeout => 13,
+            Self::HoldFull => 14,
+            Self::HoldTimeout => 15,
+            Self::Away => 16,
+            Self::RequestTimeout => 17,
         }
     }
 
     /// Whether the app is at fault, so that somebody should look.
     pub(super) fn is_the_apps(&self) -> bool {
-        (1..=8).contains(&self.kind())
+        (1..=8).contains(&self.kind()) || matches!(self, Self::HoldTimeout | Self::Away)
     }
 
     /// The error type of RFC 9209 §2.3.
@@ -140,7 +165,11 @@ impl Failure {
             Self::AnswerTimeout => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "http_request_error"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "http_request_error"),
-            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached"),
+            Self::Full | Self::QueueTimeout | Self::HoldFull => {
+                (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached")
+            }
+            Self::HoldTimeout | Self::Away => (StatusCode::SERVICE_UNAVAILABLE, "destination_unavailable"),
+            Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
         }
     }
 

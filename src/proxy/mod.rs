@@ -3,12 +3,14 @@
 //! [`worker`] owns a thread's connections, [`service`] is the path itself, read from top to bottom, and the other
 //! files are its stations.
 
+mod admission;
 mod body;
 mod buffer;
 pub mod downstream;
 mod error;
 pub mod flag_headers;
 pub mod forwarded;
+pub mod gate;
 pub mod headers;
 mod hop;
 pub mod metrics;

@@ -1,7 +1,7 @@
 //! The path of one request, from top to bottom.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use super::body::{AnswerBody, Delivery, Inbound, RequestBody};
 use super::downstream::{Stalled, Wire};
 use super::error::Failure;
 use super::flag_headers::FlagHeaders;
+use super::gate::queue::{Lane as _, Turn};
+use super::gate::{Gate, room::Room};
 use super::headers::{self, Hop, Upgrade};
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
@@ -47,16 +49,12 @@ pub(super) struct Service {
     pub(super) observer: Observer,
     pub(super) flags: Option<FlagHeaders>,
     pub(super) tasks: Tasks,
+    /// What holds requests while the app is away.
+    pub(super) gate: Arc<Gate>,
     /// This worker's requests in flight, and how many it may have.
     pub(super) room: Arc<Room>,
     /// This worker's clients that are slow to take their answers.
     pub(super) stalled: Stalled,
-}
-
-/// How many requests one worker has in flight, of how many.
-pub(super) struct Room {
-    pub(super) taken: AtomicUsize,
-    pub(super) size: usize,
 }
 
 /// The client at the other end of a connection, for as long as the connection or a tunnel made of it lives.
@@ -82,15 +80,22 @@ pub(super) enum Answer {
 /// A request under way: its entry in the ledger, and what is noted when it ends.
 pub(super) struct Flight {
     service: Arc<Service>,
-    client: Arc<Client>,
+    pub(super) client: Arc<Client>,
     guard: Option<Guard>,
+    /// Whether it has a place among the requests in flight.
+    pub(super) seated: bool,
+    /// Since when it was held, or was for the first time, and its place in the line then.
+    pub(super) held_since: Option<Instant>,
+    pub(super) ticket: Option<u64>,
+    /// Let through by the gate, which wants to hear whether the app answers.
+    pub(super) turn: Option<Turn<Gate>>,
     began: Instant,
     /// When the answer's last byte was there.
     ended: Option<Instant>,
     status: Option<StatusCode>,
     /// Whether the request has a body, of which something may be left when the answer is ours.
     has_body: bool,
-    notes: Notes,
+    pub(super) notes: Notes,
 }
 
 impl Client {
@@ -109,10 +114,12 @@ impl Service {
     /// Dropped when the client leaves; the request to the app is then cancelled with its connection.
     pub(super) async fn handle(self: Arc<Self>, client: Arc<Client>, request: Request<Inbound>) -> Answer {
         let mut flight = self.begin(client, &request);
-        let answer = if self.room.taken.load(Relaxed) > self.room.size {
-            Err(Failure::Full)
-        } else {
-            self.forward(&mut flight, request).await
+        let answer = match self.admit(&mut flight).await {
+            Ok(()) => self.forward(&mut flight, request).await,
+            Err(failure) => {
+                flight.has_body = !request.body().is_end_stream();
+                Err(failure)
+            }
         };
         let phase = *self.phase.borrow();
         let mut response = match answer {
@@ -125,7 +132,7 @@ impl Service {
                 self.failed(&failure);
                 flight.notes.failed(failure.error_type());
                 flight.notes.whole();
-                let mut answer = failure.answer(phase.rank() >= 4);
+                let mut answer = failure.answer(phase.is_leaving());
                 if flight.has_body {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -145,11 +152,14 @@ impl Service {
         let notes = self.observer.begin(request, client.hop.address());
         client.activity.begin();
         self.writer.arrived(began);
-        self.room.taken.fetch_add(1, Relaxed);
         Flight {
             service: self.clone(),
             client,
             guard: Some(self.writer.begin(Kind::Request)),
+            seated: false,
+            held_since: None,
+            ticket: None,
+            turn: None,
             began,
             ended: None,
             status: None,
@@ -228,6 +238,9 @@ impl Service {
                 Ok(answer) => {
                     self.answered();
                     flight.heard();
+                    if let Some(turn) = flight.turn.take() {
+                        turn.answered();
+                    }
                     return Ok((answer, exchange));
                 }
                 Err(Lost::Body(error)) => return Err(error.into()),
@@ -237,14 +250,6 @@ impl Service {
             flight.notes.retried();
             line = self.connect(flight).await?;
         }
-    }
-
-    async fn connect(&self, flight: &mut Flight) -> Result<Line, Failure> {
-        self.counters.connect();
-        let asked = Instant::now();
-        let line = self.app.connect().await?;
-        self.observer.connected(&mut flight.notes, asked.elapsed());
-        Ok(line)
     }
 
     /// Waits for the app's answer, or until the sweeper finds that a limit has passed.
@@ -257,6 +262,7 @@ impl Service {
             Expired::No => poll(cx).map(Ok),
             Expired::Body => Poll::Ready(Err(Failure::BodyTimeout)),
             Expired::Answer => Poll::Ready(Err(Failure::AnswerTimeout)),
+            Expired::Request => Poll::Ready(Err(Failure::RequestTimeout)),
         })
         .await
     }
@@ -296,6 +302,11 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 impl Flight {
+    /// Enters it into the ledger as something else, without a moment in which it is not there.
+    pub(super) fn enter(&mut self, kind: Kind) {
+        self.guard = Some(self.service.writer.begin(kind));
+    }
+
     /// The answer is complete: its connection carries the next request, if it can.
     pub(super) fn answer_ended(&mut self, download: Download) {
         self.notes.whole();
@@ -350,7 +361,9 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
         self.client.activity.end();
-        self.service.room.taken.fetch_sub(1, Relaxed);
+        if self.seated {
+            self.service.room.give_back();
+        }
         if self.status.is_none() {
             self.service.counters.abandoned();
         }

@@ -19,6 +19,8 @@ pub struct Settings {
     pub workers: usize,
     /// `limits`.
     pub limits: Limits,
+    /// `hold`.
+    pub hold: Hold,
     /// `forwarded`: what happens to `X-Forwarded-*` and `Forwarded` of a request.
     pub forwarded: Forwarded,
     /// `drain.tunnels`.
@@ -88,8 +90,15 @@ pub struct Limits {
     pub response_timeout: Option<Duration>,
     /// Client connections, all listeners together. 10 000. Beyond: left in the kernel's queue.
     pub connections: usize,
-    /// Requests in flight, all listeners together. 4 096. Beyond: 503 with `Retry-After`.
+    /// Requests in flight, all listeners together. 4 096. Beyond, they wait.
     pub requests: usize,
+    /// Requests that wait for a place among those. 1 024. Beyond: 503 with `Retry-After`.
+    pub queue: usize,
+    /// How long they wait. 5 s. Beyond: 503 with `Retry-After`.
+    pub queue_timeout: Duration,
+    /// From a request's head to the last byte of its answer. None. Beyond: 504, or cut once the answer has begun. Not
+    /// for upgrades.
+    pub request_timeout: Option<Duration>,
     /// Bytes of a request body. None. Beyond: 413.
     pub body_bytes: Option<u64>,
     /// How long an unused connection to the app is kept. 3 s: below the keep-alive of common servers (5 s and more),
@@ -115,11 +124,31 @@ impl Default for Limits {
             response_timeout: Some(Duration::from_secs(300)),
             connections: 10_000,
             requests: 4096,
+            queue: 1024,
+            queue_timeout: Duration::from_secs(5),
+            request_timeout: None,
             body_bytes: None,
             pool_idle: Duration::from_secs(3),
             pool_size: 256,
             tunnel_idle: None,
         }
+    }
+}
+
+/// When requests are held before the app, and how many for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Per listener. 1 024. Beyond: 503 with `Retry-After`. 0 holds nothing.
+    pub max_requests: usize,
+    /// 10 s. Beyond: 503 with `Retry-After`.
+    pub max_wait: Duration,
+    /// A check that holds requests while it fails. None.
+    pub check: Option<String>,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { max_requests: 1024, max_wait: Duration::from_secs(10), check: None }
     }
 }
 

@@ -13,11 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use super::downstream::head::Bounds;
 use super::downstream::{Connection, Stalled};
 use super::flag_headers::FlagHeaders;
+use super::gate::room::Room;
+use super::gate::{self, Gates};
 use super::headers::Hop;
 use super::metrics::listener::{Counts, Listener};
 use super::metrics::{self, Counters, listener};
 use super::observe::{Observer, Outlets};
-use super::service::{Client, Room, Service};
+use super::service::{Client, Service};
 use super::settings::{Forwarded, Settings};
 use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
@@ -39,6 +41,7 @@ pub struct Proxy {
     listeners: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     permits: Arc<Semaphore>,
+    gates: Gates,
     outlets: Outlets,
 }
 
@@ -52,6 +55,8 @@ pub struct Worker {
     ledger: Writer,
     phase: watch::Receiver<Phase>,
     counters: Arc<Counters>,
+    gates: Gates,
+    queued: Arc<gate::metrics::Counts>,
     /// Each listener's name, and what this worker counts of it.
     observed: Vec<(Arc<str>, Arc<Counts>)>,
     outlets: Outlets,
@@ -78,7 +83,13 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        Ok(Self { settings, edges, listeners, addresses, permits, outlets: Outlets::default() })
+        let gates = Gates::new(&settings.routes, &settings.hold);
+        Ok(Self { settings, edges, listeners, addresses, permits, gates, outlets: Outlets::default() })
+    }
+
+    /// What holds requests before the apps.
+    pub fn gates(&self) -> Gates {
+        self.gates.clone()
     }
 
     /// The same, with where what is told of requests goes.
@@ -102,6 +113,8 @@ impl Proxy {
         let count = self.settings.workers.max(1);
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         metrics::register(registry, counters.clone());
+        let queued = Arc::<gate::metrics::Counts>::default();
+        gate::metrics::register(registry, self.gates.clone(), queued.clone());
         let listeners = self.addresses.iter().map(|address| Listener {
             name: address.to_string().into(),
             workers: (0..count).map(|_| Arc::default()).collect(),
@@ -121,6 +134,8 @@ impl Proxy {
                 ledger: ledger.shard(index),
                 phase: phase.clone(),
                 counters: counters[index].clone(),
+                gates: self.gates.clone(),
+                queued: queued.clone(),
                 observed: observed.iter().map(|listener| listener.worker(index)).collect(),
                 outlets: self.outlets.clone(),
                 loads: loads.clone(),
@@ -143,17 +158,21 @@ impl Worker {
             body: millis(limits.body_timeout),
             send: millis(limits.send_timeout),
             answer: limits.response_timeout.map(millis),
+            request: limits.request_timeout.map(millis),
             shed: Shed::Yes,
         });
         tasks.spawn("sweeper", OnEnd::MustLive, sweeper.clone().run(self.phase.clone()));
-        let room = Arc::new(Room { taken: AtomicUsize::new(0), size: limits.requests.div_ceil(self.loads.len()) });
         let stalled = Stalled::default();
+        let share = |of: usize| of.div_ceil(self.loads.len());
+        let room = Room::new(share(limits.requests), share(limits.queue), limits.queue_timeout, self.queued);
+        let room = Arc::new(room);
         let services: Vec<Arc<Service>> = self
             .settings
             .routes
             .iter()
             .zip(self.observed)
-            .map(|(route, (name, counts))| {
+            .enumerate()
+            .map(|(index, (route, (name, counts)))| {
                 Arc::new(Service {
                     app: App::new(route.upstream.clone(), limits.clone()),
                     app_down: AtomicBool::new(false),
@@ -166,6 +185,7 @@ impl Worker {
                     flags: FlagHeaders::new(&route.flags, self.outlets.flags.as_ref()),
                     observer: Observer::new(name, counts, self.settings.access_log, &self.outlets),
                     tasks: tasks.clone(),
+                    gate: self.gates.of_route(index),
                     room: room.clone(),
                     stalled: stalled.clone(),
                 })
@@ -244,7 +264,7 @@ async fn accept(
 ) {
     let mut closing = std::pin::pin!(async move {
         // The sender is gone only when the process ends.
-        phase.wait_for(|phase| phase.rank() >= 5).await.is_ok()
+        phase.wait_for(|phase| phase.is_closing()).await.is_ok()
     });
     loop {
         let permit = tokio::select! {

@@ -249,7 +249,7 @@ drain:
 redis: { url: 'redis+sentinel://s' }
 checks:
   db: { postgres: { url: '${DATABASE_URL}' }, fall: 0 }
-hold: { max_wait: 10s }
+hold: { max_wait: 10, check: app }
 ";
     let problems = load_with(text, &[("TIDEGATE_WORKERS", "65")], &[("ops.listen", "8014")]).err().unwrap();
     assert_eq!(
@@ -260,9 +260,10 @@ hold: { max_wait: 10s }
             "ops.listen[0]: \"8014\": not an address with a port; write 0.0.0.0:8014 or 127.0.0.1:8014 (--ops)",
             "drain.delay: \"10\": not a duration; write 10s (line 4)",
             "drain.deadlin: unknown key; did you mean deadline? (line 5)",
-            "hold: not supported in this version; remove it (line 9)",
             "redis.url: \"REDACTED\": not a Redis URL; write redis://[USER:PASSWORD@]HOST:PORT[/DB], redis+sentinel://HOST:PORT,HOST:PORT/MASTER or redis+cluster://HOST:PORT,HOST:PORT; rediss… for TLS (line 6)",
             "checks.db.fall: \"0\": not a whole number from 1 to 100; write 1 to 100 (line 8)",
+            "hold.max_wait: \"10\": not a duration; write 10s (line 9)",
+            "hold.check: \"app\": no check of that name; add it to checks, or remove the key (line 9)",
             "workers: \"65\": not a whole number from 1 to 64; write 1 to 64 (TIDEGATE_WORKERS)",
         ]
     );
@@ -285,7 +286,7 @@ fn values_that_do_not_fit_are_refused() {
         ("[a]", "tidegate.yaml: not a map of keys; write KEY: VALUE (line 1)"),
         (
             "zzz: 1",
-            "zzz: unknown key; known here: workload, proxy, limits, forwarded, access_log, ops, local, drain, redis, checks, state_dir, flags, workers, log (line 1)",
+            "zzz: unknown key; known here: workload, proxy, limits, forwarded, access_log, ops, local, drain, redis, checks, hold, state_dir, flags, workers, log (line 1)",
         ),
         // Durations, sizes, numbers, words.
         ("drain: {delay: -1s}", "drain.delay: \"-1s\": not a duration; write 10s, 500ms or 1m30s (line 1)"),

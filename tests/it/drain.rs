@@ -1,5 +1,6 @@
 //! The end of an instance: by hook, by signal, by both, by force.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::app::App;
@@ -8,7 +9,7 @@ use crate::support::eventually;
 use crate::support::load::Load;
 use crate::support::port::Port;
 use crate::support::raw::{self, Client};
-use crate::support::sidecar::Sidecar;
+use crate::support::sidecar::{Sidecar, TIDEGATE};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -46,8 +47,11 @@ async fn a_rolling_update_under_load_loses_no_request() {
         })
         .await;
 
-        // The hook, and some time later the endpoint's removal reaches the balancer.
+        // Both hooks, and some time later the endpoint's removal reaches the balancer.
         let drained = raw::post(serving.ops, "/drain", "");
+        let mut own = Command::new(TIDEGATE);
+        own.arg("--config").arg(serving.config()).args(["drain", "--self"]);
+        let own = tokio::task::spawn_blocking(move || own.output().unwrap());
         let switched = async {
             reaches(&serving, "lame_duck").await;
             tokio::time::sleep(Duration::from_millis(150)).await;
@@ -57,6 +61,7 @@ async fn a_rolling_update_under_load_loses_no_request() {
         let drained = drained.unwrap();
         assert_eq!((drained.status, &drained.json()["outcome"]), (200, &"clean".into()));
         assert_eq!(slow.expect("completed").text(), "slow\n");
+        assert!(own.await.unwrap().status.success());
 
         // The app goes first, then the sidecar gets its signal.
         drop(std::mem::replace(&mut app, next_app));
@@ -140,7 +145,7 @@ async fn readiness_can_fail_from_the_start_of_a_drain() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_gently_while_shedding() {
     let app = App::start().await;
-    let sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 200ms, deadline: 30s }");
+    let sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 200ms, deadline: 30s, restart_after: none }");
     sidecar.ready().await;
     let mut idle = Client::connect(sidecar.proxy()).await.unwrap();
     assert!(!idle.get("/").await.unwrap().closes());
@@ -182,7 +187,8 @@ async fn a_second_signal_ends_at_once() {
 #[tokio::test]
 async fn hooks_that_come_twice_share_one_drain() {
     let app = App::start().await;
-    let mut sidecar = Sidecar::start(app.address, "drain: { delay: 500ms, quiet: 100ms, deadline: 10s }");
+    let mut sidecar =
+        Sidecar::start(app.address, "drain: { delay: 500ms, quiet: 100ms, deadline: 10s, restart_after: none }");
     sidecar.ready().await;
     let (first, second) = tokio::join!(raw::post(sidecar.ops, "/drain", ""), raw::get(sidecar.ops, "/drain"));
     assert_eq!((first.unwrap().status, second.unwrap().status), (200, 200));
@@ -203,7 +209,8 @@ async fn hooks_that_come_twice_share_one_drain() {
 #[tokio::test]
 async fn a_hook_that_goes_away_does_not_stop_the_drain() {
     let app = App::start().await;
-    let sidecar = Sidecar::start(app.address, "drain: { delay: 300ms, quiet: 100ms, deadline: 10s }");
+    let sidecar =
+        Sidecar::start(app.address, "drain: { delay: 300ms, quiet: 100ms, deadline: 10s, restart_after: none }");
     sidecar.ready().await;
     let mut hook = Client::connect(sidecar.ops).await.unwrap();
     hook.send("GET /drain HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
@@ -235,12 +242,13 @@ async fn declared_work_is_waited_for_and_expires() {
 }
 
 #[tokio::test]
-async fn an_app_that_restarts_is_served_again() {
+async fn an_app_that_restarts_after_a_drain_is_served_again() {
     let port = Port::reserve();
     let app = App::on(port.address()).await;
-    let mut sidecar = Sidecar::start(port.address(), "drain: { delay: 100ms, quiet: 100ms, deadline: 10s }");
+    let mut sidecar =
+        Sidecar::start(port.address(), "drain: { delay: 100ms, quiet: 100ms, deadline: 10s, restart_after: none }");
     sidecar.ready().await;
-    // The app's preStop runs when its container alone restarts, too.
+    // Nobody asked whether it was a restart.
     assert_eq!(raw::post(sidecar.ops, "/drain", "").await.unwrap().status, 200);
     assert_eq!(raw::get(sidecar.ops, "/readyz").await.unwrap().status, 503);
     drop(app);
@@ -275,7 +283,7 @@ async fn a_drain_before_the_start_is_complete_never_looks_ready() {
 #[tokio::test]
 async fn connections_without_a_request_do_not_hold_a_drain() {
     let app = App::start().await;
-    let sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 500ms, deadline: 60s }");
+    let sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 500ms, deadline: 60s, restart_after: none }");
     sidecar.ready().await;
     let proxy = sidecar.proxy();
     // A load balancer that looks whether somebody listens.

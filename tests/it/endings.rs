@@ -2,6 +2,7 @@
 
 mod app;
 mod http1;
+mod http2;
 mod load;
 mod promise;
 mod stage;
@@ -57,7 +58,7 @@ async fn without_a_sidecar_and_without_a_drain_requests_fail() {
 fn a_cell_that_is_not_as_promised_is_found() {
     use self::promise::Promise;
     use self::tally::{Cell, End, Fault};
-    let check = |promise: Promise, failed: &[Fault], ended: &[End], is_kept: bool| {
+    let check = |promise: &Promise, failed: &[Fault], ended: &[End], is_kept: bool| {
         let cell = Cell {
             asked: 1000,
             messages: 1000,
@@ -67,14 +68,14 @@ fn a_cell_that_is_not_as_promised_is_found() {
         let broken = promise.broken_by(Protocol::WebSocket, &cell);
         assert_eq!(broken.is_none(), is_kept, "{promise:?}: {cell}: {broken:?}");
     };
-    check(Promise::Nothing, &[], &[], true);
-    check(Promise::Nothing, &[Fault::Lost], &[], false);
-    check(Promise::Nothing, &[], &[End::Cut], false);
+    check(&Promise::Nothing, &[], &[], true);
+    check(&Promise::Nothing, &[Fault::Lost], &[], false);
+    check(&Promise::Nothing, &[], &[End::Cut], false);
     let away = Promise::Ends(&[End::Close(1001)]);
-    check(away, &[], &[End::Close(1001)], true);
-    check(away, &[], &[End::Close(1001), End::Cut], false);
-    check(away, &[], &[], false);
-    check(away, &[Fault::Hung], &[End::Close(1001)], false);
+    check(&away, &[], &[End::Close(1001)], true);
+    check(&away, &[], &[End::Close(1001), End::Cut], false);
+    check(&away, &[], &[], false);
+    check(&away, &[Fault::Hung], &[End::Close(1001)], false);
     assert!(Promise::Nothing.broken_by(Protocol::Events, &Cell::default()).is_some(), "nothing was asked");
 }
 

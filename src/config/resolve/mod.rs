@@ -6,6 +6,7 @@ mod drain;
 mod edge;
 mod flag_headers;
 mod flags;
+mod hold;
 mod listeners;
 mod proxy;
 mod requests;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+pub(super) use self::drain::RESERVE;
 use self::listeners::Listeners;
 use super::Settings;
 use super::machine::Machine;
@@ -57,10 +59,11 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
         ops(s, &mut listeners, machine)
     });
     let local = root.section("local", "What the app and the command line may ask.", |s| local(s, &mut listeners));
-    let drain = root.section("drain", "How traffic is led away before the process ends.", drain::settings);
-    root.refuse(&["hold"], urls::NOT_YET, "remove it");
+    let mut drain = root.section("drain", "How traffic is led away before the process ends.", drain::settings);
     let redis = root.section("redis", "The Redis that flags come from and that `redis` checks ask.", redis);
     let checks = checks::settings(root, &redis);
+    let hold = root.section("hold", "How requests wait while the app is away.", |s| hold::settings(s, &checks));
+    hold::limit_restarts(&hold, &mut drain);
     let state_dir = state_dir(root, machine);
     let flags = root.section("flags", "Where feature flags come from and how they are evaluated.", |s| {
         flags::settings(s, &redis, &workload, state_dir.clone())
@@ -75,7 +78,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     listeners.judge(root, &local.socket, &checks);
     let workers = usize::try_from(workers).expect("at most 64");
     let tunnels = drain.tunnels;
-    let proxy = crate::proxy::Settings { routes, workers, limits, forwarded, access_log, tunnels };
+    let proxy = crate::proxy::Settings { routes, workers, limits, hold, forwarded, access_log, tunnels };
     Settings { workload, state_dir, log, proxy, ops, local, drain, checks, flags }
 }
 

@@ -121,8 +121,27 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             "requests",
             &integer(1..=1_000_000),
             number(default.requests),
-            "Requests in flight, all listeners together. Beyond: 503 with `Retry-After`.",
+            "Requests in flight, all listeners together. Beyond, they wait.",
         )),
+        queue: count(section.or(
+            "queue",
+            &integer(0..=1_000_000),
+            number(default.queue),
+            "Requests that wait for a place among those in flight. Beyond: 503 with `Retry-After`.",
+        )),
+        queue_timeout: section.or(
+            "queue_timeout",
+            &time(),
+            default.queue_timeout,
+            "How long they wait. Beyond: 503 with `Retry-After`.",
+        ),
+        request_timeout: section.or(
+            "request_timeout",
+            &time().or_none(),
+            default.request_timeout,
+            "From a request's head to the last byte of its answer. Beyond: 504, or cut once the answer has begun. Not for \
+             upgrades.",
+        ),
         body_bytes: section.or(
             "body_bytes",
             &size(0..=1 << 50).or_none(),

@@ -86,7 +86,7 @@ where
         place.asked();
         let question = tokio::select! {
             question = questions.next() => question,
-            _ = sources.phase.wait_for(|phase| phase.rank() >= 5) => {
+            _ = sources.phase.wait_for(|phase| phase.is_closing()) => {
                 return None;
             }
         };

@@ -147,7 +147,11 @@ impl Connection {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(Some(answer)));
             }
-            if self.activity().order() == Order::Cut || self.wire.poll_gone(cx).is_ready() {
+            let gone = match self.activity().is_held() {
+                true => self.wire.poll_gone_held(cx),
+                false => self.wire.poll_gone(cx),
+            };
+            if self.activity().order() == Order::Cut || gone.is_ready() {
                 return Poll::Ready(Ok(None));
             }
             match self.wire.poll_interim(cx) {

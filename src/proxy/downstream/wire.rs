@@ -24,6 +24,8 @@ use crate::proxy::upstream::decode::{self, Framing, Malformed};
 const ROOM: usize = 8 * 1024;
 /// What may be read of the requests behind one that is under way. Reading is how a client's leaving is noticed.
 const AHEAD: usize = 64 * 1024;
+/// What may be read of a body that nobody takes because its request is held: many may be, and for the same reason.
+const AHEAD_HELD: usize = 16 * 1024;
 /// What may wait of interim answers; the rest is not sent (they are hints, and 100 comes first).
 const INTERIM: usize = 64 * 1024;
 
@@ -153,6 +155,20 @@ impl Wire {
             match ready!(Pin::new(&mut *socket).poll_read(cx, &mut read)) {
                 Ok(()) if !read.filled().is_empty() => unread.bytes.extend_from_slice(read.filled()),
                 _ => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The same for a request that is held, so that nobody else reads its body.
+    pub(super) fn poll_gone_held(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        let State { socket, unread, .. } = &mut *state;
+        let Some(socket) = socket else { return Poll::Pending };
+        while unread.bytes.len() < AHEAD_HELD {
+            match ready!(unread.poll_fill(cx, Pin::new(socket), None)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
             }
         }
         Poll::Pending

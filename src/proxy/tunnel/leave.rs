@@ -39,7 +39,11 @@ pub(super) fn leave(phase: Phase, tunnels: Tunnels, place: f64) -> Option<Leave>
         // One that began too late to be told in time.
         Phase::Drained { outcome: Outcome::Cut, deadline, .. } => Some(Leave { at: deadline, by: deadline }),
         // The app lives, and whether the process is to end is not known.
-        Phase::Drained { .. } | Phase::Starting | Phase::Serving | Phase::LameDuck { .. } => None,
+        Phase::Drained { .. }
+        | Phase::Starting
+        | Phase::Serving
+        | Phase::Restarting { .. }
+        | Phase::LameDuck { .. } => None,
         Phase::Closing { since, deadline, .. } => Some(Leave { at: since, by: deadline.min(since + LAST) }),
         Phase::Stopped { .. } => None,
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -90,6 +90,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         "/echo" => Response::new(request.into_body().boxed_unsync()),
         "/events" => events(text("count").parse().unwrap_or(u64::MAX)),
         "/chat" => chat(request),
+        "/grpc" => grpc(request),
         _ => Response::builder().status(404).body(empty()).unwrap(),
     })
 }
@@ -111,6 +112,14 @@ fn events(count: u64) -> Response<Body> {
         .header(header::CONTENT_TYPE, "text/event-stream")
         .body(StreamBody::new(events).boxed_unsync())
         .unwrap()
+}
+
+/// gRPC of every kind at once: each message comes back as it came, and then the status.
+fn grpc(request: Request<Incoming>) -> Response<Body> {
+    let status =
+        HeaderMap::from_iter([(header::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let body = request.into_body().with_trailers(std::future::ready(Some(Ok(status))));
+    Response::builder().header(header::CONTENT_TYPE, "application/grpc").body(body.boxed_unsync()).unwrap()
 }
 
 /// A WebSocket that echoes messages below 126 bytes.

@@ -110,12 +110,7 @@ pub(super) async fn chat(to: SocketAddr, tally: &Tally, habit: Habit) {
             client.send(masked(0x81, message.as_bytes())).await?;
             match frame(&mut client).await? {
                 (0x81, payload) if payload == message.as_bytes() => tally.moved(),
-                (0x88, payload) => {
-                    // As RFC 6455 section 5.5.1 wants it, and the server closes first (section 7.1.1).
-                    client.send(masked(0x88, &payload[..2])).await?;
-                    client.rest().await?;
-                    return Ok(Some(End::Close(u16::from_be_bytes([payload[0], payload[1]]))));
-                }
+                (0x88, payload) => return closed(client, &payload).await,
                 (opcode, payload) => return Err(Fault::Wrong(format!("frame {opcode:#x} {payload:02x?}"))),
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -125,17 +120,26 @@ pub(super) async fn chat(to: SocketAddr, tally: &Tally, habit: Habit) {
         }
         client.send(masked(0x88, &1000_u16.to_be_bytes())).await?;
         match frame(&mut client).await? {
-            (0x88, payload) if payload == 1000_u16.to_be_bytes() => {}
-            (opcode, payload) => return Err(Fault::Wrong(format!("frame {opcode:#x} {payload:02x?}"))),
+            (0x88, payload) if payload == 1000_u16.to_be_bytes() => {
+                client.rest().await.map(|_| None).map_err(Fault::from)
+            }
+            // It was on its way when ours was.
+            (0x88, payload) => closed(client, &payload).await,
+            (opcode, payload) => Err(Fault::Wrong(format!("frame {opcode:#x} {payload:02x?}"))),
         }
-        client.rest().await?;
-        Ok(None)
     };
     match told.await {
         Ok(None) => {}
         Ok(Some(end)) => tally.ended(end),
         Err(fault) => tally.failed(fault),
     }
+}
+
+/// Answers a Close as RFC 6455 section 5.5.1 wants it; the server closes first (section 7.1.1).
+async fn closed(mut client: Client, payload: &[u8]) -> Result<Option<End>, Fault> {
+    client.send(masked(0x88, &payload[..2])).await?;
+    client.rest().await?;
+    Ok(Some(End::Close(u16::from_be_bytes([payload[0], payload[1]]))))
 }
 
 /// A short frame of a client.

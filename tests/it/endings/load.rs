@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::http1;
 use super::tally::{Cell, Tally};
+use super::{http1, http2};
 use crate::support::eventually;
 
 /// Nothing takes longer.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A column of the matrix.
+#[expect(dead_code, reason = "HTTP/2 is not passed on yet")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Protocol {
     Http1Fresh,
     Http1Kept,
+    Http2,
+    GrpcUnary,
+    GrpcStream,
     WebSocket,
     Events,
 }
@@ -49,13 +53,20 @@ impl Protocol {
         match self {
             Self::Http1Fresh => "HTTP/1.1, fresh",
             Self::Http1Kept => "HTTP/1.1, keep-alive",
+            Self::Http2 => "HTTP/2",
+            Self::GrpcUnary => "gRPC unary",
+            Self::GrpcStream => "gRPC stream",
             Self::WebSocket => "WebSocket",
             Self::Events => "SSE",
         }
     }
 
     pub(super) fn is_stream(self) -> bool {
-        matches!(self, Self::WebSocket | Self::Events)
+        matches!(self, Self::GrpcStream | Self::WebSocket | Self::Events)
+    }
+
+    fn is_grpc(self) -> bool {
+        matches!(self, Self::GrpcUnary | Self::GrpcStream)
     }
 
     /// How many clients it has.
@@ -67,6 +78,13 @@ impl Protocol {
     }
 }
 
+/// Where clients connect: listeners of the app's two protocols.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) http: SocketAddr,
+    pub(super) grpc: SocketAddr,
+}
+
 /// Load that runs until [`Load::stop`].
 pub(super) struct Load {
     tallies: BTreeMap<Protocol, Arc<Tally>>,
@@ -75,13 +93,14 @@ pub(super) struct Load {
 
 impl Load {
     /// Starts the clients of every protocol.
-    pub(super) fn on(target: SocketAddr, habit: Habit) -> Self {
+    pub(super) fn on(target: Target, habit: Habit) -> Self {
         let mut clients = JoinSet::new();
         let mut tallies = BTreeMap::new();
         for protocol in Protocol::ALL {
             let tally = Arc::new(Tally::default());
+            let to = if protocol.is_grpc() { target.grpc } else { target.http };
             for number in 0..protocol.clients() {
-                clients.spawn(client(protocol, target, habit, number, tally.clone()));
+                clients.spawn(client(protocol, to, habit, number, tally.clone()));
             }
             tallies.insert(protocol, tally);
         }
@@ -115,11 +134,14 @@ impl Load {
 }
 
 async fn client(protocol: Protocol, to: SocketAddr, habit: Habit, number: u64, tally: Arc<Tally>) {
-    let mut plain = None;
+    let (mut plain, mut multiplexed) = (None, None);
     while !tally.is_stopped() {
         match protocol {
             Protocol::Http1Fresh => http1::fresh(to, &tally).await,
             Protocol::Http1Kept => http1::kept(to, &tally, &mut plain).await,
+            Protocol::Http2 => http2::request(to, &tally, &mut multiplexed).await,
+            Protocol::GrpcUnary => http2::call(to, &tally, &mut multiplexed).await,
+            Protocol::GrpcStream => http2::talk(to, &tally, habit).await,
             Protocol::WebSocket => http1::chat(to, &tally, habit).await,
             Protocol::Events => http1::events(to, &tally, habit).await,
         }

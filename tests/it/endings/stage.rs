@@ -1,18 +1,18 @@
 //! The endings themselves: pods of an app and its sidecar behind a load balancer, ended as Kubernetes ends them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::app::App;
-use super::load::{Habit, Load, Protocol};
+use super::load::{Habit, Load, Protocol, Target};
 use super::promise::Ending;
 use super::tally::Cell;
 use crate::support::balancer::Balancer;
 use crate::support::eventually;
 use crate::support::port::Port;
 use crate::support::raw;
-use crate::support::sidecar::Sidecar;
+use crate::support::sidecar::{Sidecar, TIDEGATE};
 
 const LONG: Duration = Duration::from_secs(60);
 const PATIENT: &str = "drain: { delay: 300ms, quiet: 200ms, deadline: 30s }";
@@ -35,24 +35,42 @@ impl Pod {
         let port = Port::reserve();
         let app = App::start(&port).await;
         let upstream = port.address();
-        let sidecar = Sidecar::start(upstream, settings);
+        let sidecar = Sidecar::start_with(&format!(
+            "proxy: [{{ listen: '127.0.0.1:0', upstream: 'http://{upstream}' }}, \
+             {{ listen: '127.0.0.1:0', upstream: 'http://{upstream}' }}]\n{settings}"
+        ));
         sidecar.ready().await;
         Self { app: Some(app), port, sidecar }
     }
 
-    fn target(&self) -> SocketAddr {
-        self.sidecar.proxy()
+    fn target(&self) -> Target {
+        Target { http: self.sidecar.proxy[0], grpc: self.sidecar.proxy[1] }
     }
 
     /// The app's `preStop`.
     async fn hook(&self) {
         let drained = tokio::time::timeout(LONG, raw::post(self.sidecar.ops, "/drain", "")).await.unwrap().unwrap();
-        assert_eq!(drained.status, 200, "{}", drained.text());
+        assert_eq!(drained.status, 200, "{}; {:#?}", drained.text(), self.sidecar.log());
+    }
+
+    /// The sidecar's own `preStop`, which runs only when the pod ends.
+    async fn own_hook(&self) -> ExitStatus {
+        let mut command = tokio::process::Command::new(TIDEGATE);
+        let command = command.arg("--config").arg(self.sidecar.config()).args(["drain", "--self"]).env_clear();
+        tokio::time::timeout(LONG, command.output()).await.unwrap().unwrap().status
+    }
+
+    /// The app is gone at once, and another one comes in its place.
+    async fn restart_app(&mut self) {
+        self.app = None;
+        tokio::time::sleep(AWAY).await;
+        self.app = Some(App::start(&self.port).await);
     }
 
     /// The pod is deleted: the hooks of both containers run, then the app is stopped, then the sidecar.
     async fn delete_native(&mut self) {
-        self.hook().await;
+        let ((), own) = tokio::join!(self.hook(), self.own_hook());
+        assert!(own.success(), "{own}");
         self.app = None;
         self.sidecar.signal("TERM");
         let status = self.sidecar.ended(LONG).await;
@@ -69,10 +87,34 @@ impl Pod {
     }
 }
 
+/// A Service in front of pods.
+struct Service {
+    http: Balancer,
+    grpc: Balancer,
+}
+
+impl Service {
+    async fn to(pod: &Pod) -> Self {
+        let target = pod.target();
+        Self { http: Balancer::to(target.http).await, grpc: Balancer::to(target.grpc).await }
+    }
+
+    fn target(&self) -> Target {
+        Target { http: self.http.address, grpc: self.grpc.address }
+    }
+
+    fn switch(&self, to: Target) {
+        self.http.switch(to.http);
+        self.grpc.switch(to.grpc);
+    }
+}
+
 /// Plays an ending under load.
 pub(super) async fn play(ending: Ending) -> Row {
     match ending {
         Ending::RollingUpdate => rolling_update().await,
+        Ending::AppRestart => app_restart().await,
+        Ending::AppCrash => app_crash().await,
         Ending::SignalNative => deletion(Pod::delete_native).await,
         Ending::SignalContainer => deletion(Pod::delete_container).await,
         Ending::Deadline => deadline().await,
@@ -80,7 +122,7 @@ pub(super) async fn play(ending: Ending) -> Row {
 }
 
 /// The endpoint is removed some time after the pod's end has begun.
-async fn replace(pod: &mut Pod, next: &Pod, service: &Balancer, delete: impl AsyncFn(&mut Pod)) {
+async fn replace(pod: &mut Pod, next: &Pod, service: &Service, delete: impl AsyncFn(&mut Pod)) {
     let (target, log) = (next.target(), pod.sidecar.logger());
     let removed = async {
         eventually(LONG, "a drain has begun", async || log().iter().any(|line| line["to"] == "lame_duck")).await;
@@ -93,8 +135,8 @@ async fn replace(pod: &mut Pod, next: &Pod, service: &Balancer, delete: impl Asy
 /// Three pods, one after the other, each up before the one before it is told to leave (`maxUnavailable: 0`).
 async fn rolling_update() -> Row {
     let mut pod = Pod::start(PATIENT).await;
-    let service = Balancer::to(pod.target()).await;
-    let load = Load::on(service.address, Habit::Short);
+    let service = Service::to(&pod).await;
+    let load = Load::on(service.target(), Habit::Short);
     for _ in 0..2 {
         load.flows().await;
         let next = Pod::start(PATIENT).await;
@@ -109,10 +151,31 @@ async fn rolling_update() -> Row {
 async fn deletion(delete: impl AsyncFn(&mut Pod)) -> Row {
     let mut pod = Pod::start(PATIENT).await;
     let next = Pod::start(PATIENT).await;
-    let service = Balancer::to(pod.target()).await;
-    let load = Load::on(service.address, Habit::Short);
+    let service = Service::to(&pod).await;
+    let load = Load::on(service.target(), Habit::Short);
     load.flows().await;
     replace(&mut pod, &next, &service, delete).await;
+    load.flows().await;
+    load.stop().await
+}
+
+/// The app's container alone is restarted: its hook runs, it is stopped, and another one comes.
+async fn app_restart() -> Row {
+    let mut pod = Pod::start(PATIENT).await;
+    let load = Load::on(pod.target(), Habit::Short);
+    load.flows().await;
+    pod.hook().await;
+    pod.restart_app().await;
+    load.flows().await;
+    load.stop().await
+}
+
+/// `kill -9`, and another one comes.
+async fn app_crash() -> Row {
+    let mut pod = Pod::start(PATIENT).await;
+    let load = Load::on(pod.target(), Habit::Short);
+    load.flows().await;
+    pod.restart_app().await;
     load.flows().await;
     load.stop().await
 }
@@ -121,14 +184,15 @@ async fn deletion(delete: impl AsyncFn(&mut Pod)) -> Row {
 async fn deadline() -> Row {
     let mut pod = Pod::start(HASTY).await;
     let next = Pod::start(PATIENT).await;
-    let service = Balancer::to(pod.target()).await;
-    let load = Load::on(service.address, Habit::Endless);
+    let service = Service::to(&pod).await;
+    let load = Load::on(service.target(), Habit::Endless);
     load.flows().await;
     let over = async |pod: &mut Pod| {
-        pod.hook().await;
+        let ((), own) = tokio::join!(pod.hook(), pod.own_hook());
+        assert_eq!(own.code(), Some(1), "streams were cut, and that is said");
         pod.app = None;
         pod.sidecar.signal("TERM");
-        pod.sidecar.ended(LONG).await;
+        assert_eq!(pod.sidecar.ended(LONG).await.code(), Some(1));
     };
     replace(&mut pod, &next, &service, over).await;
     load.settled().await;
@@ -139,7 +203,7 @@ async fn deadline() -> Row {
 pub(super) async fn without_a_sidecar() -> Row {
     let port = Port::reserve();
     let app = App::start(&port).await;
-    let load = Load::on(port.address(), Habit::Short);
+    let load = Load::on(Target { http: port.address(), grpc: port.address() }, Habit::Short);
     load.flows().await;
     drop(app);
     tokio::time::sleep(AWAY).await;
@@ -152,8 +216,8 @@ pub(super) async fn without_a_sidecar() -> Row {
 pub(super) async fn without_a_drain() -> Row {
     let pod = Pod::start(PATIENT).await;
     let next = Pod::start(PATIENT).await;
-    let service = Balancer::to(pod.target()).await;
-    let load = Load::on(service.address, Habit::Short);
+    let service = Service::to(&pod).await;
+    let load = Load::on(service.target(), Habit::Short);
     load.flows().await;
     let Pod { sidecar, app: _app, port: _port } = pod;
     drop(sidecar.kill());

@@ -24,6 +24,8 @@ pub(super) enum Fault {
     Refused,
     /// An answer that is the sidecar's, or a balancer's.
     Status(u16),
+    /// A gRPC status other than OK.
+    Grpc(u32),
     /// The connection or stream ended before the answer was whole, and its client could tell.
     Lost,
     /// Nothing came any more.
@@ -37,6 +39,10 @@ pub(super) enum Fault {
 pub(super) enum End {
     /// A WebSocket's Close with this code.
     Close(u16),
+    /// A gRPC status.
+    Grpc(u32),
+    /// An HTTP/2 stream was reset or its connection closed: gRPC libraries make UNAVAILABLE or CANCELLED of it.
+    Reset,
     /// The connection ended, and the answer is seen not to be whole.
     Cut,
 }
@@ -57,6 +63,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Refused => f.write_str("refused"),
             Self::Status(status) => write!(f, "{status}"),
+            Self::Grpc(status) => write!(f, "grpc {status}"),
             Self::Lost => f.write_str("lost"),
             Self::Hung => f.write_str("hung"),
             Self::Wrong(what) => write!(f, "WRONG {what}"),
@@ -68,6 +75,8 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Close(code) => write!(f, "Close {code}"),
+            Self::Grpc(status) => write!(f, "grpc {status}"),
+            Self::Reset => f.write_str("reset"),
             Self::Cut => f.write_str("cut"),
         }
     }

@@ -162,7 +162,10 @@ async fn failures_get_a_line_whatever_the_sample_and_say_why() {
 
 #[tokio::test]
 async fn failures_are_sampled_too_if_asked() {
-    let logging = Logging::start(([127, 0, 0, 1], 1).into(), "access_log: { sample: 0, errors: sampled }");
+    let logging = Logging::start(
+        ([127, 0, 0, 1], 1).into(),
+        "access_log: { sample: 0, errors: sampled }\nhold: { max_requests: 0 }",
+    );
     assert_eq!(raw::get(logging.sidecar.proxy(), "/").await.unwrap().status, 502);
     assert_eq!(logging.sidecar.metric("tidegate_access_log_lines_total", "").await, 0.0);
 }

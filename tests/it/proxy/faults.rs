@@ -17,7 +17,7 @@ async fn an_app_that_refuses_is_502_said_once_and_served_again_when_it_is_back()
     let app = App::start().await;
     let address = app.address;
     drop(app);
-    let sidecar = Sidecar::start(address, "workers: 1");
+    let sidecar = Sidecar::start(address, "workers: 1\nhold: { max_requests: 0 }");
     let mut client = Client::connect(sidecar.proxy()).await.unwrap();
     for _ in 0..3 {
         let answer = client.get("/").await.unwrap();

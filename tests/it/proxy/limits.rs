@@ -156,7 +156,7 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
 #[tokio::test]
 async fn requests_beyond_the_limit_are_503_and_told_when_to_come_again() {
     let app = App::start().await;
-    let sidecar = Sidecar::start(app.address, "workers: 1\nlimits: { requests: 1 }");
+    let sidecar = Sidecar::start(app.address, "workers: 1\nlimits: { requests: 1, queue: 0 }");
     let slow = raw::get(sidecar.proxy(), "/slow?ms=1500");
     let refused = async {
         eventually(Duration::from_secs(5), "in flight", async || {
