@@ -143,6 +143,8 @@ bench)
     need redis-server redis-server
     need nginx nginx-light
     need haproxy haproxy
+    need h2load nghttp2-client
+    need openssl openssl
     ;;
 fuzz)
     # libFuzzer is C++.

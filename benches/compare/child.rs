@@ -83,6 +83,32 @@ impl Running {
         Ok(())
     }
 
+    /// Sends it, and not its children, a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(name, &[self.child.id()]);
+    }
+
+    /// Waits for its end, calling `meanwhile` every `step`; whether it came within `limit`.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub(crate) fn ended(
+        &mut self,
+        limit: Duration,
+        step: Duration,
+        mut meanwhile: impl FnMut(),
+    ) -> anyhow::Result<bool> {
+        let limit = Instant::now() + limit;
+        while Instant::now() < limit {
+            if self.child.try_wait()?.is_some() {
+                return Ok(true);
+            }
+            meanwhile();
+            sleep(step);
+        }
+        Ok(false)
+    }
+
     fn last_words(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(5).collect();

@@ -108,12 +108,24 @@ pub(crate) struct Load<'a> {
     /// How long each connection rests after an answer; without a rest it keeps a core busy.
     pub(crate) rest: Duration,
     pub(crate) cores: Cores,
+    pub(crate) over: Over<'a>,
+}
+
+/// What a load's connections are.
+#[derive(Clone, Copy)]
+pub(crate) enum Over<'a> {
+    /// TCP, kept alive.
+    Tcp,
+    /// TLS by this authority, kept alive.
+    Tls(&'a Path),
+    /// The same, with a full handshake for each request.
+    FreshTls(&'a Path),
 }
 
 impl<'a> Load<'a> {
     /// As fast as it goes.
     pub(crate) fn closed(connections: usize, requests: u64, ask: Ask<'a>, cores: Cores) -> Self {
-        Load { connections, requests, ask, rest: Duration::ZERO, cores }
+        Load { connections, requests, ask, rest: Duration::ZERO, cores, over: Over::Tcp }
     }
 }
 
@@ -206,6 +218,12 @@ impl Lab {
         command.args(["--requests", &load.requests.to_string()]);
         command.args(["--path", load.ask.path, "--status", &load.ask.status.to_string(), "--limit-secs", "20"]);
         command.args(["--rest-us", &load.rest.as_micros().to_string()]);
+        if let Over::Tls(ca) | Over::FreshTls(ca) = load.over {
+            command.arg("--ca").arg(ca);
+        }
+        if matches!(load.over, Over::FreshTls(_)) {
+            command.arg("--fresh");
+        }
         if let Some(body) = load.ask.body {
             command.args(["--body", body]);
         }
@@ -246,7 +264,7 @@ impl Lab {
 pub(crate) struct LoadUnderWay(Child);
 
 /// `load`, and the CPU that `server` used while it lasted.
-fn cpu_of(server: &Running, load: impl FnOnce() -> anyhow::Result<LoadReport>) -> anyhow::Result<Measured> {
+pub(crate) fn cpu_of(server: &Running, load: impl FnOnce() -> anyhow::Result<LoadReport>) -> anyhow::Result<Measured> {
     let pids = server.pids()?;
     let before = Clock::read(&pids)?;
     let report = load()?;
@@ -255,7 +273,11 @@ fn cpu_of(server: &Running, load: impl FnOnce() -> anyhow::Result<LoadReport>) -
 }
 
 impl LoadUnderWay {
-    fn begin(mut command: Command) -> anyhow::Result<Self> {
+    /// Starts a role that reports as the load does.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub(crate) fn begin(mut command: Command) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(LoadUnderWay(command.spawn()?))
     }

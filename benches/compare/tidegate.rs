@@ -29,11 +29,14 @@ pub(crate) struct Setup {
     pub(crate) flags_file: Option<PathBuf>,
     /// The address of a Redis whose scope `bench` holds flags.
     pub(crate) redis: Option<SocketAddr>,
+    /// More keys of the listener, a line each; and of the whole.
+    pub(crate) listener: Vec<String>,
+    pub(crate) more: Vec<String>,
 }
 
 impl Setup {
     pub(crate) fn new(cores: Cores, workers: usize, origin: SocketAddr) -> Self {
-        Setup { cores, workers, origin, flags_file: None, redis: None }
+        Setup { cores, workers, origin, flags_file: None, redis: None, listener: Vec::new(), more: Vec::new() }
     }
 
     /// Starts it; nothing when there is no binary.
@@ -50,17 +53,19 @@ impl Setup {
         let files = self.flags_file.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
         let redis = self.redis.map_or_else(String::new, |address| format!("redis: {{ url: \"redis://{address}\" }}\n"));
         let scopes = self.redis.map_or("", |_| "scopes: [bench], ");
+        let listener: String = self.listener.iter().map(|line| format!("    {line}\n")).collect();
+        let more: String = self.more.iter().map(|line| format!("{line}\n")).collect();
         let config = format!(
             "workload: bench
 proxy:
   - listen: {proxy}
     upstream: http://{origin}
-ops: {{ listen: [\"{ops}\"] }}
+{listener}ops: {{ listen: [\"{ops}\"] }}
 local: {{ listen: [\"{local}\", \"{second}\", \"{third}\"], socket: {at}/tidegate.sock }}
 flags: {{ {scopes}files: [{files}] }}
 state_dir: {at}
 workers: {workers}
-{redis}",
+{redis}{more}",
             origin = self.origin,
             workers = self.workers,
         );

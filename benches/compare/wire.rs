@@ -77,8 +77,9 @@ impl Reply {
 ///
 /// # Errors
 /// When the connection breaks or the answer is not understood.
-pub(crate) fn ask(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<Reply> {
+pub(crate) fn ask(stream: &mut (impl Read + Write), request: &[u8]) -> anyhow::Result<Reply> {
     stream.write_all(request)?;
+    stream.flush()?;
     let mut bytes = Vec::with_capacity(2048);
     let mut chunk = [0; 4096];
     loop {

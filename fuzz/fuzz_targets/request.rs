@@ -5,6 +5,8 @@
 
 use http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
+use tidegate::net::edge::Peer;
+use tidegate::net::tls::settings::ClientAuth;
 use tidegate::proxy::downstream::head::{Bounds, Decoder};
 use tidegate::proxy::headers::{Hop, prepare_request};
 use tidegate::proxy::settings::Forwarded;
@@ -26,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(Some((head, length))) = found else { return };
     assert!(length <= bytes.len());
     let (mut parts, framing) = (head.parts, head.framing);
-    let hop = Hop::new([127, 0, 0, 1].into(), Forwarded::Append);
+    let hop = Hop::new(&Peer::plain(([127, 0, 0, 1], 50_000).into()), ClientAuth::None, Forwarded::Append);
     let authority = HeaderValue::from_static("app:3000");
     if prepare_request(&mut parts, &hop, &authority).is_err() {
         return;

@@ -1,6 +1,8 @@
 //! The measures, in the order in which they run.
 
+mod ending;
 mod grpc;
+mod http2;
 mod large;
 mod memory;
 mod ofrep;
@@ -8,8 +10,11 @@ mod propagation;
 mod proxy;
 mod readyz;
 mod start;
+mod steady;
 mod streams;
+mod tls;
 mod tuning;
+mod tunnel;
 
 use crate::lab::Lab;
 use crate::report::Row;
@@ -48,6 +53,21 @@ pub(crate) const ALL: &[Measure] = &[
         about: "requests per second of two workers",
         on_request: false,
         run: proxy::throughput,
+    },
+    Measure { name: "tls", about: "handshakes, requests and bytes over TLS", on_request: true, run: tls::run },
+    Measure { name: "http2", about: "HTTP/2 in, HTTP/1.1 out", on_request: true, run: http2::run },
+    Measure { name: "tunnel", about: "messages through WebSocket tunnels", on_request: true, run: tunnel::run },
+    Measure {
+        name: "ending",
+        about: "a drain of 9 500 connections at rest, and the memory they held",
+        on_request: true,
+        run: ending::run,
+    },
+    Measure {
+        name: "steady",
+        about: "p99 at rest, while flags change all the time, and during a drain",
+        on_request: true,
+        run: steady::run,
     },
     Measure { name: "ofrep", about: "single flag evaluations over OFREP", on_request: false, run: ofrep::single },
     Measure { name: "bulk", about: "all flags at once over OFREP", on_request: false, run: ofrep::bulk },

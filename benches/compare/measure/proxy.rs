@@ -4,25 +4,25 @@ use std::net::SocketAddr;
 
 use crate::child::Running;
 use crate::contender::{self, Server};
-use crate::lab::{Ask, Cores, Lab, Load};
+use crate::lab::{Ask, Cores, Lab, Load, Measured};
 use crate::report::{Row, Target};
 use crate::series::Series;
 use crate::tidegate::{Setup, Sidecar};
 
 /// Everything that stands before the same app.
-struct Field {
-    origin: Server,
-    peers: Vec<Server>,
-    sidecar: Option<Sidecar>,
+pub(super) struct Field {
+    pub(super) origin: Server,
+    pub(super) peers: Vec<Server>,
+    pub(super) sidecar: Option<Sidecar>,
 }
 
 /// The figures of one contender, round by round.
 #[derive(Default, Clone)]
-struct Figures {
-    cpu: Series,
-    rate: Series,
-    p50: Series,
-    p99: Series,
+pub(super) struct Figures {
+    pub(super) cpu: Series,
+    pub(super) rate: Series,
+    pub(super) p50: Series,
+    pub(super) p99: Series,
 }
 
 impl Field {
@@ -53,28 +53,27 @@ impl Field {
         load: Load<'_>,
     ) -> anyhow::Result<(Vec<Figures>, u64)> {
         let all = self.all();
-        let mut figures = vec![Figures::default(); all.len()];
-        let mut failed = 0;
         for (_, address) in &all {
             lab.load(*address, Load { requests: load.requests.min(2000), ..load })?;
         }
-        for round in rounds {
-            for turn in 0..all.len() {
-                let at = (round + turn) % all.len();
-                let (running, address) = all[at];
-                let measured = lab.measure(running, address, load)?;
-                figures[at].cpu.push(measured.cpu);
-                figures[at].rate.push(measured.report.requests as f64 / measured.report.seconds);
-                figures[at].p50.push(measured.report.p50);
-                figures[at].p99.push(measured.report.p99);
-                failed += measured.report.failed;
-            }
+        in_turn(&all, rounds, |running, address| lab.measure(running, address, load))
+    }
+
+    /// As [`Field::measure`], of the proxies alone and of whatever `measure` does with one.
+    pub(super) fn proxies(
+        &self,
+        rounds: impl Iterator<Item = usize>,
+        measure: impl Fn(&Running, SocketAddr) -> anyhow::Result<Measured>,
+    ) -> anyhow::Result<(Vec<Figures>, u64)> {
+        let all = &self.all()[1..];
+        for (running, address) in all {
+            measure(running, *address)?;
         }
-        Ok((figures, failed))
+        in_turn(all, rounds, measure)
     }
 
     /// A row of `figures`, which are those of [`Field::all`] without the first.
-    fn row(
+    pub(super) fn row(
         &self,
         (what, unit): (&str, &'static str),
         target: Target,
@@ -86,6 +85,29 @@ impl Field {
         let peers = self.peers.iter().map(|peer| peer.name.clone()).zip(all.by_ref()).collect();
         Row { what: what.to_owned(), unit, tidegate: all.next(), peers, target, failed }
     }
+}
+
+/// Measures each in turn, round after round, each round beginning with another one.
+fn in_turn(
+    all: &[(&Running, SocketAddr)],
+    rounds: impl Iterator<Item = usize>,
+    measure: impl Fn(&Running, SocketAddr) -> anyhow::Result<Measured>,
+) -> anyhow::Result<(Vec<Figures>, u64)> {
+    let mut figures = vec![Figures::default(); all.len()];
+    let mut failed = 0;
+    for round in rounds {
+        for turn in 0..all.len() {
+            let at = (round + turn) % all.len();
+            let (running, address) = all[at];
+            let measured = measure(running, address)?;
+            figures[at].cpu.push(measured.cpu);
+            figures[at].rate.push(measured.report.requests as f64 / measured.report.seconds);
+            figures[at].p50.push(measured.report.p50);
+            figures[at].p99.push(measured.report.p99);
+            failed += measured.report.failed;
+        }
+    }
+    Ok((figures, failed))
 }
 
 /// CPU per request at full rate, one worker.
@@ -109,7 +131,9 @@ pub(super) fn large(lab: &Lab) -> anyhow::Result<Vec<Row>> {
     let (mut figures, failed) = field.measure(lab, lab.rounds(), load)?;
     figures.remove(0);
     Ok(vec![
-        field.row(("proxy, CPU per answer of 1 MB", "µs"), Target::Context, failed, &figures, |f| f.cpu.clone()),
+        field.row(("proxy, CPU per answer of 1 MB", "µs"), Target::AtMost(1.0, "nginx"), failed, &figures, |f| {
+            f.cpu.clone()
+        }),
         field.row(("proxy, answers of 1 MB", "requests/s"), Target::Context, failed, &figures, |f| f.rate.clone()),
     ])
 }

@@ -4,14 +4,23 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use crate::wire::{self, Answer};
 
@@ -42,6 +51,12 @@ pub(super) struct LoadArgs {
     /// How long a connection rests after an answer.
     #[arg(long, default_value_t = 0)]
     rest_us: u64,
+    /// Speaks TLS and believes this authority; every handshake is a full one.
+    #[arg(long)]
+    ca: Option<PathBuf>,
+    /// A connection for each request.
+    #[arg(long)]
+    fresh: bool,
     /// Gives up after this many seconds; requests that were not sent by then count as failed.
     #[arg(long, default_value_t = 60)]
     limit_secs: u64,
@@ -93,9 +108,10 @@ async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
     let request = wire::request(args.address, &args.path, args.body.as_deref(), args.if_none_match.as_deref());
     let budget = Cell::new(args.requests);
     let mut latencies = latencies();
+    let door = &Door::new(args)?;
     let mut connected = Vec::with_capacity(args.connections);
     for _ in 0..args.connections {
-        connected.push(connect(args.address).await?);
+        connected.push(door.connect().await?);
     }
     let begun = Instant::now();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(args.limit_secs);
@@ -104,8 +120,10 @@ async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
         async move {
             let mut seen = self::latencies();
             let mut failed = 0;
-            let ended =
-                tokio::time::timeout_at(deadline, one_loop(args, stream, request, budget, &mut seen, &mut failed));
+            let ended = tokio::time::timeout_at(
+                deadline,
+                one_loop(args, (door, stream), request, budget, &mut seen, &mut failed),
+            );
             let cut = ended.await.is_err();
             (seen, failed + u64::from(cut))
         }
@@ -121,7 +139,7 @@ async fn load(args: &LoadArgs) -> anyhow::Result<LoadReport> {
 /// One connection's share; a broken connection is a failed request and is opened anew.
 async fn one_loop(
     args: &LoadArgs,
-    mut stream: TcpStream,
+    (door, mut stream): (&Door, Stream),
     request: &[u8],
     budget: &Cell<u64>,
     seen: &mut Histogram<u64>,
@@ -138,27 +156,61 @@ async fn one_loop(
                 if args.rest_us > 0 {
                     tokio::time::sleep(Duration::from_micros(args.rest_us)).await;
                 }
-                if !answer.closes {
+                if !answer.closes && !args.fresh {
                     continue;
                 }
             }
             Err(_) => *failed += 1,
         }
-        match connect(args.address).await {
+        if budget.get() == 0 {
+            return;
+        }
+        match door.connect().await {
             Ok(fresh) => stream = fresh,
             Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
         }
     }
 }
 
-async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// How connections are made.
+struct Door {
+    address: SocketAddr,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> anyhow::Result<Answer> {
+impl Door {
+    fn new(args: &LoadArgs) -> anyhow::Result<Self> {
+        let tls = args.ca.as_ref().map(|file| {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(file)?)?;
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+            let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            config.resumption = Resumption::disabled();
+            anyhow::Ok((TlsConnector::from(Arc::new(config)), ServerName::try_from("localhost")?))
+        });
+        Ok(Door { address: args.address, tls: tls.transpose()? })
+    }
+
+    async fn connect(&self) -> anyhow::Result<Stream> {
+        let address = self.address;
+        let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => Ok(Either::Left(stream)),
+            Some((connector, name)) => {
+                Ok(Either::Right(Box::new(connector.connect(name.clone(), stream).await.context("no handshake")?)))
+            }
+        }
+    }
+}
+
+async fn exchange(stream: &mut Stream, request: &[u8], buffer: &mut Vec<u8>) -> anyhow::Result<Answer> {
     stream.write_all(request).await?;
+    stream.flush().await?;
     buffer.clear();
     loop {
         if stream.read_buf(buffer).await? == 0 {

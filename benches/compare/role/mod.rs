@@ -2,10 +2,13 @@
 
 mod broadcast;
 mod calls;
+mod crowd;
+mod echo;
 mod frames;
 mod grpc;
 mod hello;
 mod load;
+mod messages;
 mod origin;
 mod parse;
 mod proxy;
@@ -19,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub(crate) use crowd::CrowdReport;
 pub(crate) use load::LoadReport;
 pub(crate) use tuning::sets as tuning_sets;
 
@@ -41,18 +45,24 @@ enum Role {
     Grpc(grpc::GrpcArgs),
     /// The least that a gRPC service on hyper can do: answer a constant.
     Frames(frames::FramesArgs),
+    /// The app behind tunnels: WebSocket messages come back as they went.
+    Echo(serve::ServeArgs),
     /// Connections that subscribe to events in Redis.
     Subscribers(subscribers::SubscribersArgs),
     /// A closed loop of keep-alive connections; reports as JSON on stdout.
     Load(load::LoadArgs),
     /// A closed loop of gRPC calls; reports as JSON on stdout.
     Calls(calls::CallsArgs),
+    /// A closed loop of WebSocket messages; reports as JSON on stdout.
+    Messages(messages::MessagesArgs),
+    /// Connections at rest that leave when they are asked to; reports as JSON on stdout.
+    Crowd(crowd::CrowdArgs),
 }
 
 /// Runs as the role named by `args`, whose first item stands for the program's name.
 pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
     let role = Role::parse_from(args);
-    if !matches!(role, Role::Load(_) | Role::Calls(_)) {
+    if !matches!(role, Role::Load(_) | Role::Calls(_) | Role::Messages(_) | Role::Crowd(_)) {
         exit_with_parent();
     }
     let end = match role {
@@ -67,6 +77,9 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> ExitCode {
         Role::Subscribers(args) => subscribers::run(&args),
         Role::Load(args) => load::run(&args),
         Role::Calls(args) => calls::run(&args),
+        Role::Messages(args) => messages::run(&args),
+        Role::Crowd(args) => crowd::run(&args),
+        Role::Echo(args) => echo::run(&args),
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,
