@@ -5,6 +5,7 @@
 
 mod edges;
 mod flag_headers;
+mod telling;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::edges::Edges;
+use self::telling::Telling;
 use crate::config::Settings;
 use crate::flags;
 use crate::flags::executor::Executor;
@@ -39,12 +41,11 @@ use crate::net::outbound::Outbound;
 use crate::net::server::{Peer, Server};
 use crate::ops;
 use crate::proxy::gate::{Gates, Reason, restart};
-use crate::proxy::observe::Outlets;
 use crate::proxy::worker::Proxy;
 use crate::readiness::settings::Class;
 use crate::readiness::verdict::Standing;
 use crate::readiness::{self, Board, Condition};
-use crate::telemetry::{self, writer::Lines};
+use crate::telemetry;
 
 /// How often the flags' staleness is compared with `flags.max_stale`: it grows without an event.
 const STALENESS: Duration = Duration::from_secs(1);
@@ -83,14 +84,11 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     flags::metrics::register_ages(&mut registry, flags.status.clone());
     flags::usage::exposure::register(&mut registry, store.clone());
 
-    let access = settings.proxy.access_log.sample.map(|_| Lines::to("access log", std::io::stdout())).transpose();
-    let access = access.context("no thread for the access log")?;
-    let told = flag_headers::FromStore::new(&store, &settings.proxy.routes);
-    let proxy = proxy.telling(Outlets { access: access.clone(), flags: told });
-    telemetry::writer::register(&mut registry, access.clone());
+    let mut telling = Telling::new(&settings.proxy, settings.tracing, &store, &mut registry)?;
+    let proxy = proxy.telling(telling.outlets());
     let ledger = Arc::new(Ledger::new(workers + 1));
     let leases = Arc::new(Leases::new(ledger.shard(workers)));
-    let (lifecycle, driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
+    let (lifecycle, mut driver) = driver::new(settings.drain.clone(), ledger.clone(), leases.clone());
     lifecycle::metrics::register(&mut registry, lifecycle.clone(), ledger.clone());
     let (proxies, gates) = (proxy.addresses().to_vec(), proxy.gates());
     let crew = proxy.workers(&ledger, &lifecycle.watch(), &mut registry).context("a listener cannot be shared")?;
@@ -153,6 +151,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     for executor in executors {
         tasks.spawn("schedules", OnEnd::MustLive, executor.run());
     }
+    telling.run(&tasks);
     if let Some(reporter) = reporter {
         let evaluated = move |scope: &str| flags::reporter::evaluated(&used.load(), scope);
         tasks.spawn("reports of evaluated flags", OnEnd::MustLive, reporter.run(evaluated));
@@ -183,10 +182,8 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     );
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
+    telling.finish().await;
     tasks.cancel();
-    if let Some(access) = access {
-        access.flush();
-    }
     if socket_is_ours {
         local::settings::remove(&settings.local.socket);
     }

@@ -10,7 +10,7 @@
 //! | [`secret`] | a string that never prints |
 //! | [`telemetry`] | logging, the metrics registry and its text format |
 //! | [`lifecycle`] | phases and drain, signals, owned tasks, the in-flight ledger |
-//! | [`net`] | accepting, serving and draining connections; TLS; reaching Redis |
+//! | [`net`] | accepting, serving and draining connections; TLS; reaching Redis and collectors of spans |
 //! | [`readiness`] | background checks and the verdict behind `/readyz` |
 //! | [`flags`] | flag model, compilation, evaluation, layers and sources |
 //! | [`proxy`] | the path of a proxied request |

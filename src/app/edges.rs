@@ -28,7 +28,7 @@ impl Edges {
                 .map_err(|faults| anyhow!("{listener}: {}", said(&faults)))
         };
         let routes = settings.proxy.routes.iter().enumerate();
-        let proxy = routes.map(|(index, route)| open(&format!("proxy[{index}]"), &route.edge, edge::HTTP_1));
+        let proxy = routes.map(|(index, route)| open(&format!("proxy[{index}]"), &route.edge, edge::HTTP));
         let ops = edge::Settings { tls: settings.ops.tls.clone(), ..edge::Settings::default() };
         Ok(Self { proxy: proxy.collect::<Result<_, _>>()?, ops: open("ops", &ops, edge::HTTP)? })
     }

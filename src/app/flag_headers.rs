@@ -22,8 +22,7 @@ pub(super) struct FromStore {
 
 impl FromStore {
     /// For the flags that `routes` tell; `None` when there are none.
-    #[expect(clippy::new_ret_no_self, reason = "it is only ever wanted as what the proxy knows")]
-    pub(super) fn new(store: &Arc<Store>, routes: &[Route]) -> Option<Arc<dyn Flags>> {
+    pub(super) fn of(store: &Arc<Store>, routes: &[Route]) -> Option<Arc<dyn Flags>> {
         let keys = routes.iter().flat_map(|route| &route.flags.headers);
         let told: HashMap<_, _> = keys.map(|(_, key)| (key.clone(), AtomicBool::new(false))).collect();
         if told.is_empty() {

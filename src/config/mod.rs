@@ -26,7 +26,7 @@ pub use self::overlay::ARGUMENTS;
 pub use self::problem::{Problem, Problems};
 pub use self::reference::reference;
 pub use self::schema::schema;
-use crate::{flags, lifecycle, local, ops, proxy, readiness, telemetry};
+use crate::{flags, lifecycle, local, net, ops, proxy, readiness, telemetry};
 
 /// Where the configuration is when nobody says: read if it is there.
 pub const DEFAULT_FILE: &str = "/etc/tidegate/tidegate.yaml";
@@ -43,7 +43,9 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// `log`.
     pub log: telemetry::logging::Settings,
-    /// `proxy`, `workers`, `limits`, `forwarded`.
+    /// `tracing`; `None` where nothing is traced.
+    pub tracing: Option<net::otlp::Settings>,
+    /// `proxy`, `workers`, `limits`, `forwarded`, `access_log`.
     pub proxy: proxy::Settings,
     /// `ops`.
     pub ops: ops::Settings,

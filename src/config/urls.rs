@@ -9,7 +9,7 @@ use http::uri::Authority;
 
 use super::values::{Type, Wrong, mask, secret, wrong};
 use crate::net::redis::Endpoint;
-use crate::proxy::settings::Upstream;
+use crate::proxy::settings::{Address, Protocol, Upstream};
 use crate::readiness::checks::split_verification;
 use crate::secret::Secret;
 
@@ -21,32 +21,39 @@ const MAX_SOCKET_PATH: usize = 107;
 
 /// Where the app answers.
 pub(super) fn upstream() -> Type<Upstream> {
-    Type::text("`http://HOST:PORT` or `unix:PATH`", "http://127.0.0.1:3000", parse_upstream)
+    const WHAT: &str = "`http://HOST:PORT`, `unix:PATH`, `h2c://HOST:PORT` or `h2c+unix:PATH`";
+    Type::text(WHAT, "http://127.0.0.1:3000", parse_upstream)
 }
 
 fn parse_upstream(text: &str) -> Result<Upstream, Wrong> {
-    const REMEDY: &str = "write http://HOST:PORT or unix:/path/to/socket";
-    if let Some(path) = text.strip_prefix("unix:") {
+    const REMEDY: &str = "write http://HOST:PORT or unix:/path/to/socket; h2c:// or h2c+unix: for HTTP/2";
+    let (path, protocol) = match text.strip_prefix("h2c+") {
+        Some(rest) => (rest, Protocol::Http2),
+        None => (text, Protocol::Http1),
+    };
+    if let Some(path) = path.strip_prefix("unix:") {
         // As in a URL, two slashes begin a host (RFC 3986 §3.2): only an empty one makes sense here.
         let path = if path.starts_with("///") { &path[2..] } else { path };
         if path.starts_with("//") {
             return wrong("a host, where a unix socket has none", REMEDY);
         }
-        return socket_path(path).map(Upstream::Unix);
+        return socket_path(path).map(|path| Upstream { address: Address::Unix(path), protocol });
     }
-    let authority = match text.split_once("://") {
-        None => text,
-        Some(("http", rest)) => rest.strip_suffix('/').unwrap_or(rest),
-        Some(("https" | "h2c", _)) => return wrong(NOT_YET, REMEDY),
+    let (authority, protocol) = match text.split_once("://") {
+        None => (text, Protocol::Http1),
+        Some(("http", rest)) => (rest, Protocol::Http1),
+        Some(("h2c", rest)) => (rest, Protocol::Http2),
+        Some(("https", _)) => return wrong(NOT_YET, REMEDY),
         Some(_) => return wrong("not the address of an app", REMEDY),
     };
+    let authority = if text.contains("://") { authority.strip_suffix('/').unwrap_or(authority) } else { authority };
     if authority.contains(['/', '?', '#']) {
         return wrong("a path or query, where requests bring their own", REMEDY);
     }
     let default = text.contains("://").then_some(80);
     let (host, port) = host_port(authority, default)
         .ok_or(Wrong { what: "not the address of an app".into(), remedy: REMEDY.into() })?;
-    Ok(Upstream::Tcp { host, port })
+    Ok(Upstream { address: Address::Tcp { host, port }, protocol })
 }
 
 /// A path that fits a unix socket.
@@ -176,7 +183,12 @@ mod tests {
             ("unix:/run/app.sock", Ok("unix:/run/app.sock")),
             ("unix:///run/app.sock", Ok("unix:/run/app.sock")),
             ("https://app:3000", Err(NOT_YET)),
-            ("h2c://app:3000", Err(NOT_YET)),
+            ("h2c://app:3000/", Ok("h2c://app:3000")),
+            ("h2c://[::1]", Ok("h2c://[::1]:80")),
+            ("h2c+unix:/run/app.sock", Ok("h2c+unix:/run/app.sock")),
+            ("h2c+unix://app.sock", Err("a host, where a unix socket has none")),
+            ("h2c+http://app:80", Err("not the address of an app")),
+            ("h2c:app", Err("not the address of an app")),
             ("ftp://app", Err("not the address of an app")),
             ("app", Err("not the address of an app")),
             ("app:0", Err("not the address of an app")),

@@ -92,8 +92,9 @@ impl Lifecycle {
 }
 
 impl Driver {
-    /// Runs until the machine has stopped, and returns how.
-    pub async fn run(mut self) -> Outcome {
+    /// Runs until the machine has stopped, and returns how. Readers of the phase take the driver's drop for the end of the
+    /// process.
+    pub async fn run(&mut self) -> Outcome {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -152,7 +153,7 @@ mod tests {
     async fn a_drain_waits_for_the_ledger_and_two_callers_share_it() {
         let ledger = Arc::new(Ledger::new(1));
         let leases = Arc::new(Leases::new(ledger.shard(0)));
-        let (lifecycle, driver) = new(quick(), ledger.clone(), leases);
+        let (lifecycle, mut driver) = new(quick(), ledger.clone(), leases);
         let request = ledger.shard(0).begin(Kind::Request);
         let calls = async {
             let release = async {

@@ -84,6 +84,10 @@ pub struct Activity {
     begun: AtomicU64,
     body_since: AtomicU64,
     write_since: AtomicU64,
+    /// Since when the order to close is in force.
+    closing_since: AtomicU64,
+    /// One request of a multiplexed connection, and not the connection.
+    is_stream: bool,
     /// The connection's task. (A `Notify` would cost a registration with each poll of the connection.)
     task: Mutex<Option<Waker>>,
 }
@@ -112,8 +116,15 @@ impl Activity {
             begun: AtomicU64::new(0),
             body_since: AtomicU64::new(0),
             write_since: AtomicU64::new(0),
+            closing_since: AtomicU64::new(0),
+            is_stream: false,
             task: Mutex::new(None),
         }
+    }
+
+    /// One request of an HTTP/2 connection, which has limits and an end of its own.
+    pub fn stream() -> Self {
+        Self { is_stream: true, ..Self::new() }
     }
 
     // What the socket tells.
@@ -128,6 +139,18 @@ impl Activity {
     /// Whether it speaks HTTP/2.
     pub fn is_multiplexed(&self) -> bool {
         self.multiplexed.load(Relaxed)
+    }
+
+    /// Over HTTP/2: a part of a head was read, and the rest is awaited.
+    pub fn head_begun(&self) {
+        if self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(now_ms(), Relaxed);
+        }
+    }
+
+    /// Over HTTP/2: the head is complete.
+    pub fn head_ended(&self) {
+        self.head_since.store(0, Relaxed);
     }
 
     /// Bytes were read.
@@ -167,7 +190,9 @@ impl Activity {
         let now = now_ms();
         self.unclaimed.store(false, Relaxed);
         self.used.store(true, Relaxed);
-        self.head_since.store(0, Relaxed);
+        if !self.is_multiplexed() {
+            self.head_since.store(0, Relaxed);
+        }
         self.waiting_since.store(now, Relaxed);
         self.begun.store(now, Relaxed);
         self.under_way.store(self.under_way.load(Relaxed) + 1, Relaxed);
@@ -224,6 +249,9 @@ impl Activity {
             return;
         }
         self.idle_since.store(now, Relaxed);
+        if self.is_multiplexed() {
+            return self.set(Stage::Idle);
+        }
         // A pipelined head, or a part of one, has been read already: its time runs.
         let head = if self.unclaimed.load(Relaxed) { now } else { 0 };
         self.head_since.store(head, Relaxed);
@@ -255,6 +283,16 @@ impl Activity {
     /// Since when a head is incomplete.
     pub fn head_since(&self) -> Option<u64> {
         since(&self.head_since)
+    }
+
+    /// Whether this is one request of a multiplexed connection, and not a connection.
+    pub fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// Since when the order to close is in force.
+    pub fn closing_since(&self) -> Option<u64> {
+        since(&self.closing_since)
     }
 
     /// Whether a request has ever come.
@@ -296,6 +334,9 @@ impl Activity {
     /// Gives an order to the connection's task. A milder one does not replace a harsher one.
     pub fn give(&self, order: Order) {
         if order as u8 > self.order.load(Relaxed) {
+            if order == Order::Close {
+                self.closing_since.store(now_ms(), Relaxed);
+            }
             self.order.store(order as u8, Relaxed);
             self.wake();
         }

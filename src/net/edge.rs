@@ -29,8 +29,6 @@ use super::tls::settings::ClientAuth;
 
 /// `h2` of RFC 9113 section 3.2 and `http/1.1` of RFC 7301 section 6, the preferred first.
 pub const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
-/// For a listener that speaks no HTTP/2.
-pub const HTTP_1: &[&[u8]] = &[b"http/1.1"];
 
 /// What every TLS connection begins with: a record of a handshake (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;

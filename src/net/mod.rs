@@ -1,4 +1,4 @@
-//! Accepting, serving and draining connections; TLS; reaching Redis.
+//! Accepting, serving and draining connections; TLS; reaching Redis and collectors of spans.
 //!
 //! One implementation serves every listener: [`listen`] accepts, [`connection`] speaks HTTP over a [`socket`] whose
 //! [`activity`] it records, and [`sweep`] ends, once or twice a second, what has been idle or stuck for too long. So
@@ -11,6 +11,7 @@ pub mod edge;
 pub mod inbound;
 pub mod listen;
 pub mod networks;
+pub mod otlp;
 pub mod outbound;
 pub mod proxy_protocol;
 pub mod redis;

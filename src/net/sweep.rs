@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::activity::{Activity, Expired, Order, Stage, look};
-use crate::lifecycle::machine::Phase;
+use crate::lifecycle::machine::{Outcome, Phase};
 
 /// Between two sweeps; a limit is passed by up to twice this before it acts.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -81,7 +81,17 @@ impl Sweeper {
 
     /// Adds a connection opened now.
     pub fn open(&self) -> Swept {
-        let activity = Arc::new(Activity::new());
+        self.add(Activity::new())
+    }
+
+    /// Adds a request that has come on an HTTP/2 connection, of which each has the limits of a connection for itself: one
+    /// that stalls is ended, and the others go on.
+    pub fn open_stream(&self) -> Swept {
+        self.add(Activity::stream())
+    }
+
+    fn add(&self, activity: Activity) -> Swept {
+        let activity = Arc::new(activity);
         let mut connections = lock(&self.connections);
         let id = connections.next;
         connections.next += 1;
@@ -106,10 +116,22 @@ impl Sweeper {
     /// Sweeps for as long as it is polled.
     pub async fn run(self, mut phase: watch::Receiver<Phase>) {
         let mut shedding_since = None;
+        let mut is_cut = false;
         loop {
             let current = *phase.borrow_and_update();
+            if !current.is_shedding() {
+                (shedding_since, is_cut) = (None, false);
+            }
             if current.is_shedding() && self.limits.shed == Shed::Yes {
                 shedding_since.get_or_insert_with(look);
+            }
+            if current.outcome() == Some(Outcome::Cut) && self.limits.shed == Shed::Yes && !is_cut {
+                // The deadline has passed. A stream is told so while there is still somebody to tell it; a tunnel has an
+                // ending of its own.
+                is_cut = true;
+                let open = lock(&self.connections);
+                let streams = open.open.values().filter(|open| open.is_stream() && open.stage() != Stage::Tunnel);
+                streams.for_each(|stream| stream.give(Order::Cut));
             }
             let ends = matches!(current, Phase::Closing { .. }) && self.limits.shed == Shed::No;
             if ends {
@@ -168,6 +190,9 @@ fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<
     // What was noted may be noted up to a period too early.
     let longer = |since: u64, limit: u64| now.saturating_sub(since) > limit + PERIOD.as_millis() as u64;
     let stage = activity.stage();
+    if activity.is_multiplexed() {
+        return decide_multiplexed(activity, id, limits, shedding_since, longer);
+    }
     if stage == Stage::Tunnel {
         return Act::Leave;
     }
@@ -205,6 +230,32 @@ fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<
                 _ => Act::Leave,
             }
         }
+    }
+}
+
+/// The same for an HTTP/2 connection, whose requests are looked at each for itself.
+fn decide_multiplexed(
+    activity: &Activity,
+    id: u64,
+    limits: &Limits,
+    shedding_since: Option<u64>,
+    longer: impl Fn(u64, u64) -> bool,
+) -> Act {
+    let (write, head, idle_since) = (activity.write_since(), activity.head_since(), activity.idle_since());
+    if write.is_some_and(|since| longer(since, limits.send)) || head.is_some_and(|since| longer(since, limits.head)) {
+        return Act::Cut;
+    }
+    let is_idle = activity.stage() == Stage::Idle;
+    match (activity.closing_since(), shedding_since) {
+        // It was asked to leave, has nothing under way, and does not go.
+        (Some(since), _) if is_idle && longer(since.max(idle_since), SHED_HEAD) => Act::Cut,
+        (Some(_), _) => Act::Leave,
+        // GOAWAY loses no request (RFC 9113 section 6.8), so that there is no need to wait for a pause between two.
+        (None, Some(shedding)) if activity.is_used() && longer(shedding, spread(id)) => Act::Close,
+        (None, Some(shedding)) if is_idle && longer(shedding.max(idle_since), SHED_IDLE + spread(id)) => Act::Close,
+        (None, _) if is_idle && longer(idle_since, limits.idle) => Act::Close,
+        (None, _) if !activity.is_used() && longer(idle_since, UNUSED) => Act::Close,
+        (None, _) => Act::Leave,
     }
 }
 
@@ -302,6 +353,34 @@ mod tests {
         assert_eq!(decide(&activity, 0, &limits, None, start + 6_000), Act::Cut);
         activity.tunnel();
         assert_eq!(decide(&activity, 0, &limits, None, start + 6_000), Act::Leave);
+    }
+
+    #[test]
+    fn an_http2_connection_is_asked_to_leave_while_it_is_busy_and_cut_when_it_stays_idle() {
+        let busy = |activity: &Activity| {
+            activity.multiplexed();
+            activity.begin();
+        };
+        check(busy, Some(0), 400, Act::Leave);
+        check(busy, Some(0), 1_600, Act::Close);
+        check(busy, None, 3_000_000, Act::Leave);
+        let closing = |activity: &Activity| {
+            busy(activity);
+            activity.give(Order::Close);
+        };
+        check(closing, Some(0), 3_000_000, Act::Leave);
+        let left = |activity: &Activity| {
+            closing(activity);
+            activity.end();
+        };
+        check(left, Some(0), 5_000, Act::Leave);
+        check(left, Some(0), 6_000, Act::Cut);
+        let half_a_head = |activity: &Activity| {
+            busy(activity);
+            activity.head_begun();
+        };
+        check(half_a_head, None, 14_000, Act::Leave);
+        check(half_a_head, None, 16_000, Act::Cut);
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn request(method: Method, path: &str, token: Option<&str>) -> Request<()> {
 /// The answer's status, and the phase that the next event of a start leads to: events are taken in order, so it is
 /// `Serving` only when the request asked for no drain.
 async fn ask(configured: Option<&str>, peer: Peer, request: Request<()>) -> (StatusCode, Phase) {
-    let (api, lifecycle, driver) = api(configured);
+    let (api, lifecycle, mut driver) = api(configured);
     let calls = async {
         let status = api.handle(peer, request).await.status();
         lifecycle.send(Event::Started).await;

@@ -26,32 +26,43 @@ impl Service {
         Box::pin(self.wait(flight)).await
     }
 
-    /// A new connection to the app. While nobody listens there nothing has been sent, so that any request may wait.
+    /// A new connection to the app.
     pub(super) async fn connect(&self, flight: &mut Flight) -> Result<Line, Failure> {
         loop {
             self.counters.connect();
             let asked = Instant::now();
-            match self.app.connect().await {
-                Err(Failure::AppRefuses(_)) if self.gate.holds() && !self.phase.borrow().is_leaving() => {
-                    self.gate.close(Reason::Refuses, None);
-                    // Who opens the gates of an instance that leaves may have been here before.
-                    if self.phase.borrow().is_leaving() {
-                        self.gate.open(Reason::Refuses);
-                    }
-                    Box::pin(self.wait(flight)).await?;
-                }
-                Err(failure) => return Err(failure),
-                Ok(line) => {
-                    self.observer.connected(&mut flight.notes, asked.elapsed());
-                    return Ok(line);
-                }
+            let connected = self.app.connect().await;
+            if let Some(line) = self.unless_refused(flight, connected).await? {
+                self.observer.connected(&mut flight.notes, asked.elapsed());
+                return Ok(line);
             }
+        }
+    }
+
+    /// What came of reaching for the app; `None`, after a wait, when it is to be tried again: while nobody listens there
+    /// nothing has been sent, so that any request may wait.
+    pub(super) async fn unless_refused<T>(
+        &self,
+        flight: &mut Flight,
+        reached: Result<T, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        match reached {
+            Err(Failure::AppRefuses(_)) if self.gate.holds() && !self.phase.borrow().is_leaving() => {
+                self.gate.close(Reason::Refuses, None);
+                // Who opens the gates of an instance that leaves may have been here before.
+                if self.phase.borrow().is_leaving() {
+                    self.gate.open(Reason::Refuses);
+                }
+                Box::pin(self.wait(flight)).await?;
+                Ok(None)
+            }
+            reached => reached.map(Some),
         }
     }
 
     /// Stands aside until the gate is open and there is a place, for as long as the limits let it.
     async fn wait(&self, flight: &mut Flight) -> Result<(), Failure> {
-        let activity = flight.client.activity.clone();
+        let (activity, began) = (flight.client.activity.clone(), Instant::now());
         activity.hold();
         let admitted = {
             let mut waiting = pin!(self.stand(flight));
@@ -62,6 +73,7 @@ impl Service {
             .await
         };
         activity.release();
+        flight.notes.stood(began.elapsed());
         admitted
     }
 

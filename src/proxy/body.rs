@@ -6,14 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use thiserror::Error;
 
-use super::downstream;
 use super::flag_headers::Names;
 use super::observe::Meter;
 use super::service::Flight;
-use super::upstream::{Broken, Download, WrongLength};
+use super::upstream::{Broken, Download, WrongLength, h2c};
+use super::{downstream, http2};
 use crate::net::activity::Activity;
 
 /// What a client sends after a request's head, by the protocol that it speaks.
@@ -21,8 +20,9 @@ pub(super) enum Inbound {
     /// HTTP/1.1.
     Http1(downstream::Body),
     /// HTTP/2.
-    #[expect(dead_code, reason = "constructed as soon as listeners speak HTTP/2")]
-    Http2(Incoming),
+    Http2(http2::Body),
+    /// None: what follows is no content, but a tunnel's.
+    Nothing,
 }
 
 impl Body for Inbound {
@@ -36,6 +36,7 @@ impl Body for Inbound {
         match &mut *self {
             Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Nothing => Poll::Ready(None),
         }
     }
 
@@ -43,6 +44,7 @@ impl Body for Inbound {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
+            Self::Nothing => true,
         }
     }
 
@@ -50,6 +52,7 @@ impl Body for Inbound {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
+            Self::Nothing => SizeHint::with_exact(0),
         }
     }
 }
@@ -84,13 +87,19 @@ impl RequestBody {
 
     /// Whether the client waits for 100 before it sends it (RFC 9110 section 10.1.1).
     pub(super) fn is_expected(&self) -> bool {
-        matches!(self, Self::Client { body: Inbound::Http1(body), .. } if body.is_expected())
+        match self {
+            Self::Empty | Self::Client { body: Inbound::Nothing, .. } => false,
+            Self::Client { body: Inbound::Http1(body), .. } => body.is_expected(),
+            Self::Client { body: Inbound::Http2(body), .. } => body.is_expected(),
+        }
     }
 
     /// Tells the client to send it, if it still waits.
     pub(super) fn call_for(&self) {
-        if let Self::Client { body: Inbound::Http1(body), .. } = self {
-            body.call_for();
+        match self {
+            Self::Empty | Self::Client { body: Inbound::Nothing, .. } => {}
+            Self::Client { body: Inbound::Http1(body), .. } => body.call_for(),
+            Self::Client { body: Inbound::Http2(body), .. } => body.call_for(),
         }
     }
 }
@@ -101,7 +110,7 @@ pub(super) enum BodyError {
     #[error(transparent)]
     Http1(#[from] downstream::Lost),
     #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] h2::Error),
     #[error("the body is larger than allowed")]
     TooLarge,
     #[error(transparent)]
@@ -166,10 +175,11 @@ fn without(barred: &Names, frame: Frame<Bytes>) -> Frame<Bytes> {
 }
 
 /// An answer's body on its way to the client.
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept after its request")]
 pub(super) enum AnswerBody {
     /// The app's.
     App(Download),
+    /// That of an app that speaks HTTP/2.
+    Multiplexed(h2c::Download),
     /// Our own text.
     Text(Option<Bytes>),
 }
@@ -199,12 +209,19 @@ impl Delivery {
 
     /// Frees the connection to the app as soon as the answer has come to its end.
     fn settle(&mut self) {
-        if !matches!(&self.body, AnswerBody::App(download) if download.is_end()) {
+        let has_ended = match &self.body {
+            AnswerBody::App(download) => download.is_end(),
+            AnswerBody::Multiplexed(download) => download.is_end(),
+            AnswerBody::Text(_) => false,
+        };
+        if !has_ended {
             return;
         }
         let ended = std::mem::replace(&mut self.body, AnswerBody::Text(None));
-        if let (AnswerBody::App(download), Some(flight)) = (ended, &mut self.flight) {
-            flight.answer_ended(download);
+        match (ended, &mut self.flight) {
+            (AnswerBody::App(download), Some(flight)) => flight.answer_ended(download),
+            (AnswerBody::Multiplexed(_), Some(flight)) => flight.notes.whole(),
+            _ => {}
         }
     }
 }
@@ -223,6 +240,7 @@ impl Body for Delivery {
         }
         let frame = match &mut this.body {
             AnswerBody::App(download) => ready!(download.poll_frame(cx)),
+            AnswerBody::Multiplexed(download) => ready!(download.poll_frame(cx)),
             AnswerBody::Text(text) => text.take().map(|text| Ok(Frame::data(text))),
         };
         if let Some(Err(error)) = frame {
@@ -247,6 +265,7 @@ impl Body for Delivery {
     fn is_end_stream(&self) -> bool {
         match &self.body {
             AnswerBody::App(download) => download.is_end(),
+            AnswerBody::Multiplexed(download) => download.is_end(),
             AnswerBody::Text(text) => text.is_none(),
         }
     }
@@ -254,6 +273,7 @@ impl Body for Delivery {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             AnswerBody::App(download) => download.size_hint(),
+            AnswerBody::Multiplexed(download) => download.size_hint(),
             AnswerBody::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
     }

@@ -13,7 +13,7 @@ use super::headers::Refusal;
 use super::upstream::Broken;
 use super::upstream::decode::Malformed;
 
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Why there is no answer of the app.
 #[derive(Debug, Error)]
@@ -39,6 +39,9 @@ pub(super) enum Failure {
     /// What the app sent is no HTTP/1.1.
     #[error("the app's answer is not valid HTTP")]
     BadAnswer(#[from] Malformed),
+    /// What the app sent is no HTTP/2, or breaks its rules.
+    #[error("the app's answer is not valid HTTP/2")]
+    NotHttp2(#[source] h2::Error),
     /// The app switched protocols and nobody had asked it to.
     #[error("the app switched protocols unasked")]
     Unasked,
@@ -78,7 +81,8 @@ impl From<Broken> for Failure {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Malformed(malformed) => Self::BadAnswer(malformed),
-            Broken::Closed | Broken::Io(_) => Self::Closed(broken),
+            Broken::Http2(error) if error.is_library() => Self::NotHttp2(error),
+            Broken::Closed | Broken::Io(_) | Broken::Http2(_) => Self::Closed(broken),
         }
     }
 }
@@ -124,7 +128,7 @@ impl Failure {
             Self::Resolve(_) => 3,
             Self::Connect(_) => 4,
             Self::Closed(_) => 5,
-            Self::BadAnswer(_) => 6,
+            Self::BadAnswer(_) | Self::NotHttp2(_) => 6,
             Self::Unasked => 7,
             Self::AnswerTimeout => 8,
             Self::BodyTimeout => 9,
@@ -160,7 +164,7 @@ impl Failure {
             Self::Resolve(_) => (StatusCode::BAD_GATEWAY, "dns_error"),
             Self::Connect(_) => (StatusCode::BAD_GATEWAY, "destination_unavailable"),
             Self::Closed(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
-            Self::BadAnswer(_) => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+            Self::BadAnswer(_) | Self::NotHttp2(_) => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
             Self::Unasked => (StatusCode::BAD_GATEWAY, "http_upgrade_failed"),
             Self::AnswerTimeout => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "http_request_error"),
@@ -173,10 +177,16 @@ impl Failure {
         }
     }
 
+    /// `Proxy-Status` (RFC 9209).
+    pub(super) fn proxy_status(&self) -> HeaderValue {
+        let (_, error) = self.status();
+        HeaderValue::try_from(format!("tidegate; error={error}")).expect("error types are visible ASCII")
+    }
+
     /// The answer. While the instance is `leaving`, an app that is gone is no fault but the order of things: 503, and
     /// the client is sent elsewhere.
     pub(super) fn answer(&self, leaving: bool) -> Response<AnswerBody> {
-        let (mut status, error) = self.status();
+        let (mut status, _) = self.status();
         if leaving && self.is_the_apps() && status == StatusCode::BAD_GATEWAY {
             status = StatusCode::SERVICE_UNAVAILABLE;
         }
@@ -184,9 +194,7 @@ impl Failure {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Ok(value) = HeaderValue::try_from(format!("tidegate; error={error}")) {
-            headers.insert(PROXY_STATUS, value);
-        }
+        headers.insert(PROXY_STATUS, self.proxy_status());
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -167,7 +167,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) -> Upgrade {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
         headers.remove(CONNECTION);
-        let asked = version == Version::HTTP_11
+        let asked = version != Version::HTTP_10
             && named.iter().any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case("upgrade")));
         upgrade = headers.remove(UPGRADE).filter(|to| asked && !tokens(to).any(|t| t.eq_ignore_ascii_case("h2c")));
         let trailers = headers.remove(TE).is_some_and(|te| tokens(&te).any(|t| t.eq_ignore_ascii_case("trailers")));

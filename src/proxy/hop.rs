@@ -58,6 +58,11 @@ impl Hop {
     pub fn address(&self) -> &[u8] {
         self.address.as_bytes()
     }
+
+    /// How the client reached us.
+    pub fn scheme(&self) -> &[u8] {
+        self.scheme.as_bytes()
+    }
 }
 
 /// Tells the app of this hop, to which nobody told of others.

@@ -14,10 +14,25 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
 
 use super::error::Failure;
+use super::http2::Flood;
 use super::tunnel::EndedBy;
 
 /// Of a tunnel's bytes: from the client, to the client.
 const DIRECTIONS: [&str; 2] = ["in", "out"];
+
+/// Who ended a stream of HTTP/2 before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reset {
+    /// The client, who took the request back or is gone.
+    Client,
+    /// A limit of ours, or the end of a drain.
+    Limit,
+    /// The app, which broke off.
+    App,
+}
+
+const RESETS: [&str; 3] = ["client", "limit", "app"];
+const FLOODS: [&str; 3] = ["control", "resets", "protocol"];
 
 /// One worker's counters.
 #[derive(Default)]
@@ -30,6 +45,10 @@ pub(super) struct Counters {
     retries: AtomicU64,
     connects: AtomicU64,
     connections: AtomicU64,
+    http2_connections: AtomicU64,
+    streams: AtomicU64,
+    resets: [AtomicU64; RESETS.len()],
+    floods: [AtomicU64; FLOODS.len()],
     tunnels_ended: [AtomicU64; EndedBy::NAMES.len()],
     tunnel_bytes: [AtomicU64; DIRECTIONS.len()],
 }
@@ -86,6 +105,26 @@ impl Counters {
     pub(super) fn connection(&self) {
         self.connections.fetch_add(1, Relaxed);
     }
+
+    /// A client speaks HTTP/2.
+    pub(super) fn http2_connection(&self) {
+        self.http2_connections.fetch_add(1, Relaxed);
+    }
+
+    /// A request has come over HTTP/2.
+    pub(super) fn stream(&self) {
+        self.streams.fetch_add(1, Relaxed);
+    }
+
+    /// A stream was reset.
+    pub(super) fn reset(&self, by: Reset) {
+        self.resets[by as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A connection of HTTP/2 was ended because it asked too much.
+    pub(super) fn flood(&self, of: Flood) {
+        self.floods[of as usize].fetch_add(1, Relaxed);
+    }
 }
 
 /// Registers the counters of all workers.
@@ -104,6 +143,24 @@ impl fmt::Debug for Workers {
 impl Workers {
     fn sum(&self, of: impl Fn(&Counters) -> &AtomicU64) -> u64 {
         self.0.iter().map(|counters| of(counters).load(Relaxed)).sum()
+    }
+
+    fn labelled<const N: usize>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[&'static str; N],
+        of: impl Fn(&Counters) -> &[AtomicU64; N],
+    ) -> fmt::Result {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (index, value) in values.iter().enumerate() {
+            let counter = ConstCounter::new(self.sum(|c| &of(c)[index]));
+            counter.encode(family.encode_family(&[(label, *value)])?)?;
+        }
+        Ok(())
     }
 
     fn plain(
@@ -145,6 +202,13 @@ impl Collector for Workers {
         self.plain(&mut encoder, "proxy_broken_answers", "Answers the app broke off.", |c| &c.broken)?;
         self.plain(&mut encoder, "proxy_retries", "Requests sent to the app a second time.", |c| &c.retries)?;
         self.plain(&mut encoder, "proxy_upstream_connects", "Connections opened to the app.", |c| &c.connects)?;
-        self.plain(&mut encoder, "proxy_connections", "Client connections accepted.", |c| &c.connections)
+        self.plain(&mut encoder, "proxy_connections", "Client connections accepted.", |c| &c.connections)?;
+        let help = "Client connections that speak HTTP/2.";
+        self.plain(&mut encoder, "proxy_http2_connections", help, |c| &c.http2_connections)?;
+        self.plain(&mut encoder, "proxy_http2_streams", "Requests that came over HTTP/2.", |c| &c.streams)?;
+        let help = "Streams of HTTP/2 reset before their end, by who did it.";
+        self.labelled(&mut encoder, "proxy_http2_resets", help, "by", &RESETS, |c| &c.resets)?;
+        let help = "Connections of HTTP/2 ended because they asked too much, by what of.";
+        self.labelled(&mut encoder, "proxy_http2_floods", help, "of", &FLOODS, |c| &c.floods)
     }
 }

@@ -6,19 +6,23 @@
 mod admission;
 mod body;
 mod buffer;
+mod call;
 pub mod downstream;
 mod error;
 pub mod flag_headers;
 pub mod forwarded;
 pub mod gate;
+mod grpc;
 pub mod headers;
 mod hop;
+mod http2;
 pub mod metrics;
 pub mod observe;
 mod service;
 pub mod settings;
 pub mod tunnel;
 pub mod upstream;
+mod websocket;
 pub mod worker;
 
 pub use settings::Settings;

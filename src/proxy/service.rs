@@ -17,13 +17,15 @@ use super::error::Failure;
 use super::flag_headers::FlagHeaders;
 use super::gate::queue::{Lane as _, Turn};
 use super::gate::{Gate, room::Room};
+use super::grpc;
 use super::headers::{self, Hop, Upgrade};
+use super::http2;
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
-use super::settings::Limits;
+use super::settings::{Limits, Protocol};
 use super::tunnel::Terms;
 use super::upstream::decode::Head;
-use super::upstream::{App, Broken, Download, Exchange, Heard, Line, Look, Lost};
+use super::upstream::{App, Broken, Download, Exchange, Far, Heard, Look, Lost};
 use super::worker::Load;
 use crate::lifecycle::drain::Tunnels;
 use crate::lifecycle::ledger::{Guard, Kind, Writer};
@@ -57,15 +59,31 @@ pub(super) struct Service {
     pub(super) stalled: Stalled,
 }
 
-/// The client at the other end of a connection, for as long as the connection or a tunnel made of it lives.
+/// The client at the other end of a connection, for as long as the connection or a tunnel made of it lives; over HTTP/2,
+/// for as long as one request does.
 pub(super) struct Client {
     pub(super) hop: Hop,
+    /// What the connection is doing, or over HTTP/2 the request.
     pub(super) activity: Arc<Activity>,
-    /// Where answers before the real one go: nowhere, for a client that knows none.
-    pub(super) wire: Option<Wire>,
-    /// Held for its drop: the connection's part of the limit on connections.
+    /// Where answers before the real one go.
+    pub(super) early: Early,
+    /// Held for its drop.
+    pub(super) _place: Arc<Place>,
+}
+
+/// Where answers before the real one go.
+pub(super) enum Early {
+    /// To a client of HTTP/1.1.
+    Http1(Wire),
+    /// To one of HTTP/2.
+    Http2(http2::Interims),
+}
+
+/// What a connection takes of what there is for all; given back when dropped.
+pub(super) struct Place {
+    /// Its part of the limit on connections.
     pub(super) _permit: OwnedSemaphorePermit,
-    /// Held for its drop: the connection's part of the worker's load.
+    /// Its part of the worker's load.
     pub(super) _load: Load,
 }
 
@@ -74,7 +92,7 @@ pub(super) enum Answer {
     /// An answer of HTTP.
     Plain(Response<Delivery>),
     /// An answer after which the client's connection and the app's are one.
-    Tunnel(Response<()>, Line, Flight),
+    Tunnel(Response<()>, Far, Flight),
 }
 
 /// A request under way: its entry in the ledger, and what is noted when it ends.
@@ -95,14 +113,17 @@ pub(super) struct Flight {
     status: Option<StatusCode>,
     /// Whether the request has a body, of which something may be left when the answer is ours.
     has_body: bool,
+    /// The content type of a call of gRPC, which is answered in its own way when the app does not.
+    grpc: Option<HeaderValue>,
     pub(super) notes: Notes,
 }
 
 impl Client {
     /// Passes on an answer that comes before the real one (RFC 9110 section 15.2).
-    fn interim(&self, answer: &response::Parts) {
-        if let Some(wire) = &self.wire {
-            wire.interim(answer);
+    pub(super) fn interim(&self, answer: &response::Parts) {
+        match &self.early {
+            Early::Http1(wire) => wire.interim(answer),
+            Early::Http2(interims) => interims.queue(answer),
         }
     }
 }
@@ -127,12 +148,15 @@ impl Service {
                 flight.status = Some(response.status());
                 return Answer::Tunnel(response, app, flight.into_tunnel());
             }
-            Ok(Answered::Plain(response)) => response.map(AnswerBody::App),
+            Ok(Answered::Plain(response)) => response,
             Err(failure) => {
                 self.failed(&failure);
                 flight.notes.failed(failure.error_type());
                 flight.notes.whole();
-                let mut answer = failure.answer(phase.is_leaving());
+                let mut answer = match flight.grpc.take() {
+                    Some(content_type) => grpc::answer(&failure, content_type),
+                    None => failure.answer(phase.is_leaving()),
+                };
                 if flight.has_body {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -149,7 +173,7 @@ impl Service {
 
     fn begin<B>(self: &Arc<Self>, client: Arc<Client>, request: &Request<B>) -> Flight {
         let began = Instant::now();
-        let notes = self.observer.begin(request, client.hop.address());
+        let notes = self.observer.begin(request, &client.hop);
         client.activity.begin();
         self.writer.arrived(began);
         Flight {
@@ -164,22 +188,32 @@ impl Service {
             ended: None,
             status: None,
             has_body: false,
+            grpc: None,
             notes,
         }
     }
 
     async fn forward(&self, flight: &mut Flight, request: Request<Inbound>) -> Result<Answered, Failure> {
         let (mut head, body) = request.into_parts();
+        if matches!(flight.client.early, Early::Http2(_)) {
+            flight.grpc = grpc::content_type(&head.headers);
+        }
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
-        self.observer.prepared(&mut flight.notes, &head);
+        self.observer.prepared(&mut flight.notes, &mut head);
         if let Some(flags) = &self.flags {
             flags.set(&mut head.headers);
         }
         let body = self.body(flight, &head, body)?;
+        if self.app.protocol() == Protocol::Http2 {
+            return self.call(flight, &head, upgrade, body).await;
+        }
         let (answer, exchange) = self.exchange(flight, &head, body).await?;
         let Head { parts: mut head, framing, keeps } = answer;
         match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
-            (true, Upgrade::Asked) => Ok(Answered::Switched(Response::from_parts(head, ()), exchange.into_tunnel()?)),
+            (true, Upgrade::Asked) => {
+                let far = Far::Line(exchange.into_tunnel()?);
+                Ok(Answered::Switched(Response::from_parts(head, ()), far))
+            }
             (true, Upgrade::None) => Err(Failure::Unasked),
             (false, _) => {
                 headers::prepare_answer(&mut head);
@@ -188,7 +222,8 @@ impl Service {
                     // What is left of the request stands between this answer and the next request: say that none follows.
                     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok(Answered::Plain(Response::from_parts(head, exchange.into_download(framing, keeps, &self.tasks))))
+                let download = exchange.into_download(framing, keeps, &self.tasks);
+                Ok(Answered::Plain(Response::from_parts(head, AnswerBody::App(download))))
             }
         }
     }
@@ -238,9 +273,6 @@ impl Service {
                 Ok(answer) => {
                     self.answered();
                     flight.heard();
-                    if let Some(turn) = flight.turn.take() {
-                        turn.answered();
-                    }
                     return Ok((answer, exchange));
                 }
                 Err(Lost::Body(error)) => return Err(error.into()),
@@ -253,7 +285,7 @@ impl Service {
     }
 
     /// Waits for the app's answer, or until the sweeper finds that a limit has passed.
-    async fn until_expired<T>(
+    pub(super) async fn until_expired<T>(
         &self,
         flight: &Flight,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -283,7 +315,7 @@ impl Service {
         }
     }
 
-    fn answered(&self) {
+    pub(super) fn answered(&self) {
         if self.app_down.load(Relaxed) {
             self.app_down.store(false, Relaxed);
             tracing::info!(app = %self.app, "the app answers again");
@@ -292,9 +324,9 @@ impl Service {
 }
 
 /// What the app has said.
-enum Answered {
-    Plain(Response<Download>),
-    Switched(Response<()>, Line),
+pub(super) enum Answered {
+    Plain(Response<AnswerBody>),
+    Switched(Response<()>, Far),
 }
 
 fn is_idempotent(method: &Method) -> bool {
@@ -345,8 +377,12 @@ impl Flight {
     }
 
     /// The app's answer has begun.
-    fn heard(&mut self) {
-        self.service.observer.begun(&mut self.notes, self.began.elapsed());
+    pub(super) fn heard(&mut self) {
+        let held = self.notes.held().unwrap_or_default();
+        self.service.observer.begun(&mut self.notes, self.began.elapsed().saturating_sub(held));
+        if let Some(turn) = self.turn.take() {
+            turn.answered();
+        }
     }
 
     fn into_tunnel(mut self) -> Self {

@@ -42,25 +42,56 @@ pub struct Route {
     pub flags: flag_headers::Settings,
 }
 
-/// Where the app answers.
+/// Where the app answers, and what it speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Upstream {
-    /// `http://HOST:PORT`.
+pub struct Upstream {
+    /// Where.
+    pub address: Address,
+    /// What.
+    pub protocol: Protocol,
+}
+
+/// An address of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A host and a port.
     Tcp {
         /// Host name or address, without brackets.
         host: String,
         /// TCP port.
         port: u16,
     },
-    /// `unix:/path/to/socket`.
+    /// The path of a unix socket.
     Unix(PathBuf),
+}
+
+/// What an app speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1, as `http://HOST:PORT` or `unix:PATH` say.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge, as `h2c://HOST:PORT` or `h2c+unix:PATH` say.
+    Http2,
 }
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.address, self.protocol) {
+            (Address::Tcp { .. }, Protocol::Http1) => f.write_str("http://")?,
+            (Address::Tcp { .. }, Protocol::Http2) => f.write_str("h2c://")?,
+            (Address::Unix(_), Protocol::Http1) => {}
+            (Address::Unix(_), Protocol::Http2) => f.write_str("h2c+")?,
+        }
+        self.address.fmt(f)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -99,6 +130,9 @@ pub struct Limits {
     /// From a request's head to the last byte of its answer. None. Beyond: 504, or cut once the answer has begun. Not
     /// for upgrades.
     pub request_timeout: Option<Duration>,
+    /// Requests in flight on one HTTP/2 connection (`SETTINGS_MAX_CONCURRENT_STREAMS`). 256. Beyond: refused, which its
+    /// client may send again.
+    pub http2_streams: u32,
     /// Bytes of a request body. None. Beyond: 413.
     pub body_bytes: Option<u64>,
     /// How long an unused connection to the app is kept. 3 s: below the keep-alive of common servers (5 s and more),
@@ -127,6 +161,7 @@ impl Default for Limits {
             queue: 1024,
             queue_timeout: Duration::from_secs(5),
             request_timeout: None,
+            http2_streams: 256,
             body_bytes: None,
             pool_idle: Duration::from_secs(3),
             pool_size: 256,

@@ -16,10 +16,11 @@ use super::flag_headers::FlagHeaders;
 use super::gate::room::Room;
 use super::gate::{self, Gates};
 use super::headers::Hop;
+use super::http2;
 use super::metrics::listener::{Counts, Listener};
 use super::metrics::{self, Counters, listener};
 use super::observe::{Observer, Outlets};
-use super::service::{Client, Service};
+use super::service::{Client, Early, Place, Service};
 use super::settings::{Forwarded, Settings};
 use super::upstream::App;
 use crate::lifecycle::ledger::{Ledger, Writer};
@@ -27,7 +28,7 @@ use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::net::edge::{Edge, Io, Peer};
 use crate::net::listen::{Acceptor, BindError, bind_tcp};
-use crate::net::socket::Socket;
+use crate::net::socket::{Protocol, Socket};
 use crate::net::sweep::{self, Shed, Sweeper};
 
 /// Connections on their way from the worker that accepted them to the one that will serve them.
@@ -200,7 +201,15 @@ impl Worker {
                 }
             });
         }
+        let multiplexed = Arc::new(http2::Common {
+            head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
+            streams: limits.http2_streams,
+            sweeper: sweeper.clone(),
+            counters: self.counters.clone(),
+            tasks: tasks.clone(),
+        });
         let here = Here {
+            multiplexed,
             index: self.index,
             head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
             forwarded: self.settings.forwarded,
@@ -240,6 +249,8 @@ impl Worker {
 /// What an accept loop and the connections of one worker share.
 #[derive(Clone)]
 struct Here {
+    /// What connections of HTTP/2 share.
+    multiplexed: Arc<http2::Common>,
     index: usize,
     head: Bounds,
     forwarded: Forwarded,
@@ -320,31 +331,44 @@ impl Here {
         let (edge, forwarded) = (self.edges[route].clone(), self.forwarded);
         let (activity, auth) = (swept.activity().clone(), edge.client_auth());
         let (head, counters) = (self.head, self.counters.clone());
+        let common = self.multiplexed.clone();
+        let place = Arc::new(Place { _permit: permit, _load: load });
         let open = move |io: Io, peer: &Peer| {
             let (hop, socket) = (Hop::new(peer, auth, forwarded), Socket::new(io, activity.clone()));
-            let client = |wire| Client { hop, activity, wire: Some(wire), _permit: permit, _load: load };
+            let client = |wire| Client { hop, activity, early: Early::Http1(wire), _place: place };
             Connection::new(socket, head, client, service, counters)
         };
         if edge.is_plain() {
             // Made here, so that its task holds nothing else.
             let connection = open(Io::Plain(stream), &Peer::plain(address));
             self.tasks.spawn_connection(async move {
-                run(connection, address).await;
+                run(connection, common, None, address).await;
                 drop((entry, swept));
             });
             return;
         }
         self.tasks.spawn_connection(async move {
             if let Some((io, peer)) = edge.admit(stream, address, swept.activity()).await {
-                run(open(io, &peer), peer.address).await;
+                run(open(io, &peer), common, peer.protocol, peer.address).await;
             }
             drop((entry, swept));
         });
     }
 }
 
-async fn run(connection: Connection, peer: SocketAddr) {
-    if let Err(error) = connection.run().await {
+/// Speaks what was agreed on, or what the first bytes tell.
+async fn run(connection: Connection, common: Arc<http2::Common>, agreed: Option<Protocol>, peer: SocketAddr) {
+    let switched = match agreed {
+        Some(Protocol::Http2) => Ok(connection.into_http2()),
+        Some(Protocol::Http1) | None => connection.run().await,
+    };
+    let ended: Result<(), Box<dyn std::error::Error + Send + Sync>> = match switched {
+        // Boxed: it is the larger one by far, and a connection of HTTP/1.1 must not hold room for it.
+        Ok(Some(begun)) => Box::pin(http2::serve(begun, common)).await.map_err(Into::into),
+        Ok(None) => Ok(()),
+        Err(lost) => Err(lost.into()),
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection ended");
     }
 }

@@ -286,7 +286,7 @@ fn values_that_do_not_fit_are_refused() {
         ("[a]", "tidegate.yaml: not a map of keys; write KEY: VALUE (line 1)"),
         (
             "zzz: 1",
-            "zzz: unknown key; known here: workload, proxy, limits, forwarded, access_log, ops, local, drain, redis, checks, hold, state_dir, flags, workers, log (line 1)",
+            "zzz: unknown key; known here: workload, proxy, limits, forwarded, access_log, tracing, ops, local, drain, redis, checks, hold, state_dir, flags, workers, log (line 1)",
         ),
         // Durations, sizes, numbers, words.
         ("drain: {delay: -1s}", "drain.delay: \"-1s\": not a duration; write 10s, 500ms or 1m30s (line 1)"),

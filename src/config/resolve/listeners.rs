@@ -8,7 +8,7 @@ use super::super::reader::Section;
 use super::super::urls::http_target;
 use super::super::values::{Type, Wrong, address};
 use crate::local::settings::Socket;
-use crate::proxy::settings::Upstream;
+use crate::proxy::settings::{Address, Upstream};
 use crate::readiness::{self, settings::Kind};
 
 /// Addresses collected while sections are read.
@@ -56,12 +56,10 @@ impl Listeners {
             }
         }
         for (path, upstream) in &self.upstreams {
-            let own = match upstream {
-                Upstream::Tcp { host, port } => self.own(host, *port),
-                Upstream::Unix(path) => {
-                    matches!(socket, Socket::IfPossible(own) | Socket::Required(own) if own == path)
-                        .then_some("local.socket")
-                }
+            let own = match &upstream.address {
+                Address::Tcp { host, port } => self.own(host, *port),
+                Address::Unix(path) => matches!(socket, Socket::IfPossible(own) | Socket::Required(own) if own == path)
+                    .then_some("local.socket"),
             };
             if let Some(own) = own {
                 let problem = Problem::new(path, format!("leads back to the sidecar itself ({own})"));

@@ -55,6 +55,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let limits = root.section("limits", "Bounds on what clients and the app may do.", proxy::limits);
     let forwarded = proxy::forwarded(root);
     let access_log = root.section("access_log", "A line for each request, on standard output.", requests::access_log);
+    let tracing = root.section("tracing", "Traces of requests.", |s| requests::tracing(s, &workload));
     let ops = root.section("ops", "What the kubelet, load balancers and Prometheus may ask.", |s| {
         ops(s, &mut listeners, machine)
     });
@@ -79,7 +80,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let workers = usize::try_from(workers).expect("at most 64");
     let tunnels = drain.tunnels;
     let proxy = crate::proxy::Settings { routes, workers, limits, hold, forwarded, access_log, tunnels };
-    Settings { workload, state_dir, log, proxy, ops, local, drain, checks, flags }
+    Settings { workload, state_dir, log, tracing, proxy, ops, local, drain, checks, flags }
 }
 
 fn ops(section: &mut Section<'_>, listeners: &mut Listeners, machine: &Machine) -> ops::Settings {

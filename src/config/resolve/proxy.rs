@@ -10,7 +10,7 @@ use super::edge;
 use super::flag_headers::flag_headers;
 use super::listeners::Listeners;
 use crate::proxy::flag_headers;
-use crate::proxy::settings::{Forwarded, Limits, Route, Upstream};
+use crate::proxy::settings::{Address, Forwarded, Limits, Protocol, Route, Upstream};
 
 /// A month: nobody waits longer, and sums of it stay far from what clocks can count.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -27,7 +27,8 @@ pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners, machine:
                 "upstream",
                 &urls::upstream(),
                 default.upstream,
-                "Where the app answers: `http://HOST:PORT` or `unix:/path/to/socket`.",
+                "Where the app answers: `http://HOST:PORT` or `unix:/path/to/socket`; `h2c://HOST:PORT` or \
+                 `h2c+unix:/path/to/socket` if it speaks HTTP/2, as servers of gRPC do.",
             );
             listeners.add(section, "listen", &[listen]);
             listeners.leads_to(section, "upstream", &upstream);
@@ -43,7 +44,10 @@ pub(super) fn routes(root: &mut Section<'_>, listeners: &mut Listeners, machine:
 fn default_route() -> Route {
     Route {
         listen: ([0, 0, 0, 0], 8080).into(),
-        upstream: Upstream::Tcp { host: "127.0.0.1".into(), port: 3000 },
+        upstream: Upstream {
+            address: Address::Tcp { host: "127.0.0.1".into(), port: 3000 },
+            protocol: Protocol::Http1,
+        },
         edge: crate::net::edge::Settings::default(),
         flags: flag_headers::Settings::default(),
     }
@@ -141,6 +145,12 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             default.request_timeout,
             "From a request's head to the last byte of its answer. Beyond: 504, or cut once the answer has begun. Not for \
              upgrades.",
+        ),
+        http2_streams: section.or(
+            "http2_streams",
+            &integer(1..=65_536),
+            default.http2_streams,
+            "Requests in flight on one HTTP/2 connection. Beyond: refused, so that its client may send them again.",
         ),
         body_bytes: section.or(
             "body_bytes",

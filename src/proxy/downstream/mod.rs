@@ -14,6 +14,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::BytesMut;
 use http::header::TE;
 use http::{Method, Request, Version};
 
@@ -41,12 +42,23 @@ pub(super) struct Connection {
     counters: Arc<Counters>,
 }
 
+/// A connection that has turned out to be one of HTTP/2.
+pub(super) struct Begun {
+    pub(super) socket: Socket<Io>,
+    /// What was read of it, which begins with the preface; nothing if that was not waited for.
+    pub(super) read: BytesMut,
+    pub(super) client: Arc<Client>,
+    pub(super) service: Arc<Service>,
+}
+
 /// What comes next on a connection without a request under way.
 #[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept")]
 enum Coming {
     Request(Head),
     /// What came is refused.
     Bad(Bad),
+    /// Something else: the client speaks HTTP/2.
+    Http2,
     /// The head took too long.
     Late,
     /// Nothing: the client has closed, or nobody wants the connection any more.
@@ -75,7 +87,7 @@ impl Connection {
     ///
     /// # Cancellation
     /// Dropping the future closes the connection at once.
-    pub(super) async fn run(self) -> Result<(), Lost> {
+    pub(super) async fn run(self) -> Result<Option<Begun>, Lost> {
         loop {
             self.wire.rest();
             let head = match self.next().await? {
@@ -83,23 +95,24 @@ impl Connection {
                 Coming::Bad(bad) => {
                     self.counters.malformed();
                     self.refuse(bad.status(), &bad).await?;
-                    return self.close().await;
+                    return self.close().await.map(|()| None);
                 }
                 Coming::Late => {
                     self.refuse(http::StatusCode::REQUEST_TIMEOUT, &"the request's head did not arrive in time")
                         .await?;
-                    return self.close().await;
+                    return self.close().await.map(|()| None);
                 }
-                Coming::End => return self.close().await,
+                Coming::End => return self.close().await.map(|()| None),
+                Coming::Http2 => return Ok(self.into_http2()),
             };
             let asked = asked(&head);
             let request = Request::from_parts(head.parts, Inbound::Http1(Body::new(self.wire.clone())));
-            let Some(answer) = self.answer(request).await? else { return Ok(()) };
+            let Some(answer) = self.answer(request).await? else { return Ok(None) };
             match answer {
                 Answer::Plain(response) => {
                     let next = self.deliver(response, asked).await?;
                     if next == Next::Close || !self.wire.is_body_read() || self.activity().order() != Order::None {
-                        return self.close().await;
+                        return self.close().await.map(|()| None);
                     }
                 }
                 Answer::Tunnel(response, app, flight) => {
@@ -110,10 +123,16 @@ impl Connection {
                         let client = switched::Switched::new(io, unread);
                         flight.tasks().spawn_connection(tunnel::join(client, app, speaks, flight));
                     }
-                    return Ok(());
+                    return Ok(None);
                 }
             }
         }
+    }
+
+    /// The connection, to be spoken HTTP/2 over.
+    pub(super) fn into_http2(self) -> Option<Begun> {
+        let (socket, read) = self.wire.take_socket()?;
+        Some(Begun { socket, read, client: self.client, service: self.service })
     }
 
     async fn next(&self) -> Result<Coming, Lost> {
@@ -126,6 +145,7 @@ impl Connection {
                 Poll::Ready(Ok(None)) => Ok(Coming::End),
                 Poll::Ready(Err(NoHead::Bad(bad))) => Ok(Coming::Bad(bad)),
                 Poll::Ready(Err(NoHead::Lost(lost))) => Err(lost),
+                Poll::Ready(Err(NoHead::Http2)) => Ok(Coming::Http2),
                 Poll::Pending => match self.activity().order() {
                     Order::Cut if !self.wire.is_silent() => Ok(Coming::Late),
                     Order::Cut => Ok(Coming::End),

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::answer;
 use super::head::{Bad, Bounds, Decoder, Head};
 use crate::net::edge::Io;
-use crate::net::socket::Socket;
+use crate::net::socket::{PREFACE, Socket};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::upstream::decode::{self, Framing, Malformed};
 
@@ -50,6 +50,8 @@ pub(super) enum NoHead {
     Bad(Bad),
     /// The client left, or the connection failed.
     Lost(Lost),
+    /// The client speaks HTTP/2.
+    Http2,
 }
 
 /// See the module's text. Cheap to clone.
@@ -69,6 +71,8 @@ struct State {
     interims: bool,
     /// Answers before the real one, not sent yet.
     interim: Vec<u8>,
+    /// Nothing has been asked yet: the first bytes tell what the client speaks.
+    fresh: bool,
 }
 
 impl Wire {
@@ -82,6 +86,7 @@ impl Wire {
             expects: false,
             interims: false,
             interim: Vec::new(),
+            fresh: true,
         })))
     }
 
@@ -92,13 +97,19 @@ impl Wire {
     /// The head of the next request, with whose body the wire goes on; `None` when the client has closed instead.
     pub(super) fn poll_head(&self, cx: &mut Context<'_>, decoder: &mut Decoder) -> Poll<Result<Option<Head>, NoHead>> {
         let mut state = self.state();
-        let State { socket, unread, .. } = &mut *state;
+        let State { socket, unread, fresh, .. } = &mut *state;
         let Some(socket) = socket else { return Poll::Ready(Ok(None)) };
         let head = loop {
             if !unread.bytes.is_empty() {
-                if let Some((head, length)) = decoder.head(&unread.bytes).map_err(NoHead::Bad)? {
-                    unread.bytes.advance(length);
-                    break head;
+                match if *fresh { preface(&unread.bytes) } else { Preface::None } {
+                    Preface::Whole => return Poll::Ready(Err(NoHead::Http2)),
+                    Preface::Begun => {}
+                    Preface::None => {
+                        if let Some((head, length)) = decoder.head(&unread.bytes).map_err(NoHead::Bad)? {
+                            unread.bytes.advance(length);
+                            break head;
+                        }
+                    }
                 }
                 if ready!(unread.poll_fill(cx, Pin::new(socket), None)).map_err(NoHead::io)? == 0 {
                     return Poll::Ready(Err(NoHead::Lost(Lost::Closed)));
@@ -110,6 +121,7 @@ impl Wire {
             ready!(Pin::new(&mut *socket).poll_read(cx, &mut read)).map_err(NoHead::io)?;
             match read.filled() {
                 [] => return Poll::Ready(Ok(None)),
+                read if *fresh && preface(read) != Preface::None => unread.bytes.extend_from_slice(read),
                 read => match decoder.head(read).map_err(NoHead::Bad)? {
                     Some((head, length)) => {
                         unread.bytes.extend_from_slice(&read[length..]);
@@ -119,6 +131,7 @@ impl Wire {
                 },
             }
         };
+        state.fresh = false;
         state.body = decode::Body::new(head.framing, state.bounds);
         state.expects = head.expects;
         state.interims = head.parts.version == Version::HTTP_11;
@@ -241,6 +254,13 @@ impl Wire {
         }
     }
 
+    /// The connection as it is, and what was read of it; once.
+    pub(super) fn take_socket(&self) -> Option<(Socket<Io>, BytesMut)> {
+        let mut state = self.state();
+        let socket = state.socket.take()?;
+        Some((socket, std::mem::take(&mut state.unread.bytes)))
+    }
+
     /// The connection itself, and what was read of it beyond HTTP; once.
     pub(super) fn take(&self) -> Option<(Io, BytesMut)> {
         let mut state = self.state();
@@ -275,6 +295,23 @@ impl Wire {
     /// Whether the client waits for 100 before it sends a body.
     pub(super) fn expects(&self) -> bool {
         self.state().expects
+    }
+}
+
+/// How much of the preface of HTTP/2 (RFC 9113 section 3.4) there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Preface {
+    Whole,
+    Begun,
+    None,
+}
+
+fn preface(read: &[u8]) -> Preface {
+    let compared = read.len().min(PREFACE.len());
+    match () {
+        () if read[..compared] != PREFACE[..compared] => Preface::None,
+        () if compared == PREFACE.len() => Preface::Whole,
+        () => Preface::Begun,
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Gate, Reason};
 use crate::net::resolve::{self, Purpose};
-use crate::proxy::settings::Upstream;
+use crate::proxy::settings::{Address, Upstream};
 
 /// Between two looks at an app that refuses; ever longer while it does, as a part of how long it has.
 const LOOK: Duration = Duration::from_millis(50);
@@ -93,12 +93,12 @@ impl Gate {
 /// Whether an app accepts connections.
 pub(super) async fn accepts(app: &Upstream) -> bool {
     let connected = async {
-        match app {
-            Upstream::Tcp { host, port } => {
+        match &app.address {
+            Address::Tcp { host, port } => {
                 let addresses = resolve::addresses(Purpose::Upstream, host, *port).await?;
                 tokio::net::TcpStream::connect(addresses.as_slice()).await.map(drop)
             }
-            Upstream::Unix(path) => tokio::net::UnixStream::connect(path).await.map(drop),
+            Address::Unix(path) => tokio::net::UnixStream::connect(path).await.map(drop),
         }
     };
     matches!(timeout(ACCEPTS, connected).await, Ok(Ok(())))

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use futures_util::poll;
 
 use super::*;
+use crate::proxy::settings::{Address, Protocol};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -12,7 +13,7 @@ fn gates(max_requests: usize) -> Gates {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let route = Route {
         listen,
-        upstream: Upstream::Unix("/nowhere".into()),
+        upstream: Upstream { address: Address::Unix("/nowhere".into()), protocol: Protocol::Http1 },
         edge: Default::default(),
         flags: Default::default(),
     };

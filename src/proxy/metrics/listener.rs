@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::histogram::{Histogram, Sum};
+use super::histogram::{Histogram, Sum, add};
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -65,6 +65,11 @@ impl Verb {
         }
     }
 
+    /// The method, when it is told apart.
+    pub(in crate::proxy) fn name(self) -> Option<&'static str> {
+        Self::ALL.iter().find(|(_, verb)| *verb == self && self != Self::Other).map(|(name, _)| *name)
+    }
+
     fn used_for(self) -> Use {
         match self {
             Self::Get | Self::Head | Self::Options => Use::Read,
@@ -104,7 +109,7 @@ impl Protocol {
     }
 }
 
-/// One worker's counts of one listener.
+/// One worker's counts of one listener. That worker's thread alone writes them.
 #[derive(Default)]
 #[repr(align(128))]
 pub(in crate::proxy) struct Counts {
@@ -121,8 +126,8 @@ impl Counts {
     /// A request was answered.
     pub(in crate::proxy) fn answered(&self, verb: Verb, protocol: Protocol, status: u16, took: Duration) {
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        self.requests[verb as usize][class].fetch_add(1, Relaxed);
-        self.protocols[protocol as usize].fetch_add(1, Relaxed);
+        add(&self.requests[verb as usize][class], 1);
+        add(&self.protocols[protocol as usize], 1);
         // How long a tunnel was open says nothing of how quickly anybody was served.
         if class > 0 {
             self.durations[verb.used_for() as usize][class].observe(took);
@@ -141,12 +146,12 @@ impl Counts {
 
     /// Bytes of a request's body have come.
     pub(in crate::proxy) fn received(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Relaxed);
+        add(&self.received, bytes as u64);
     }
 
     /// Bytes of an answer's body have gone.
     pub(in crate::proxy) fn sent(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Relaxed);
+        add(&self.sent, bytes as u64);
     }
 }
 

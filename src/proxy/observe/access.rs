@@ -103,6 +103,11 @@ fn line(query: Query, kept: &Kept, ended: &Ended<'_>, now: SystemTime) -> Vec<u8
     }
     text(&mut out, "error", ended.error().map(str::as_bytes));
     text(&mut out, "request_id", kept.get(Part::RequestId));
+    if let Some(place) = &ended.notes.place {
+        text(&mut out, "trace_id", Some(format!("{:032x}", place.trace).as_bytes()));
+        let span = place.span.map(|span| format!("{span:016x}"));
+        text(&mut out, "span_id", span.as_deref().map(str::as_bytes));
+    }
     text(&mut out, "user_agent", kept.get(Part::UserAgent));
     let referer = kept.get(Part::Referer).map(|referer| match query {
         Query::Keep => referer,

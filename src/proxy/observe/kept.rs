@@ -21,10 +21,12 @@ pub(super) enum Part {
     UserAgent,
     Referer,
     RequestId,
+    TraceState,
+    Scheme,
 }
 
 /// The most bytes of each.
-const BOUNDS: [usize; 8] = [45, 32, 255, 2048, 1024, 256, 512, 128];
+const BOUNDS: [usize; 10] = [45, 32, 255, 2048, 1024, 256, 512, 128, 512, 5];
 
 /// See the module's text.
 pub(super) struct Kept {
@@ -68,7 +70,8 @@ impl Kept {
         }
     }
 
-    fn keep(&mut self, part: Part, value: &[u8]) {
+    /// Keeps a part, cut where it is too long.
+    pub(super) fn keep(&mut self, part: Part, value: &[u8]) {
         let begin = self.text.len();
         self.text.extend_from_slice(&value[..value.len().min(BOUNDS[part as usize])]);
         // All bounds together are far below what 16 bits count.

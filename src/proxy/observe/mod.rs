@@ -1,10 +1,12 @@
-//! What is told of requests to those who operate: counts, and lines of the access log. The request's path notes
+//! What is told of requests to those who operate: counts, lines of the access log, and spans. The request's path notes
 //! facts in [`Notes`]; all else is done here, at its beginning and at its end.
 
 pub mod access;
 mod json;
 mod kept;
 mod notes;
+mod span;
+mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,8 +18,11 @@ use self::access::Log;
 use self::kept::{Kept, Part, X_REQUEST_ID};
 use self::notes::Ended;
 pub(super) use self::notes::Notes;
+use self::trace::{Parent, Place, TRACESTATE};
 use super::flag_headers::Flags;
+use super::headers::Hop;
 use super::metrics::listener::Counts;
+use crate::net::otlp::Spans;
 use crate::telemetry::writer::Lines;
 
 /// Who is told of requests, and asked about them.
@@ -27,6 +32,8 @@ pub struct Outlets {
     pub flags: Option<Arc<dyn Flags>>,
     /// The lines of the access log.
     pub access: Option<Lines>,
+    /// The spans of traces.
+    pub spans: Option<Spans>,
 }
 
 /// One worker's observer of one listener's requests.
@@ -34,6 +41,7 @@ pub(super) struct Observer {
     listener: Arc<str>,
     counts: Arc<Counts>,
     log: Option<Log>,
+    spans: Option<Spans>,
 }
 
 /// Counts the bytes of one request's body.
@@ -44,23 +52,39 @@ pub(super) struct Meter {
 
 impl Observer {
     pub(super) fn new(listener: Arc<str>, counts: Arc<Counts>, log: access::Settings, outlets: &Outlets) -> Self {
-        Self { listener, counts, log: Log::new(log, outlets.access.as_ref()) }
+        let spans = outlets.spans.clone();
+        Self { listener, counts, log: Log::new(log, outlets.access.as_ref()), spans }
     }
 
-    /// Notes a request that came from `client`.
-    pub(super) fn begin<B>(&self, request: &Request<B>, client: &[u8]) -> Notes {
+    /// Notes a request that came by `hop`.
+    pub(super) fn begin<B>(&self, request: &Request<B>, hop: &Hop) -> Notes {
         let mut notes = Notes::of(request);
-        if let Some(log) = &self.log {
-            let sampled = log.samples();
-            if sampled || log.wants_failures() {
-                notes.kept = Some(Kept::of(request, client, sampled));
+        if self.log.is_none() && self.spans.is_none() {
+            return notes;
+        }
+        let parent = Parent::of(request.headers());
+        notes.place = match &self.spans {
+            Some(spans) => Some(Place::recording(parent, || spans.samples())),
+            None => parent.map(Place::passing),
+        };
+        let recorded = notes.place.is_some_and(|place| place.span.is_some());
+        let sampled = self.log.as_ref().is_some_and(Log::samples);
+        if sampled || recorded || self.log.as_ref().is_some_and(Log::wants_failures) {
+            let mut kept = Kept::of(request, hop.address(), sampled);
+            if recorded {
+                kept.field(Part::TraceState, request.headers(), &TRACESTATE);
+                kept.keep(Part::Scheme, hop.scheme());
             }
+            notes.kept = Some(kept);
         }
         notes
     }
 
-    /// Notes what was added to a request on its way to the app.
-    pub(super) fn prepared(&self, notes: &mut Notes, head: &request::Parts) {
+    /// Tells the app of the trace, and notes what was added to a request on its way.
+    pub(super) fn prepared(&self, notes: &mut Notes, head: &mut request::Parts) {
+        if let Some(place) = &notes.place {
+            place.tell(&mut head.headers);
+        }
         if let Some(kept) = &mut notes.kept {
             kept.field(Part::RequestId, &head.headers, &X_REQUEST_ID);
         }
@@ -95,8 +119,15 @@ impl Observer {
         if let Some(status) = status {
             self.counts.answered(notes.verb(), notes.protocol(), status.as_u16(), took);
         }
-        if let (Some(log), Some(kept)) = (&self.log, &notes.kept) {
-            log.write(kept, &Ended { listener: &self.listener, notes, status, took });
+        let Some(kept) = &notes.kept else { return };
+        let ended = Ended { listener: &self.listener, notes, status, took };
+        if let (Some(spans), Some(place)) = (&self.spans, &notes.place)
+            && let Some(id) = place.span
+        {
+            span::send(spans, place, id, kept, &ended);
+        }
+        if let Some(log) = &self.log {
+            log.write(kept, &ended);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 
 use super::kept::Kept;
+use super::trace::Place;
 use crate::proxy::metrics::listener::{Protocol, Verb};
 
 /// A client that left before its answer began; nginx's number, which log tools know.
@@ -22,6 +23,8 @@ pub(in crate::proxy) struct Notes {
     first_byte: Option<Duration>,
     held: Option<Duration>,
     error: Option<&'static str>,
+    /// The request's place in a trace, where traces matter.
+    pub(super) place: Option<Place>,
     pub(super) kept: Option<Box<Kept>>,
 }
 
@@ -37,6 +40,7 @@ impl Notes {
             first_byte: None,
             held: None,
             error: None,
+            place: None,
             kept: None,
         }
     }
@@ -49,6 +53,11 @@ impl Notes {
     /// The app's answer has begun, so long after the request was let go to the app.
     pub(in crate::proxy) fn begun(&mut self, after: Duration) {
         self.first_byte = Some(after);
+    }
+
+    /// The request stood aside for so long before it was let go to the app, once more or for the first time.
+    pub(in crate::proxy) fn stood(&mut self, took: Duration) {
+        self.held = Some(self.held.unwrap_or_default() + took);
     }
 
     /// The request was sent a second time.
@@ -95,7 +104,8 @@ impl Notes {
         self.first_byte
     }
 
-    pub(super) fn held(&self) -> Option<Duration> {
+    /// How long the request stood aside.
+    pub(in crate::proxy) fn held(&self) -> Option<Duration> {
         self.held
     }
 }

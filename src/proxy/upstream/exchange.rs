@@ -5,6 +5,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::Reason;
 use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use thiserror::Error;
@@ -51,6 +52,22 @@ pub(in crate::proxy) enum Broken {
     /// It brought something else.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// The connection or its stream of HTTP/2 ended.
+    #[error(transparent)]
+    Http2(h2::Error),
+}
+
+impl Broken {
+    /// What a client of HTTP/2 is told.
+    pub(in crate::proxy) fn reason(&self) -> Reason {
+        match self {
+            // The app's own reason, which its client may know to read (as those of gRPC do).
+            Self::Http2(error) if error.is_reset() && error.is_remote() => {
+                error.reason().filter(|reason| *reason != Reason::NO_ERROR).unwrap_or(Reason::INTERNAL_ERROR)
+            }
+            Self::Closed | Self::Io(_) | Self::Malformed(_) | Self::Http2(_) => Reason::INTERNAL_ERROR,
+        }
+    }
 }
 
 /// Why there is no answer.

@@ -4,6 +4,8 @@
 pub mod decode;
 pub mod encode;
 mod exchange;
+mod far;
+pub(super) mod h2c;
 mod line;
 mod upload;
 
@@ -22,11 +24,14 @@ use self::decode::Bounds;
 pub(super) use self::decode::Heard;
 pub(super) use self::encode::WrongLength;
 pub(super) use self::exchange::{Broken, Download, Exchange, Lost};
+pub(super) use self::far::Far;
+use self::h2c::Stream;
 pub(super) use self::line::{Line, Look};
 pub(super) use self::upload::Upload;
 use super::body::RequestBody;
 use super::error::Failure;
-use super::settings::{Limits, Upstream};
+use super::settings::{Address, Limits, Protocol, Upstream};
+use crate::lifecycle::tasks::Tasks;
 use crate::net::resolve::{self, Purpose};
 
 /// One worker's connections to one app.
@@ -38,6 +43,8 @@ pub(super) struct App {
     limits: Limits,
     /// Unused connections, the longest unused first.
     idle: Mutex<Vec<Idle>>,
+    /// Connections that carry many requests each, to an app that speaks HTTP/2. It has no others.
+    pool: Option<h2c::Pool>,
 }
 
 struct Idle {
@@ -47,15 +54,21 @@ struct Idle {
 
 impl App {
     pub(super) fn new(upstream: Upstream, limits: Limits) -> Self {
-        let (address, authority) = match &upstream {
-            Upstream::Tcp { host, port } => (
+        let (address, authority) = match &upstream.address {
+            Address::Tcp { host, port } => (
                 host.parse().ok().map(|ip| SocketAddr::new(ip, *port)),
                 if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") },
             ),
-            Upstream::Unix(_) => (None, "localhost".to_owned()),
+            Address::Unix(_) => (None, "localhost".to_owned()),
         };
         let authority = HeaderValue::try_from(authority).unwrap_or_else(|_| HeaderValue::from_static("localhost"));
-        Self { upstream, address, authority, limits, idle: Mutex::default() }
+        let pool = (upstream.protocol == Protocol::Http2).then(h2c::Pool::new);
+        Self { upstream, address, authority, limits, idle: Mutex::default(), pool }
+    }
+
+    /// What it speaks.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.upstream.protocol
     }
 
     /// What stands for the app in `Host` when a client sends none.
@@ -91,25 +104,43 @@ impl App {
 
     /// A new connection.
     pub(super) async fn connect(&self) -> Result<Line, Failure> {
-        let connecting = async {
-            match &self.upstream {
-                Upstream::Tcp { host, port } => {
-                    let stream = match self.address {
-                        Some(address) => TcpStream::connect(address).await,
-                        None => {
-                            let addresses = resolve::addresses(Purpose::Upstream, host, *port);
-                            let addresses = addresses.await.map_err(Failure::Resolve)?;
-                            TcpStream::connect(addresses.as_slice()).await
-                        }
-                    };
-                    let stream = stream.map_err(classify)?;
-                    stream.set_nodelay(true).map_err(Failure::Connect)?;
-                    Ok(Line::tcp(stream))
-                }
-                Upstream::Unix(path) => Ok(Line::unix(UnixStream::connect(path).await.map_err(classify)?)),
+        let opening = timeout(self.limits.connect_timeout, self.open());
+        Ok(match opening.await.unwrap_or(Err(Failure::ConnectTimeout))? {
+            Stream::Tcp(stream) => Line::tcp(stream),
+            Stream::Unix(stream) => Line::unix(stream),
+        })
+    }
+
+    async fn open(&self) -> Result<Stream, Failure> {
+        match &self.upstream.address {
+            Address::Tcp { host, port } => {
+                let stream = match self.address {
+                    Some(address) => TcpStream::connect(address).await,
+                    None => {
+                        let addresses = resolve::addresses(Purpose::Upstream, host, *port);
+                        let addresses = addresses.await.map_err(Failure::Resolve)?;
+                        TcpStream::connect(addresses.as_slice()).await
+                    }
+                };
+                let stream = stream.map_err(classify)?;
+                stream.set_nodelay(true).map_err(Failure::Connect)?;
+                Ok(Stream::Tcp(stream))
             }
+            Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await.map_err(classify)?)),
+        }
+    }
+
+    /// A place for one request on a connection of HTTP/2; `opens` is told when a new one is opened for it.
+    pub(super) async fn lease(&self, tasks: &Tasks, opens: impl FnOnce()) -> Result<h2c::Leased, Failure> {
+        let pool = self.pool.as_ref().ok_or_else(|| Failure::Connect(io::ErrorKind::Unsupported.into()))?;
+        if let Some(leased) = pool.lease() {
+            return Ok(leased);
+        }
+        let open = async || {
+            opens();
+            self.open().await
         };
-        timeout(self.limits.connect_timeout, connecting).await.unwrap_or(Err(Failure::ConnectTimeout))
+        pool.lease_new(self.limits.connect_timeout, tasks, self.limits.header_bytes, open).await
     }
 
     /// Keeps a connection for the next request, if there is room.
@@ -123,6 +154,9 @@ impl App {
 
     /// Closes what has been unused for too long.
     pub(super) fn prune(&self, now: Instant) {
+        if let Some(pool) = &self.pool {
+            pool.prune(now);
+        }
         self.lock().retain(|idle| {
             idle.line.is_quiet(Look::Heard) && now.saturating_duration_since(idle.since) <= self.limits.pool_idle
         });

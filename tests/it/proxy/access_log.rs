@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::passing::Script;
 use crate::support::app::App;
 use crate::support::eventually;
+use crate::support::port::Port;
 use crate::support::raw::{self, Client};
 use crate::support::sidecar::Sidecar;
 
@@ -268,4 +269,20 @@ async fn the_last_lines_are_written_before_the_process_ends() {
     logging.sidecar.signal("TERM");
     assert!(logging.sidecar.ended(LONG).await.success());
     assert_eq!(logging.text().lines().count(), 100);
+}
+
+#[tokio::test]
+async fn a_request_that_was_held_says_for_how_long() {
+    let port = Port::reserve();
+    let logging = Logging::start(port.address(), "access_log: { sample: 1 }");
+    let mut client = Client::connect(logging.sidecar.proxy()).await.unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+    let held = async || logging.sidecar.metric("tidegate_hold_requests", "").await;
+    eventually(LONG, "the request is held", async || held().await == 1.0).await;
+    let _app = App::on(port.address()).await;
+    assert_eq!(client.answer().await.unwrap().status, 200);
+    let line = logging.lines(1).await.remove(0);
+    let millis = |field: &str| line[field].as_f64().unwrap_or_else(|| panic!("no {field} in {line}"));
+    assert!(millis("held_ms") > 0.0, "{line}");
+    assert!(millis("held_ms") + millis("upstream_first_byte_ms") <= millis("duration_ms") + 0.01, "{line}");
 }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -37,6 +37,21 @@ impl App {
         Self::listen(address, |stream| async move {
             let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
             let _ = served.with_upgrades().await;
+        })
+        .await
+    }
+
+    /// The same, for HTTP/2 with prior knowledge, with so many requests at once on a connection.
+    pub(crate) async fn start_http2(streams: u32) -> Self {
+        Self::http2_on(([127, 0, 0, 1], 0).into(), streams).await
+    }
+
+    /// The same, on this address.
+    pub(crate) async fn http2_on(address: SocketAddr, streams: u32) -> Self {
+        Self::listen(address, move |stream| async move {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.max_concurrent_streams(streams);
+            let _ = builder.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
         })
         .await
     }

@@ -1,0 +1,184 @@
+//! Heads from HTTP/2 to what the rest of the proxy works with, and back (RFC 9113 section 8). Pure. What is malformed by
+//! sections 8.2 and 8.3 alone (upper case, connection-specific fields, pseudo-fields) the h2 crate has refused already.
+
+use std::cell::RefCell;
+use std::time::SystemTime;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{Method, Uri, request, response};
+
+/// Whether a message has a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Its head was all.
+    None,
+    /// Some follows, or may.
+    Follows,
+}
+
+/// A head that is malformed (RFC 9113 section 8.3.1): no path, or one that its method has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Makes a request's head as if it had come over HTTP/1.1, with what only that needs to be told.
+pub(super) fn request(head: &mut request::Parts, content: Content) -> Result<(), Malformed> {
+    match head.uri.path() {
+        "*" if head.method == Method::OPTIONS => {}
+        "" if head.method == Method::CONNECT => {}
+        path if path.starts_with('/') => {}
+        _ => return Err(Malformed),
+    }
+    settle_authority(head);
+    join_cookies(&mut head.headers);
+    if head.headers.contains_key(TE) {
+        // It is `trailers`: of one hop, and so it is to be said in HTTP/1.1 (RFC 9110 section 10.1.4).
+        head.headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    let has_length = head.headers.contains_key(CONTENT_LENGTH);
+    match content {
+        Content::Follows if !has_length => {
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        // RFC 9110 section 8.6: said where a method foresees content.
+        Content::None if !has_length && matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Content::None | Content::Follows => {}
+    }
+    Ok(())
+}
+
+/// RFC 9113 section 8.3.1: `:authority` is what `Host` is in HTTP/1.1, and both must say the same. Where they do not,
+/// both stay, which is refused later as two `Host` fields are.
+fn settle_authority(head: &mut request::Parts) {
+    let Some(authority) = head.uri.authority() else { return };
+    let told = authority.as_str();
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let agrees = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.as_bytes().eq_ignore_ascii_case(told.as_bytes()),
+        (None, _) => false,
+        (Some(_), Some(_)) => true,
+    };
+    if !agrees && let Ok(host) = HeaderValue::from_str(told) {
+        head.headers.append(HOST, host);
+    }
+    if let Some(target) = head.uri.path_and_query().cloned() {
+        // Origin-form, as it came: the scheme is of this hop.
+        head.uri = Uri::from(target);
+    }
+}
+
+/// RFC 9113 section 8.2.3: cookies may come one by one, and are one field for everybody else.
+fn join_cookies(headers: &mut HeaderMap) {
+    let Entry::Occupied(mut cookies) = headers.entry(COOKIE) else { return };
+    let mut crumbs = cookies.iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        cookies.insert(joined);
+    }
+}
+
+/// Makes an answer's head into one of HTTP/2. `length` is that of a body of ours.
+pub(super) fn answer(head: &mut response::Parts, length: Option<u64>) {
+    strip(&mut head.headers);
+    if let (Some(length), Entry::Vacant(entry)) = (length, head.headers.entry(CONTENT_LENGTH)) {
+        entry.insert(HeaderValue::from(length));
+    }
+    // RFC 9110 section 6.6.1: whoever passes an answer on says when it came if its origin has not.
+    if let Entry::Vacant(entry) = head.headers.entry(DATE) {
+        entry.insert(date());
+    }
+}
+
+/// Removes what is of one connection (RFC 9113 section 8.2.2), in a head or in trailers.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    const OTHERS: [HeaderName; 2] =
+        [HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")];
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE, TE].iter().chain(&OTHERS) {
+        headers.remove(name);
+    }
+}
+
+/// The time as `Date` has it, written once a second.
+fn date() -> HeaderValue {
+    thread_local! {
+        static LAST: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    LAST.with_borrow_mut(|(at, text)| {
+        if *at != second
+            && let Ok(written) = HeaderValue::try_from(httpdate::fmt_http_date(now))
+        {
+            (*at, *text) = (second, written);
+        }
+        text.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn made(builder: request::Builder, content: Content) -> (String, Vec<String>) {
+        let (mut head, ()) = builder.body(()).expect("a request").into_parts();
+        request(&mut head, content).expect("well-formed");
+        let fields = head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")));
+        (head.uri.to_string(), fields.collect())
+    }
+
+    #[test]
+    fn an_authority_is_the_host_and_a_host_that_differs_makes_two() {
+        let get = || Request::get("http://shop.example/a?b=1");
+        assert_eq!(made(get(), Content::None), ("/a?b=1".into(), vec!["host: shop.example".into()]));
+        let agreed = made(get().header("host", "Shop.Example"), Content::None).1;
+        assert_eq!(agreed, ["host: Shop.Example"]);
+        let differs = made(get().header("host", "other"), Content::None).1;
+        assert_eq!(differs, ["host: other", "host: shop.example"]);
+    }
+
+    #[test]
+    fn a_body_is_framed_for_http1_where_its_length_is_not_told() {
+        for (method, content, length, expected) in [
+            ("GET", Content::None, None, None),
+            ("POST", Content::None, None, Some("content-length: 0")),
+            ("POST", Content::Follows, None, Some("transfer-encoding: chunked")),
+            ("POST", Content::Follows, Some("5"), Some("content-length: 5")),
+            ("GET", Content::Follows, None, Some("transfer-encoding: chunked")),
+            ("PUT", Content::None, Some("0"), Some("content-length: 0")),
+        ] {
+            let builder = Request::builder().method(method).uri("/");
+            let builder = length.into_iter().fold(builder, |builder, length| builder.header("content-length", length));
+            let fields = made(builder, content).1;
+            assert_eq!(fields.first().map(String::as_str), expected, "{method} {content:?}");
+            assert!(fields.len() < 2);
+        }
+    }
+
+    #[test]
+    fn crumbs_become_one_cookie_and_te_is_named_as_of_this_hop() {
+        let builder = Request::get("/").header("cookie", "a=1").header("te", "trailers");
+        let fields = made(builder.header("cookie", "b=2").header("cookie", "c=3; d=4"), Content::None).1;
+        assert_eq!(fields, ["cookie: a=1; b=2; c=3; d=4", "te: trailers", "connection: te"]);
+    }
+
+    #[test]
+    fn an_answer_loses_what_is_of_one_connection_and_has_a_date() {
+        let answer_of = http::Response::builder().header("connection", "close").header("keep-alive", "timeout=5");
+        let (mut head, ()) = answer_of.header("upgrade", "h2c").body(()).expect("an answer").into_parts();
+        answer(&mut head, Some(3));
+        let names: Vec<&str> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-length", "date"]);
+        assert_eq!(head.headers["date"].len(), "Sun, 06 Nov 1994 08:49:37 GMT".len());
+    }
+}

@@ -1,0 +1,168 @@
+//! HTTP/2 from clients (RFC 9113): one task for each connection, which accepts requests and does what the sweeper
+//! orders, and one for each request.
+
+mod body;
+mod duplex;
+mod frames;
+mod head;
+mod interim;
+mod meter;
+mod stream;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::{Builder, Connection};
+use http::Request;
+
+pub(super) use self::body::Body;
+pub(super) use self::duplex::{Duplex, Side};
+pub(super) use self::interim::Interims;
+pub(super) use self::meter::Flood;
+use self::meter::{Meter, Metered};
+use self::stream::{Stream, UnderWay};
+use super::downstream::Begun;
+use super::downstream::head::Bounds;
+use super::metrics::Counters;
+use super::service::{Client, Early, Service};
+use crate::lifecycle::tasks::Tasks;
+use crate::net::activity::Order;
+use crate::net::sweep::Sweeper;
+
+/// What one request's body may have on its way to us, in bytes: enough for a gigabit to a client a millisecond away.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// What all bodies of a connection may: the memory that a client can take while the app reads nothing. Sixteen bodies
+/// that stall leave no room for a seventeenth.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// What one answer may have waiting in the connection, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Requests that were taken back before we looked at them, in one turn. More is the attack of CVE-2023-44487.
+const RESET_UNSEEN: usize = 100;
+/// Malformed requests, or such beyond the number allowed at once, of one connection.
+const RESET_BY_US: usize = 1024;
+
+/// What all connections of one worker share.
+pub(super) struct Common {
+    pub(super) head: Bounds,
+    /// Requests at once.
+    pub(super) streams: u32,
+    pub(super) sweeper: Sweeper,
+    pub(super) counters: Arc<Counters>,
+    pub(super) tasks: Tasks,
+}
+
+/// What the requests of one connection share.
+struct Shared {
+    common: Arc<Common>,
+    service: Arc<Service>,
+    /// Its place is held until the last request has ended.
+    client: Arc<Client>,
+    meter: Arc<Meter>,
+}
+
+/// Speaks HTTP/2 until the end of the connection.
+///
+/// # Cancellation
+/// Dropping the future closes the connection at once; its requests see that and end.
+pub(super) async fn serve(begun: Begun, common: Arc<Common>) -> Result<(), h2::Error> {
+    let Begun { socket, read, client, service } = begun;
+    let meter = Arc::new(Meter::new(common.streams));
+    let shared = Shared { common, service, client, meter };
+    let (activity, meter, counters) = (&shared.client.activity, &shared.meter, &shared.common.counters);
+    activity.multiplexed();
+    counters.http2_connection();
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(shared.common.streams)
+        .max_header_list_size(u32::try_from(shared.common.head.bytes).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESET_UNSEEN)
+        .max_local_error_reset_streams(Some(RESET_BY_US))
+        .enable_connect_protocol();
+    let handshake = builder.handshake(Metered::new(socket, read, meter.clone(), activity.clone()));
+    let mut connection: Connection<_, Bytes> = {
+        let mut handshake = pin!(handshake);
+        let greeted = poll_fn(|cx| {
+            activity.attend(cx.waker());
+            match activity.order() {
+                Order::None => handshake.as_mut().poll(cx).map(Some),
+                Order::Close | Order::Cut => Poll::Ready(None),
+            }
+        });
+        match greeted.await {
+            Some(connection) => connection?,
+            None => return Ok(()),
+        }
+    };
+    let (mut is_closing, mut is_flooded) = (false, false);
+    let ended = poll_fn(|cx| {
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    shared.begin(request, respond);
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => {}
+            }
+            if let Some(flood) = meter.flood().filter(|_| !is_flooded) {
+                is_flooded = true;
+                counters.flood(flood);
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                continue;
+            }
+            activity.attend(cx.waker());
+            match activity.order() {
+                Order::Close if !is_closing => {
+                    is_closing = true;
+                    connection.graceful_shutdown();
+                }
+                Order::Cut => return Poll::Ready(Ok(())),
+                Order::None | Order::Close => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    if ended.as_ref().is_err_and(is_flood) {
+        counters.flood(Flood::Protocol);
+    }
+    ended
+}
+
+/// Whether the h2 crate has ended a connection because its client asked too much.
+fn is_flood(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
+}
+
+impl Shared {
+    fn begin(&self, request: Request<h2::RecvStream>, respond: h2::server::SendResponse<Bytes>) {
+        let swept = self.common.sweeper.open_stream();
+        let interims = Interims::new(request.headers());
+        let client = Client {
+            hop: self.client.hop.clone(),
+            activity: swept.activity().clone(),
+            early: Early::Http2(interims.clone()),
+            _place: self.client._place.clone(),
+        };
+        let stream = Stream {
+            service: self.service.clone(),
+            client: Arc::new(client),
+            swept,
+            meter: self.meter.clone(),
+            counters: self.common.counters.clone(),
+            bounds: self.common.head,
+            interims,
+            respond,
+            _under_way: UnderWay::begin(self.client.activity.clone()),
+        };
+        self.common.counters.stream();
+        self.common.tasks.spawn_connection(stream.run(request));
+    }
+}

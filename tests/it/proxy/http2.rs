@@ -1,0 +1,8 @@
+//! HTTP/2 from clients: what passes, what ends a stream and what ends a connection.
+
+mod abuse;
+mod endings;
+mod limits;
+mod malformed;
+mod passing;
+mod websocket;
