@@ -130,6 +130,7 @@ test)
     need musl-gcc musl-tools
     need openssl openssl
     need curl curl
+    need h2load nghttp2-client
     need kill procps
     need haproxy haproxy
     need nginx nginx-light

@@ -88,6 +88,8 @@ pub struct Activity {
     closing_since: AtomicU64,
     /// One request of a multiplexed connection, and not the connection.
     is_stream: bool,
+    /// Whether the client may be silent in the middle of its request's body.
+    unhurried: AtomicBool,
     /// The connection's task. (A `Notify` would cost a registration with each poll of the connection.)
     task: Mutex<Option<Waker>>,
 }
@@ -118,6 +120,7 @@ impl Activity {
             write_since: AtomicU64::new(0),
             closing_since: AtomicU64::new(0),
             is_stream: false,
+            unhurried: AtomicBool::new(false),
             task: Mutex::new(None),
         }
     }
@@ -199,10 +202,17 @@ impl Activity {
         self.set(Stage::Waiting);
     }
 
+    /// The request's body is a conversation: its client speaks when it has something to say.
+    pub fn unhurried(&self) {
+        self.unhurried.store(true, Relaxed);
+    }
+
     /// The request's body waits for the client.
     pub fn body_blocked(&self) {
         if self.body_since.load(Relaxed) == 0 {
-            self.body_since.store(now_ms(), Relaxed);
+            // What began in the far future is never late, and no end of the request either.
+            let since = if self.unhurried.load(Relaxed) { u64::MAX } else { now_ms() };
+            self.body_since.store(since, Relaxed);
         }
     }
 

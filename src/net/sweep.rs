@@ -220,7 +220,8 @@ fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<
                 Stage::Waiting if overdue => Act::Expire(Expired::Request),
                 Stage::Answering if overdue => Act::Cut,
                 Stage::Waiting if body_late => Act::Expire(Expired::Body),
-                Stage::Answering if body_late => Act::Cut,
+                // On a stream both sides may speak at their leisure; a connection of HTTP/1.1 is held up by it.
+                Stage::Answering if body_late && !activity.is_stream() => Act::Cut,
                 Stage::Waiting
                     if activity.body_since().is_none()
                         && limits.answer.is_some_and(|limit| longer(activity.waiting_since(), limit)) =>
@@ -381,6 +382,24 @@ mod tests {
         };
         check(half_a_head, None, 14_000, Act::Leave);
         check(half_a_head, None, 16_000, Act::Cut);
+    }
+
+    #[test]
+    fn a_conversation_on_a_stream_has_no_limit_between_two_of_its_messages() {
+        let start = look();
+        let stream = Activity::stream();
+        stream.begin();
+        stream.body_blocked();
+        assert_eq!(decide(&stream, 0, &LIMITS, None, start + 31_000), Act::Expire(Expired::Body));
+        stream.answer();
+        assert_eq!(decide(&stream, 0, &LIMITS, None, start + 31_000), Act::Leave);
+        let call = Activity::stream();
+        call.begin();
+        call.unhurried();
+        call.body_blocked();
+        assert_eq!(decide(&call, 0, &LIMITS, None, start + 9_000_000), Act::Leave);
+        call.body_moved();
+        assert_eq!(decide(&call, 0, &LIMITS, None, start + 301_000), Act::Expire(Expired::Answer));
     }
 
     #[test]

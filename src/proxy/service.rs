@@ -197,6 +197,9 @@ impl Service {
         let (mut head, body) = request.into_parts();
         if matches!(flight.client.early, Early::Http2(_)) {
             flight.grpc = grpc::content_type(&head.headers);
+            if flight.grpc.is_some() {
+                flight.client.activity.unhurried();
+            }
         }
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
         self.observer.prepared(&mut flight.notes, &mut head);

@@ -41,6 +41,22 @@ async fn clients_of_others_are_served_and_the_app_is_told_the_scheme() {
 }
 
 #[tokio::test]
+async fn the_proxy_speaks_what_is_agreed_on() {
+    let (app, authority) = (App::start().await, Authority::new());
+    let sidecar = start(app.address, &tls(&authority.issue("server", 2), ""), "");
+    let ca = authority.certificate();
+    for (version, expected) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        let arguments = ["--cacert", &ca, version, "--data", "hello", "--write-out", " %{http_version} %{http_code}"];
+        let (code, said) = curl(sidecar.proxy(), "/echo", &arguments).await;
+        assert!(code == 0 && said.ends_with(&format!(" {expected} 200")), "{said}");
+        assert!(said.contains(r#"["x-forwarded-proto","https"]"#) && said.contains(r#""length":5"#), "{said}");
+    }
+    assert_eq!(sidecar.metric("tidegate_proxy_http2_streams_total", "").await, 1.0);
+    let (_, told) = s_client(sidecar.proxy(), &["-alpn", "h2,http/1.1"]).await;
+    assert!(told.contains("ALPN protocol: h2"), "{told}");
+}
+
+#[tokio::test]
 async fn ops_speaks_what_is_agreed_on() {
     let (app, authority) = (App::start().await, Authority::new());
     let tls = tls(&authority.issue("server", 2), "");

@@ -57,11 +57,21 @@ async fn an_app_on_a_unix_socket_that_takes_few_calls_at_once_serves_many() {
 }
 
 #[tokio::test]
+async fn the_sides_of_a_call_may_be_silent_for_longer_than_a_body_may_stall() {
+    let port = Port::reserve();
+    let _app = app(&port.address().to_string(), json!({})).await;
+    let limits = "limits: { body_timeout: 100ms, send_timeout: 100ms, response_timeout: 5s }";
+    let sidecar = sidecar(&format!("h2c://{}", port.address()), limits);
+    assert_eq!(calls_that_take(&sidecar, "conversation", "1.8").passes().await, true);
+}
+
+#[tokio::test]
 async fn failures_of_the_app_are_statuses_of_grpc() {
     let port = Port::reserve();
     let address = port.address().to_string();
-    let mut impatient = sidecar(&format!("h2c://{address}"), "limits: { response_timeout: 100ms }");
-    let sidecar = sidecar(&format!("h2c://{address}"), "");
+    let mut impatient =
+        sidecar(&format!("h2c://{address}"), "limits: { response_timeout: 100ms }\nhold: { max_requests: 0 }");
+    let sidecar = sidecar(&format!("h2c://{address}"), "hold: { max_requests: 0 }");
     let mut calls = calls(&sidecar, "states");
     calls.go().await;
     calls.reaches("UNAVAILABLE").await;

@@ -91,6 +91,21 @@ def kinds():
     assert status(lambda: next(stream)) == grpc.StatusCode.CANCELLED
 
 
+def conversation():
+    """Calls whose client is silent for longer than any part of a request's body may take."""
+    channel = connect()
+
+    def slowly():
+        for index in range(3):
+            time.sleep(float(SETTINGS["sleep"]))
+            yield b"%d" % index
+
+    answers = call(channel, "Both", "stream_stream")(slowly(), timeout=60)
+    assert [int(answer) for answer in answers] == [0, 1, 2]
+    # No head of the answer comes before the end of the request.
+    assert call(channel, "Up", "stream_unary")(slowly(), timeout=60) == b"3"
+
+
 def states():
     """The status of one call, each time that it is told to make one."""
     channel = connect()
@@ -110,5 +125,5 @@ def stream():
     say(f"ended {ended.name}")
 
 
-{"kinds": kinds, "states": states, "stream": stream}[SETTINGS["case"]]()
+{"kinds": kinds, "conversation": conversation, "states": states, "stream": stream}[SETTINGS["case"]]()
 print("= true", flush=True)

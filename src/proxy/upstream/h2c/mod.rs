@@ -57,7 +57,7 @@ struct Connection {
     sender: SendRequest<Bytes>,
     socket: Socket,
     /// Requests under way.
-    used: AtomicUsize,
+    used: Arc<AtomicUsize>,
     /// It takes no more requests.
     gone: AtomicBool,
     /// Since when it has carried nothing.
@@ -141,12 +141,13 @@ impl Connection {
         let this = Self {
             sender,
             socket: socket.clone(),
-            used: AtomicUsize::new(0),
+            used: Arc::default(),
             gone: AtomicBool::new(false),
             idle: Mutex::new(Instant::now()),
         };
+        let used = this.used.clone();
         tasks.spawn_connection(async move {
-            let watched = watch(&socket, pings);
+            let watched = watch(&socket, pings, &used);
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "a connection to the app ended");
@@ -176,10 +177,10 @@ impl Connection {
 }
 
 /// Ends when the app has not given the sign of life it was asked for.
-async fn watch(socket: &Socket, mut pings: PingPong) {
+async fn watch(socket: &Socket, mut pings: PingPong, used: &AtomicUsize) {
     loop {
         sleep(QUIET).await;
-        if socket.has_heard() {
+        if socket.has_heard() || used.load(Relaxed) == 0 {
             continue;
         }
         match timeout(SIGN, pings.ping(Ping::opaque())).await {

@@ -8,7 +8,8 @@ use crate::support::app::App;
 use crate::support::balancer::Balancer;
 use crate::support::eventually;
 use crate::support::h2::{
-    ACK, CANCEL, Client, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, NO_ERROR, PING, RST_STREAM, Wire, get,
+    ACK, CANCEL, Client, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, NO_ERROR, PING, RST_STREAM, SETTINGS, Wire,
+    get,
 };
 use crate::support::raw;
 use crate::support::sidecar::Sidecar;
@@ -45,7 +46,7 @@ async fn a_drain_asks_to_leave_in_two_steps_and_serves_what_comes_between() {
 #[tokio::test]
 async fn an_idle_connection_is_asked_to_leave_and_cut_when_it_does_not_answer() {
     let app = App::start().await;
-    let sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 200ms, deadline: 60s }");
+    let sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 200ms, deadline: 60s, restart_after: none }");
     sidecar.ready().await;
     let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
     let mut polite = Client::connect(sidecar.proxy()).await;
@@ -59,6 +60,30 @@ async fn an_idle_connection_is_asked_to_leave_and_cut_when_it_does_not_answer() 
     };
     let (drained, ()) = tokio::join!(drained, left);
     assert_eq!(drained.unwrap().json()["outcome"], "clean");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_asked_to_leave_in_its_time_and_pings_keep_it_no_longer() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "limits: { idle_timeout: 1s }");
+    let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
+    wire.send(HEADERS, END_HEADERS | END_STREAM, 1, get("/slow?ms=2500")).await;
+    assert_eq!(wire.stream(1).await[0].status(), Some(200), "no request is idle");
+    let left = async {
+        loop {
+            let frame = wire.next().await.expect("told before the end");
+            match (frame.kind, frame.flags) {
+                (GOAWAY, _) if frame.last_stream() == 1 => return frame.code(),
+                (PING, 0) => wire.send(PING, ACK, 0, frame.payload).await,
+                (PING, _) => wire.send(PING, 0, 0, [1; 8]).await,
+                (SETTINGS, 0) => wire.send(PING, 0, 0, [1; 8]).await,
+                _ => {}
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(LONG, left).await.expect("in time"), NO_ERROR);
+    assert!(wire.rest().await.iter().all(|frame| frame.kind == PING), "and closed");
 }
 
 #[tokio::test]

@@ -195,6 +195,24 @@ async fn curl_is_served_over_http2() {
 }
 
 #[tokio::test]
+async fn h2load_has_all_its_requests_answered() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "");
+    for path in ["/", "/size?n=100000"] {
+        let url = format!("http://{}{path}", sidecar.proxy());
+        let output = tokio::task::spawn_blocking(move || {
+            let mut load = Command::new("h2load");
+            load.args(["--requests=1000", "--clients=10", "--max-concurrent-streams=20", "--threads=1", &url]);
+            load.output().expect("h2load; install it with: scripts/setup.sh test")
+        })
+        .await
+        .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("1000 succeeded, 0 failed, 0 errored, 0 timeout"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_taken_back_is_taken_back_from_the_app_at_once() {
     let (sender, mut closed) = tokio::sync::mpsc::channel(1);
     let app = App::serve(move |mut stream| {
@@ -256,7 +274,7 @@ async fn failures_of_the_app_are_told_as_over_http1() {
     let app = App::start().await;
     let address = app.address;
     drop(app);
-    let sidecar = Sidecar::start(address, "");
+    let sidecar = Sidecar::start(address, "hold: { max_requests: 0 }");
     let client = Client::connect(sidecar.proxy()).await;
     let answer = client.get("/").await.unwrap();
     assert_eq!((answer.status(), answer.text().as_str()), (502, "tidegate: the app refuses connections\n"));
