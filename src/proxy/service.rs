@@ -12,7 +12,7 @@ use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::body::{AnswerBody, Delivery, Inbound, RequestBody};
-use super::downstream::{Stalled, Wire};
+use super::downstream::{LargeParts, Wire};
 use super::error::Failure;
 use super::flag_headers::FlagHeaders;
 use super::gate::queue::{Lane as _, Turn};
@@ -55,8 +55,8 @@ pub(super) struct Service {
     pub(super) gate: Arc<Gate>,
     /// This worker's requests in flight, and how many it may have.
     pub(super) room: Arc<Room>,
-    /// This worker's clients that are slow to take their answers.
-    pub(super) stalled: Stalled,
+    /// This worker's answers that are read in large parts.
+    pub(super) large: LargeParts,
 }
 
 /// The client at the other end of a connection, for as long as the connection or a tunnel made of it lives; over HTTP/2,

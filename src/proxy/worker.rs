@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::downstream::head::Bounds;
-use super::downstream::{Connection, Stalled};
+use super::downstream::{Connection, LargeParts};
 use super::flag_headers::FlagHeaders;
 use super::gate::room::Room;
 use super::gate::{self, Gates};
@@ -163,7 +163,7 @@ impl Worker {
             shed: Shed::Yes,
         });
         tasks.spawn("sweeper", OnEnd::MustLive, sweeper.clone().run(self.phase.clone()));
-        let stalled = Stalled::default();
+        let large = LargeParts::default();
         let share = |of: usize| of.div_ceil(self.loads.len());
         let room = Room::new(share(limits.requests), share(limits.queue), limits.queue_timeout, self.queued);
         let room = Arc::new(room);
@@ -188,7 +188,7 @@ impl Worker {
                     tasks: tasks.clone(),
                     gate: self.gates.of_route(index),
                     room: room.clone(),
-                    stalled: stalled.clone(),
+                    large: large.clone(),
                 })
             })
             .collect();

@@ -37,8 +37,11 @@ impl Connection {
         let mut out = Outgoing { flat: Vec::with_capacity(HEAD), at: 0, data: Bytes::new(), tail: b"" };
         let (mut coding, next) = answer::head(&parts, asked, body.size_hint().exact(), &mut out.flat);
         drop(parts);
-        let stalled = &self.service.stalled;
-        let mut counted = None;
+        let is_small = body.size_hint().exact().is_some_and(|length| length <= FLAT as u64);
+        let large = if is_small { None } else { self.service.large.take() };
+        if large.is_none() {
+            body.stay_small();
+        }
         let mut state = State::Open;
         if coding == Coding::Length(0) {
             state = State::Ended;
@@ -53,9 +56,6 @@ impl Connection {
             ready!(self.wire.poll_interim(cx))?;
             loop {
                 let mut waits = false;
-                if stalled.is_crowd() {
-                    body.stay_small();
-                }
                 while state == State::Open && out.has_room() {
                     let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(cx) else {
                         waits = true;
@@ -70,12 +70,7 @@ impl Connection {
                         Err(_) => State::Broken,
                     };
                 }
-                let Poll::Ready(written) = out.poll_write(cx, &self.wire) else {
-                    counted.get_or_insert_with(|| stalled.count());
-                    return Poll::Pending;
-                };
-                written?;
-                counted = None;
+                ready!(out.poll_write(cx, &self.wire))?;
                 match state {
                     State::Ended => return Poll::Ready(Ok(None)),
                     State::Broken => return Poll::Ready(Ok(Some(coding))),

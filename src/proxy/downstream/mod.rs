@@ -6,7 +6,7 @@ mod answer;
 mod body;
 mod delivery;
 pub mod head;
-mod stalled;
+mod large;
 mod switched;
 mod wire;
 
@@ -30,7 +30,7 @@ use crate::net::edge::Io;
 use crate::net::socket::Socket;
 
 pub(super) use self::body::Body;
-pub(super) use self::stalled::Stalled;
+pub(super) use self::large::LargeParts;
 pub(super) use self::wire::{Lost, Wire};
 
 /// One client's connection.
