@@ -33,13 +33,23 @@ pub(super) fn answer(failure: &Failure, content_type: HeaderValue) -> Response<A
     response
 }
 
+/// The end of an answer whose app is gone before it ended. Its client would make INTERNAL of a stream that is reset, which
+/// means a bug and is not tried again.
+pub(super) fn gone() -> HeaderMap {
+    HeaderMap::from_iter([
+        (GRPC_STATUS, HeaderValue::from(UNAVAILABLE)),
+        (GRPC_MESSAGE, HeaderValue::from_static("tidegate: the app is gone")),
+    ])
+}
+
+const UNAVAILABLE: u16 = 14;
+
 /// A number of <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>. Its clients may send a call again after
 /// UNAVAILABLE, and only then.
 fn status(failure: &Failure) -> u16 {
     const DEADLINE_EXCEEDED: u16 = 4;
     const RESOURCE_EXHAUSTED: u16 = 8;
     const INTERNAL: u16 = 13;
-    const UNAVAILABLE: u16 = 14;
     match failure {
         Failure::AnswerTimeout | Failure::BodyTimeout | Failure::RequestTimeout => DEADLINE_EXCEEDED,
         Failure::BodyTooLarge => RESOURCE_EXHAUSTED,

@@ -9,13 +9,18 @@ mod stage;
 mod tally;
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use self::load::Protocol;
 use self::promise::Ending;
 use self::stage::{Row, play};
-use crate::support::sdk::root;
+use serde_json::json;
+
+use crate::support::port::Port;
+use crate::support::sdk::{Language, Script, root};
+use crate::support::sidecar::Sidecar;
 
 /// The matrix, a line a cell, for whoever reads the test's output.
 fn filled(name: &str, row: &Row) -> String {
@@ -99,4 +104,34 @@ fn the_documentation_promises_what_is_tested() {
     let text = std::fs::read_to_string(root().join("docs/PROXY.md")).unwrap();
     let table = promised();
     assert!(text.contains(&table), "docs/PROXY.md lacks this table:\n{table}");
+}
+
+/// The library that most clients of gRPC use makes of a stream's end what its users handle anyway.
+#[tokio::test]
+async fn streams_of_grpcio_end_with_a_status_at_the_deadline_and_in_a_crash() {
+    for ending in ["deadline", "crash"] {
+        let port = Port::reserve();
+        let address = port.address().to_string();
+        let mut app = Script::start(Language::Python, "grpc_app", &json!({"address": address}));
+        app.reaches("serving").await;
+        let mut sidecar = Sidecar::start_with(&format!(
+            "proxy: [{{ listen: '127.0.0.1:0', upstream: 'h2c://{address}' }}]\n\
+             drain: {{ delay: 100ms, quiet: 100ms, deadline: 2s }}"
+        ));
+        sidecar.ready().await;
+        let settings = json!({"address": sidecar.proxy().to_string(), "streams": 3});
+        let mut streams = Script::start(Language::Python, "grpc_streams", &settings);
+        streams.reaches("begun").await;
+        match ending {
+            "crash" => drop(app),
+            _ => {
+                sidecar.signal("TERM");
+                assert_eq!(sidecar.ended(Duration::from_secs(30)).await.code(), Some(1));
+            }
+        }
+        let ended = streams.passes().await;
+        for status in ended.as_array().unwrap() {
+            assert!(["UNAVAILABLE", "CANCELLED"].contains(&status.as_str().unwrap()), "{ending}: {ended}");
+        }
+    }
 }

@@ -22,6 +22,7 @@ use crate::net::activity::{Activity, Order};
 use crate::net::sweep::Swept;
 use crate::proxy::body::{Delivery, Inbound};
 use crate::proxy::downstream::head::Bounds;
+use crate::proxy::grpc;
 use crate::proxy::metrics::{Counters, Reset};
 use crate::proxy::service::{Answer, Client, Service};
 use crate::proxy::tunnel::{self, Speaks};
@@ -176,6 +177,7 @@ impl Stream {
     async fn deliver(&mut self, asked: &Method, response: Response<Delivery>) -> Result<(), End> {
         let (mut head, mut body) = response.into_parts();
         let is_end = body.is_end_stream();
+        let is_call = grpc::content_type(&head.headers).is_some();
         head::answer(&mut head, body.size_hint().exact().filter(|_| !is_end));
         let ends = is_end || *asked == Method::HEAD;
         let response = Response::from_parts(head, ());
@@ -202,6 +204,7 @@ impl Stream {
                     }
                 },
                 Ok(None) => return sending.end(),
+                Err(broken) if is_call && broken.is_gone() => return sending.trailers(grpc::gone()),
                 // Never a clean end: what the client has is not the whole of it.
                 Err(broken) => return Err(End::Ours(broken.reason(), Reset::App)),
             }

@@ -58,6 +58,15 @@ pub(in crate::proxy) enum Broken {
 }
 
 impl Broken {
+    /// Whether the app itself is gone, and has not said anything about this answer.
+    pub(in crate::proxy) fn is_gone(&self) -> bool {
+        match self {
+            Self::Closed | Self::Io(_) => true,
+            Self::Http2(error) => error.is_io() || error.is_go_away(),
+            Self::Malformed(_) => false,
+        }
+    }
+
     /// What a client of HTTP/2 is told.
     pub(in crate::proxy) fn reason(&self) -> Reason {
         match self {

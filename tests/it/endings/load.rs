@@ -15,7 +15,6 @@ use crate::support::eventually;
 const LONG: Duration = Duration::from_secs(60);
 
 /// A column of the matrix.
-#[expect(dead_code, reason = "HTTP/2 is not passed on yet")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Protocol {
     Http1Fresh,
@@ -46,7 +45,15 @@ impl Habit {
 }
 
 impl Protocol {
-    pub(super) const ALL: [Self; 4] = [Self::Http1Fresh, Self::Http1Kept, Self::WebSocket, Self::Events];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Http1Fresh,
+        Self::Http1Kept,
+        Self::Http2,
+        Self::GrpcUnary,
+        Self::GrpcStream,
+        Self::WebSocket,
+        Self::Events,
+    ];
 
     /// The name in the matrix.
     pub(super) fn name(self) -> &'static str {

@@ -55,7 +55,7 @@ impl Ending {
             (Self::AppCrash, _) => Promise::InFlight,
             (Self::AppRestart, Protocol::WebSocket) => Promise::Streams(End::Close(1012)),
             (Self::Deadline, Protocol::WebSocket) => Promise::Ends(&[End::Close(1001)]),
-            (Self::Deadline, Protocol::GrpcStream) => Promise::Ends(&[End::Grpc(14), End::Grpc(1), End::Reset]),
+            (Self::Deadline, Protocol::GrpcStream) => Promise::Ends(&[End::Reset]),
             (Self::Deadline, Protocol::Events) => Promise::Ends(&[End::Cut]),
             _ => Promise::Nothing,
         }
@@ -97,7 +97,7 @@ impl Promise {
             Self::Streams(end) => end.to_string(),
             Self::Ends([End::Close(code)]) => format!("Close {code}"),
             Self::Ends([End::Cut]) => "cut".to_owned(),
-            Self::Ends(_) => "UNAVAILABLE".to_owned(),
+            Self::Ends(_) => "CANCELLED".to_owned(),
         }
     }
 }

@@ -107,13 +107,13 @@ async fn a_stream_at_the_deadline_of_a_drain_is_cancelled_and_not_left_hanging()
 }
 
 #[tokio::test]
-async fn a_stream_of_an_app_that_dies_ends_with_an_error() {
+async fn a_stream_of_an_app_that_dies_ends_as_a_call_that_may_be_made_again() {
     let port = Port::reserve();
     let app = app(&port.address().to_string(), json!({})).await;
     let sidecar = sidecar(&format!("h2c://{}", port.address()), "");
     let mut calls = calls(&sidecar, "stream");
     calls.reaches("streaming").await;
     drop(app);
-    calls.reaches("ended INTERNAL").await;
+    calls.reaches("ended UNAVAILABLE").await;
     calls.passes().await;
 }
