@@ -45,7 +45,7 @@ async fn a_drain_asks_to_leave_in_two_steps_and_serves_what_comes_between() {
 #[tokio::test]
 async fn an_idle_connection_is_asked_to_leave_and_cut_when_it_does_not_answer() {
     let app = App::start().await;
-    let sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 200ms, deadline: 60s }");
+    let sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 200ms, deadline: 60s, restart_after: none }");
     sidecar.ready().await;
     let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
     let mut polite = Client::connect(sidecar.proxy()).await;
