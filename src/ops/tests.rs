@@ -14,7 +14,13 @@ use crate::telemetry::metrics::registry;
 const TOKEN: &str = "s3cret";
 
 fn api(token: Option<&str>) -> (Api, Lifecycle, Driver) {
-    let settings = drain::Settings { delay: Duration::ZERO, quiet: Duration::ZERO, ..drain::Settings::default() };
+    // Every hook is the end of the pod here: that a restart is told from it is another matter.
+    let settings = drain::Settings {
+        delay: Duration::ZERO,
+        quiet: Duration::ZERO,
+        restart_after: None,
+        ..drain::Settings::default()
+    };
     let ledger = Arc::new(Ledger::new(1));
     let leases = Arc::new(Leases::new(ledger.shard(0)));
     let (lifecycle, driver) = driver::new(settings, ledger, leases);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::super::settings::Forwarded;
 use super::*;
-use crate::net::edge::Peer;
+use crate::net::edge::{Peer, Scheme};
 use crate::net::tls::settings::ClientAuth;
 use http::{Request, Response, StatusCode};
 
@@ -91,6 +91,42 @@ fn this_hop_is_appended() {
     );
     check(&[("x-forwarded-for", "a"), ("x-forwarded-for", "b")], &[("x-forwarded-for", "a, b, 192.0.2.7")]);
     check(&[("forwarded", "for=198.51.100.1")], &[("forwarded", "for=198.51.100.1, for=192.0.2.7")]);
+}
+
+#[test]
+fn what_earlier_hops_say_cannot_swallow_what_this_one_does() {
+    check(&[("forwarded", "for=\"6.6.6.6")], &[("forwarded", "for=192.0.2.7")]);
+    check(
+        &[("forwarded", "for=\"6.6.6.6, for=203.0.113.9"), ("x-forwarded-for", "\"6.6.6.6, 203.0.113.9")],
+        &[("forwarded", "for=203.0.113.9, for=192.0.2.7"), ("x-forwarded-for", "203.0.113.9, 192.0.2.7")],
+    );
+    check(
+        &[("forwarded", "for=6.6.6.6"), ("forwarded", "for=6.6.6.6;;"), ("forwarded", "for=203.0.113.9")],
+        &[("forwarded", "for=203.0.113.9, for=192.0.2.7")],
+    );
+    check(
+        &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "6.6.6.6\t"), ("x-forwarded-for", "a b")],
+        &[("x-forwarded-for", "192.0.2.7")],
+    );
+    check(&[("x-forwarded-proto", "https\"><b>"), ("x-forwarded-host", "a/../b")], &[]);
+    check(&[("x-forwarded-proto", "https, http")], &[("x-forwarded-proto", "https, http")]);
+}
+
+#[test]
+fn over_tls_the_scheme_is_told() {
+    let peer = Peer { scheme: Scheme::Https, ..Peer::plain(SocketAddr::from(([192, 0, 2, 7], 50_000))) };
+    let hop = Hop::new(&peer, ClientAuth::None, Forwarded::Append);
+    for (given, proto, forwarded) in [
+        (&[][..], "https", None),
+        (&[("forwarded", "for=_a")], "https", Some("for=_a, for=192.0.2.7;proto=https")),
+        (&[("x-forwarded-proto", "http")], "http", None),
+    ] {
+        let fields = [given, &[("host", "a")]].concat();
+        let mut head = request(Version::HTTP_11, "/", &fields);
+        prepare_request(&mut head, &hop, &HeaderValue::from_static("app")).expect("passed on");
+        assert_eq!(head.headers[X_FORWARDED_PROTO], proto);
+        assert_eq!(head.headers.get(FORWARDED).map(|value| value.to_str().expect("text")), forwarded);
+    }
 }
 
 #[test]

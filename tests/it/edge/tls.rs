@@ -64,6 +64,51 @@ async fn ops_speaks_what_is_agreed_on() {
 }
 
 #[tokio::test]
+async fn http2_is_spoken_where_it_is_agreed_on_and_the_app_is_told_the_same() {
+    let (app, authority) = (App::start().await, Authority::new());
+    let (ca, server, ours) = (authority.certificate(), authority.issue("server", 2), authority.issue("client", 2));
+    let more = format!("client_ca: '{ca}', client_auth: request");
+    let sidecar = start(app.address, &tls(&server, &more), "");
+    let common = ["--cacert", &ca, "--cert", &ours.certificate, "--key", &ours.key, "--write-out", "\n%{http_version}"];
+    let mut seen = Vec::new();
+    for (version, expected) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        let forged = ["--header", "X-Forwarded-Client-Cert: Hash=00", "--header", "Forwarded: for=_a", version];
+        let (code, told) = curl(sidecar.proxy(), "/echo", &[&common[..], &forged].concat()).await;
+        let (echo, spoken) = told.rsplit_once('\n').unwrap();
+        assert_eq!((code, spoken), (0, expected), "{told}");
+        let echo: serde_json::Value = serde_json::from_str(echo).unwrap();
+        let told =
+            echo["headers"].as_array().unwrap().iter().filter(|field| field[0].as_str().unwrap().contains("forwarded"));
+        seen.push(told.map(ToString::to_string).collect::<Vec<_>>());
+        seen.last_mut().unwrap().sort();
+    }
+    assert_eq!(seen[0], seen[1], "whatever the version");
+    let all = seen[0].join(" ");
+    for part in ["\"https\"", "for=_a, for=127.0.0.1;proto=https", "Subject=\\\"CN=localhost\\\";DNS=localhost"] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+    assert!(!all.contains("Hash=00"), "{all}");
+    let protocols = Tls::new(&authority, Some(&ours), &["h2", "http/1.1"]);
+    let stream = protocols.stream(sidecar.proxy(), "localhost").await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "the server's preference");
+    let silent = Tls::new(&authority, None, &[]);
+    let answer = silent.client(sidecar.proxy()).await.unwrap().get("/").await.unwrap();
+    assert_eq!(answer.status, 200, "without ALPN the first bytes tell");
+}
+
+#[tokio::test]
+async fn a_client_that_agreed_on_http2_and_speaks_something_else_is_cut() {
+    let (app, authority) = (App::start().await, Authority::new());
+    let sidecar = start(app.address, &tls(&authority.issue("server", 2), ""), "");
+    let protocols = Tls::new(&authority, None, &["h2"]);
+    let mut client = protocols.client(sidecar.proxy()).await.unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let rest = client.rest().await.unwrap_or_default();
+    assert!(!rest.starts_with(b"HTTP/1.1"), "{}", rest.escape_ascii());
+    assert_eq!(app.accepted(), 0);
+}
+
+#[tokio::test]
 async fn the_certificate_is_the_one_for_the_name() {
     let (app, authority) = (App::start().await, Authority::new());
     let issued = [
