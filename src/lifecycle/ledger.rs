@@ -81,6 +81,8 @@ struct Shard {
 /// The ledger. See the module's text.
 pub struct Ledger {
     epochs: Arc<Epochs>,
+    /// Until when somebody holds requests by hand, in milliseconds of `Epochs::born`.
+    held_until: AtomicU64,
     shards: Box<[Arc<Shard>]>,
 }
 
@@ -118,7 +120,7 @@ impl Ledger {
                 epochs: epochs.clone(),
             })
         };
-        Self { shards: (0..shards.max(1)).map(|_| shard()).collect(), epochs }
+        Self { shards: (0..shards.max(1)).map(|_| shard()).collect(), epochs, held_until: AtomicU64::new(0) }
     }
 
     /// The writer of thread `index`; indices beyond the number of shards share.
@@ -144,12 +146,23 @@ impl Ledger {
     pub fn traffic(&self) -> Traffic {
         let counts = self.counts();
         let last = self.shards.iter().map(|s| s.last_arrival.load(Ordering::Relaxed)).max().unwrap_or(0);
+        // What somebody does while requests are held is to end before the app is stopped.
+        let held = u64::from(self.ms(Instant::now()) < self.held_until.load(Ordering::Relaxed));
         Traffic {
-            in_flight: counts.in_flight(),
+            in_flight: counts.in_flight() + held,
             dispatched: counts.requests,
             connections: counts.connections,
             last_arrival: (last > 0).then(|| self.epochs.born + Duration::from_millis(last - 1)),
         }
+    }
+
+    /// A drain waits until then, for somebody who holds requests; `None` ends that.
+    pub fn hold_until(&self, until: Option<Instant>) {
+        self.held_until.store(until.map_or(0, |until| self.ms(until)), Ordering::Relaxed);
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epochs.born).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// How long the oldest request has been under way at `now`, to a quarter of a second and never less.

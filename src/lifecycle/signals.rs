@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first asks for a drain and an end, the second for an end at once.
+//! SIGTERM, SIGINT, and SIGHUP of a terminal that closes: the first asks for a drain and an end, the second for an end at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -9,12 +9,17 @@ use super::machine::Event;
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     /// Begins to catch. Must be called within a runtime; fails when the kernel refuses a handler.
     pub fn catch() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     /// Passes signals on for as long as the process lives.
@@ -24,6 +29,7 @@ impl Signals {
             let name = tokio::select! {
                 Some(()) = self.terminate.recv() => "SIGTERM",
                 Some(()) = self.interrupt.recv() => "SIGINT",
+                Some(()) = self.hangup.recv() => "SIGHUP",
                 else => return,
             };
             match event {

@@ -123,7 +123,7 @@ impl Seen {
                 || name == PROXY_CONNECTION
             {
                 hop_by_hop = true;
-            } else if name == FORWARDED || name.as_str().starts_with("x-forwarded-") {
+            } else if name == FORWARDED || hop::tells(name) {
                 forwarding = true;
             } else if name == X_REQUEST_ID {
                 request_id = true;

@@ -65,6 +65,14 @@ impl Hop {
     }
 }
 
+/// Whether a field is one of `X-Forwarded-*`, however its words are joined.
+pub(super) fn tells(name: &HeaderName) -> bool {
+    const PREFIX: &[u8] = b"x-forwarded-";
+    let begin = name.as_str().as_bytes().get(..PREFIX.len()).unwrap_or_default();
+    begin.len() == PREFIX.len()
+        && begin.iter().zip(PREFIX).all(|(is, wanted)| is == wanted || (*is == b'_' && *wanted == b'-'))
+}
+
 /// Tells the app of this hop, to which nobody told of others.
 pub(super) fn tell_first(headers: &mut HeaderMap, hop: &Hop) {
     headers.insert(X_FORWARDED_FOR, hop.address.clone());
@@ -78,9 +86,12 @@ pub(super) fn tell_first(headers: &mut HeaderMap, hop: &Hop) {
 pub(super) fn tell_after_others(headers: &mut HeaderMap, hop: &Hop) {
     if hop.policy == Forwarded::Replace {
         headers.remove(FORWARDED);
-        headers.remove(X_FORWARDED_FOR);
-        headers.remove(X_FORWARDED_HOST);
-        headers.remove(X_FORWARDED_PROTO);
+    }
+    // Apps behind CGI, WSGI, Rack or PHP take `x_forwarded_for` for `x-forwarded-for`: no proxy of ours writes it so.
+    let doomed = |name: &&HeaderName| tells(name) && (hop.policy == Forwarded::Replace || name.as_str().contains('_'));
+    let doomed: Vec<HeaderName> = headers.keys().filter(doomed).cloned().collect();
+    for name in doomed {
+        headers.remove(name);
     }
     for name in [X_FORWARDED_HOST, X_FORWARDED_PROTO] {
         if !headers.get_all(&name).iter().all(|line| forwarded::is_plain_list(line.as_bytes())) {

@@ -135,6 +135,12 @@ impl Service {
     /// Dropped when the client leaves; the request to the app is then cancelled with its connection.
     pub(super) async fn handle(self: Arc<Self>, client: Arc<Client>, request: Request<Inbound>) -> Answer {
         let mut flight = self.begin(client, &request);
+        if matches!(flight.client.early, Early::Http2(_)) {
+            flight.grpc = grpc::content_type(request.headers());
+            if flight.grpc.is_some() {
+                flight.client.activity.unhurried();
+            }
+        }
         let answer = match self.admit(&mut flight).await {
             Ok(()) => self.forward(&mut flight, request).await,
             Err(failure) => {
@@ -195,12 +201,6 @@ impl Service {
 
     async fn forward(&self, flight: &mut Flight, request: Request<Inbound>) -> Result<Answered, Failure> {
         let (mut head, body) = request.into_parts();
-        if matches!(flight.client.early, Early::Http2(_)) {
-            flight.grpc = grpc::content_type(&head.headers);
-            if flight.grpc.is_some() {
-                flight.client.activity.unhurried();
-            }
-        }
         let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
         self.observer.prepared(&mut flight.notes, &mut head);
         if let Some(flags) = &self.flags {

@@ -185,6 +185,19 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
+async fn a_terminal_that_closes_asks_for_a_drain_as_other_signals_do() {
+    let app = App::start().await;
+    let mut sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 100ms, deadline: 10s }");
+    sidecar.ready().await;
+    let mut slow = Client::connect(sidecar.proxy()).await.unwrap();
+    slow.send("GET /slow?ms=500 HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+    eventually(LONG, "in flight", async || sidecar.metric("tidegate_in_flight", "kind=\"request\"").await == 1.0).await;
+    sidecar.signal("HUP");
+    assert_eq!(slow.answer().await.unwrap().status, 200);
+    assert_eq!(sidecar.ended(LONG).await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn hooks_that_come_twice_share_one_drain() {
     let app = App::start().await;
     let mut sidecar =

@@ -2,6 +2,7 @@
 //! more, and opens them again.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,11 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{Control, not_allowed, problem, reply};
+use crate::lifecycle::ledger::Ledger;
 use crate::lifecycle::machine::{Event, Phase};
 use crate::net::outbound::{Broken, Outbound};
 use crate::net::server::Peer;
-use crate::proxy::gate::Hold;
+use crate::proxy::gate::{Hold, NotHeld};
 
 /// How often the ledger is looked at until nothing is under way, and a hold for its end.
 const LOOK: Duration = Duration::from_millis(5);
@@ -55,6 +57,7 @@ impl Control {
         }
         if request.uri().path() == "/v1/release" {
             let status = if self.0.gates.release() { "released" } else { "not held" };
+            self.0.ledger.hold_until(None);
             self.0.lifecycle.send(Event::Release).await;
             return reply(StatusCode::OK, &json!({ "status": status })).map(Outbound::Whole);
         }
@@ -64,7 +67,7 @@ impl Control {
         };
         match self.quiesce(&asked).await {
             Err(answer) => answer.map(Outbound::Whole),
-            Ok((hold, answer)) if asked.until == Until::Released => {
+            Ok((mut hold, answer)) if asked.until == Until::Released => {
                 hold.detach();
                 reply(StatusCode::OK, &answer).map(Outbound::Whole)
             }
@@ -78,7 +81,7 @@ impl Control {
     }
 
     /// Holds requests and waits until none that was sent to the app before is under way.
-    async fn quiesce(&self, asked: &Asked) -> Result<(Hold, Value), Response<Full<Bytes>>> {
+    async fn quiesce(&self, asked: &Asked) -> Result<(Waited, Value), Response<Full<Bytes>>> {
         let phase = self.0.lifecycle.phase();
         if !matches!(phase, Phase::Starting | Phase::Serving) {
             let why = format!("the phase is {}: nothing else may be held now", phase.as_str());
@@ -86,7 +89,13 @@ impl Control {
         }
         let began = Instant::now();
         let held = self.0.gates.hold(&asked.by, asked.lasts);
-        let hold = held.map_err(|why| problem(StatusCode::CONFLICT, &why.to_string()))?;
+        let hold = held.map_err(|why| {
+            let status =
+                if matches!(why, NotHeld::Already { .. }) { StatusCode::CONFLICT } else { StatusCode::BAD_REQUEST };
+            problem(status, &why.to_string())
+        })?;
+        let hold = Waited { hold, ledger: self.0.ledger.clone() };
+        self.0.ledger.hold_until(Some(hold.until()));
         loop {
             let counts = self.0.ledger.counts();
             let now = Instant::now();
@@ -150,7 +159,36 @@ fn asked(query: &str) -> Result<Asked, String> {
     Ok(asked)
 }
 
-async fn ended(hold: Hold) {
+/// A hold for which a drain waits.
+struct Waited {
+    hold: Hold,
+    ledger: Arc<Ledger>,
+}
+
+impl Waited {
+    fn until(&self) -> Instant {
+        self.hold.until()
+    }
+
+    fn is_held(&self) -> bool {
+        self.hold.is_held()
+    }
+
+    /// Lets it last until its limit, or a release; so long a drain waits.
+    fn detach(&mut self) {
+        self.hold.detach();
+    }
+}
+
+impl Drop for Waited {
+    fn drop(&mut self) {
+        if self.hold.is_owned() {
+            self.ledger.hold_until(None);
+        }
+    }
+}
+
+async fn ended(hold: Waited) {
     while hold.is_held() {
         sleep(LOOK).await;
     }

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, r
 use httparse::{Header, ParserConfig};
 use thiserror::Error;
 
-use crate::proxy::upstream::decode::{Framing, Lengths, names, whole_lines};
+use crate::proxy::upstream::decode::{Framing, Lengths, has_mixed_ends, names, whole_lines};
 
 /// Fields parsed on the stack; more cost an allocation.
 const FIELDS: usize = 100;
@@ -46,7 +46,7 @@ pub enum Bad {
     #[error("the request is malformed")]
     Syntax,
     /// Another version of HTTP.
-    #[error("only HTTP/1.0 and HTTP/1.1 are served here")]
+    #[error("the request line does not end with a version that is served here, HTTP/1.0 or HTTP/1.1")]
     Version,
     /// The target has none of the forms of RFC 9112 section 3.2 that go with the method.
     #[error("the request target is malformed")]
@@ -129,6 +129,9 @@ impl Decoder {
             Err(httparse::Error::Version) => return Err(Bad::Version),
             Err(_) => return Err(Bad::Syntax),
         };
+        if has_mixed_ends(&bytes[..length]) {
+            return Err(Bad::Syntax);
+        }
         let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
         if target.len() > self.bounds.target {
             return Err(Bad::LongTarget);

@@ -92,8 +92,13 @@ impl Hold {
     }
 
     /// Lets it last until its limit, or a release.
-    pub fn detach(mut self) {
+    pub fn detach(&mut self) {
         self.id = 0;
+    }
+
+    /// Whether it ends with this value, and was not detached.
+    pub fn is_owned(&self) -> bool {
+        self.id != 0
     }
 
     /// Whether it is still in force.

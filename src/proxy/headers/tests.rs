@@ -94,6 +94,19 @@ fn this_hop_is_appended() {
 }
 
 #[test]
+fn what_apps_take_for_the_word_of_a_proxy_is_not_passed_on_in_other_spellings() {
+    check(
+        &[
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded_client-cert", "Hash=f"),
+            ("x-forwarded-prefix", "/p"),
+            ("x_other", "1"),
+        ],
+        &[("x-forwarded-for", "192.0.2.7"), ("x-forwarded-prefix", "/p"), ("x_other", "1")],
+    );
+}
+
+#[test]
 fn what_earlier_hops_say_cannot_swallow_what_this_one_does() {
     check(&[("forwarded", "for=\"6.6.6.6")], &[("forwarded", "for=192.0.2.7")]);
     check(

@@ -8,7 +8,9 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, DATE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE,
 };
-use http::{Method, Uri, request, response};
+use http::{Method, StatusCode, Uri, request, response};
+
+use crate::proxy::upstream::encode::may_trail;
 
 /// Whether a message has a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,11 @@ pub(super) struct Malformed;
 
 /// Makes a request's head as if it had come over HTTP/1.1, with what only that needs to be told.
 pub(super) fn request(head: &mut request::Parts, content: Content) -> Result<(), Malformed> {
+    let known = matches!(head.uri.scheme_str(), None | Some("http" | "https"));
+    let lengths = head.headers.get_all(CONTENT_LENGTH).iter().count();
+    if !known || lengths > 1 || !head.uri.path().is_ascii() || !head.uri.query().unwrap_or("").is_ascii() {
+        return Err(Malformed);
+    }
     match head.uri.path() {
         "*" if head.method == Method::OPTIONS => {}
         "" if head.method == Method::CONNECT => {}
@@ -89,7 +96,11 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Makes an answer's head into one of HTTP/2. `length` is that of a body of ours.
 pub(super) fn answer(head: &mut response::Parts, length: Option<u64>) {
     strip(&mut head.headers);
-    if let (Some(length), Entry::Vacant(entry)) = (length, head.headers.entry(CONTENT_LENGTH)) {
+    // RFC 9110 section 8.6: neither has a length, and clients take one for what is to come.
+    let never = head.status.is_informational() || head.status == StatusCode::NO_CONTENT;
+    if never {
+        head.headers.remove(CONTENT_LENGTH);
+    } else if let (Some(length), Entry::Vacant(entry)) = (length, head.headers.entry(CONTENT_LENGTH)) {
         entry.insert(HeaderValue::from(length));
     }
     // RFC 9110 section 6.6.1: whoever passes an answer on says when it came if its origin has not.
@@ -98,7 +109,16 @@ pub(super) fn answer(head: &mut response::Parts, length: Option<u64>) {
     }
 }
 
-/// Removes what is of one connection (RFC 9113 section 8.2.2), in a head or in trailers.
+/// Leaves of trailers what may stand behind a body.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip(trailers);
+    let doomed: Vec<HeaderName> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
+}
+
+/// Removes what is of one connection (RFC 9113 section 8.2.2).
 pub(super) fn strip(headers: &mut HeaderMap) {
     const OTHERS: [HeaderName; 2] =
         [HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")];
@@ -170,6 +190,32 @@ mod tests {
         let builder = Request::get("/").header("cookie", "a=1").header("te", "trailers");
         let fields = made(builder.header("cookie", "b=2").header("cookie", "c=3; d=4"), Content::None).1;
         assert_eq!(fields, ["cookie: a=1; b=2; c=3; d=4", "te: trailers", "connection: te"]);
+    }
+
+    #[test]
+    fn what_http1_refuses_is_malformed_here_too() {
+        let refused = |builder: request::Builder| {
+            let (mut head, ()) = builder.body(()).expect("a request").into_parts();
+            request(&mut head, Content::Follows) == Err(Malformed)
+        };
+        assert!(refused(Request::get("ftp://a/")));
+        assert!(refused(Request::post("https://a/").header("content-length", "3").header("content-length", "3")));
+        assert!(!refused(Request::post("https://a/").header("content-length", "3")));
+    }
+
+    #[test]
+    fn an_answer_that_has_no_body_tells_no_length() {
+        for (status, told) in [(204, false), (200, true), (304, true)] {
+            let answer_of = http::Response::builder().status(status).header("content-length", "5");
+            let (mut head, ()) = answer_of.body(()).expect("an answer").into_parts();
+            answer(&mut head, None);
+            assert_eq!(head.headers.contains_key(CONTENT_LENGTH), told, "{status}");
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", HeaderValue::from_static("1"));
+        trailers.insert(CONTENT_LENGTH, HeaderValue::from_static("7"));
+        strip_trailers(&mut trailers);
+        assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl Sending<'_> {
     }
 
     fn trailers(&mut self, mut trailers: HeaderMap) -> Result<(), End> {
-        head::strip(&mut trailers);
+        head::strip_trailers(&mut trailers);
         self.stream.reserve_capacity(0);
         self.stream.send_trailers(trailers).map_err(|error| refused(&error))
     }

@@ -168,3 +168,18 @@ async fn only_the_socket_holds() {
     assert_eq!(phase(&sidecar).await, "serving");
     holds(&sidecar, 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_a_command_though_nobody_is_held() {
+    let app = App::start().await;
+    let mut sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 100ms, deadline: 30s }");
+    sidecar.ready().await;
+    let done = sidecar.directory().join("done");
+    let script = format!("sleep 2; echo > '{}'", done.display());
+    let command = hold(&sidecar, &["--for", "9s", "--", "sh", "-c", &script]);
+    closed(&sidecar, "manual", 1.0).await;
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.ended(LONG).await.code(), Some(0));
+    assert!(done.exists(), "the app was not to be stopped before");
+    assert_eq!(ended(command).0, Some(0));
+}

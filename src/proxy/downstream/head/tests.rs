@@ -69,6 +69,8 @@ fn what_two_readers_could_read_differently_is_refused() {
         ("GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", Bad::Syntax),
         ("GET / HTTP/1.1\r\n: b\r\n\r\n", Bad::Syntax),
         ("GET / HTTP/1.1\r\nA\r\n\r\n", Bad::Syntax),
+        ("GET / HTTP/1.1\r\nA: b\nContent-Length: 3\r\n\r\n", Bad::Syntax),
+        ("GET / HTTP/1.1\nA: b\r\n\r\n", Bad::Syntax),
         ("GET /a#b HTTP/1.1\r\n\r\n", Bad::Target),
         ("GET * HTTP/1.1\r\n\r\n", Bad::Target),
         ("GET a HTTP/1.1\r\n\r\n", Bad::Target),

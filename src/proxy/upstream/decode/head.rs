@@ -97,6 +97,19 @@ pub(in crate::proxy) fn whole_lines(seen: &[u8], from: usize) -> Option<usize> {
     end
 }
 
+/// Whether some lines of a head end as they should and others with a bare LF (RFC 9112 section 2.2 lets both be taken):
+/// then one reader may see two fields where another sees one value.
+pub(in crate::proxy) fn has_mixed_ends(head: &[u8]) -> bool {
+    let (mut sound, mut bare) = (false, false);
+    for at in memchr::memchr_iter(b'\n', head) {
+        match at.checked_sub(1).map(|before| head[before]) {
+            Some(b'\r') => sound = true,
+            _ => bare = true,
+        }
+    }
+    sound && bare
+}
+
 /// Finds a whole head at the begin of `bytes`, and its length.
 fn parse<'b>(
     bytes: &'b [u8],
@@ -112,6 +125,9 @@ fn parse<'b>(
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
         Err(error) => return Err(error.into()),
     };
+    if has_mixed_ends(&bytes[..length]) {
+        return Err(Malformed::Head(httparse::Error::NewLine));
+    }
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     parts.status = StatusCode::from_u16(answer.code.unwrap_or(0)).map_err(|_| Malformed::Value)?;
