@@ -283,3 +283,22 @@ async fn failures_of_the_app_are_told_as_over_http1() {
     let head = client.ask(Client::request("HEAD", "/").body(&b""[..]).unwrap()).await.unwrap();
     assert_eq!((head.status(), head.body.len()), (502, 0));
 }
+
+#[tokio::test]
+async fn a_call_that_is_refused_before_it_goes_to_the_app_has_a_status_of_grpc() {
+    let app = App::start().await;
+    let address = app.address;
+    drop(app);
+    let sidecar = Sidecar::start(address, "hold: { max_wait: 300ms }");
+    let client = Client::connect(sidecar.proxy()).await;
+    for why in ["tidegate: the app was away for too long", "tidegate: the app is away"] {
+        let call =
+            Client::request("POST", "/a.B/C").header("content-type", "application/grpc").header("te", "trailers");
+        let answer = client.ask(call.body(&b""[..]).unwrap()).await.unwrap();
+        let told = (answer.status(), answer.header("content-type"), answer.header("grpc-status"));
+        assert_eq!(told, (200, Some("application/grpc"), Some("14")), "{why}");
+        assert_eq!(answer.header("grpc-message"), Some(why));
+    }
+    let plain = client.get("/").await.unwrap();
+    assert_eq!((plain.status(), plain.text().as_str()), (503, "tidegate: the app is away\n"));
+}
