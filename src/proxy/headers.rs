@@ -155,9 +155,15 @@ fn settle_host(head: &mut request::Parts, seen: &Seen, authority: &HeaderValue) 
 /// An authority without user information; empty is allowed (RFC 9112 §3.2).
 fn is_host(host: &HeaderValue) -> bool {
     let bytes = host.as_bytes();
-    bytes.is_empty()
-        || bytes.iter().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(b))
-        || (!bytes.contains(&b'@') && Authority::try_from(bytes).is_ok())
+    let (name, port) = match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
+        Some(at) if bytes[at] == b':' => (&bytes[..at], &bytes[at + 1..]),
+        _ => (bytes, &b""[..]),
+    };
+    // RFC 3986 section 3.2.3 lets a port be any digits; what is beyond 16 bits is none.
+    let is_port = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();
+    let port_is_sound = port.is_empty() || std::str::from_utf8(port).is_ok_and(is_port);
+    let name_is_plain = name.iter().all(|b| b.is_ascii_alphanumeric() || b".-".contains(b));
+    port_is_sound && (name_is_plain || (!bytes.contains(&b'@') && Authority::try_from(bytes).is_ok()))
 }
 
 /// RFC 9110 §7.6.1. Keeps an upgrade that is asked for, except to h2c: that way of starting HTTP/2 is obsolete

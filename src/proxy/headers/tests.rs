@@ -172,6 +172,12 @@ fn host_is_required_once() {
     assert_eq!(refused(&[("host", "a"), ("host", "a")]), Refusal::Host);
     assert_eq!(refused(&[("host", "user@a")]), Refusal::Host);
     assert_eq!(refused(&[("host", "a b")]), Refusal::Host);
+    for host in ["a:xx", "a:65536", "a:8:0", "[::1]:x", "a:+1"] {
+        assert_eq!(refused(&[("host", host)]), Refusal::Host, "{host}");
+    }
+    for host in ["a:", "a:0080", "[::1]", "[::1]:80", "192.0.2.1:80", ""] {
+        passed(Forwarded::Append, "/", &[("host", host)]).expect(host);
+    }
     let absolute = passed(Forwarded::Append, "http://user@b.example/", &[("host", "a")]);
     assert_eq!(absolute, Err(Refusal::Host), "in an absolute-form target too");
     let mut old = request(Version::HTTP_10, "/", &[]);
