@@ -38,12 +38,13 @@ pub struct Socket<I> {
     read: usize,
     activity: Arc<Activity>,
     lingering: Option<Pin<Box<Sleep>>>,
+    half_closed: bool,
 }
 
 impl<I> Socket<I> {
     /// Watches `io`.
     pub fn new(io: I, activity: Arc<Activity>) -> Self {
-        Self { io, seen: [0; PREFACE.len()], len: 0, read: 0, activity, lingering: None }
+        Self { io, seen: [0; PREFACE.len()], len: 0, read: 0, activity, lingering: None, half_closed: false }
     }
 
     /// What is watched.
@@ -126,14 +127,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<I> {
 
     /// Half-closes, then reads and forgets what still arrives until the client has closed too or [`LINGER`] is over.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.lingering.is_none() {
-            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            self.lingering = Some(Box::pin(sleep(LINGER)));
-        }
-        if let Some(over) = &mut self.lingering
-            && over.as_mut().poll(cx).is_ready()
-        {
+        // From the first on: TLS has a word of its own to say, which a client that takes nothing would hold up for ever.
+        let over = self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if over.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
+        }
+        if !self.half_closed {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.half_closed = true;
         }
         let mut scratch = [0; 4096];
         // A bounded number of reads a turn: a client that never stops must not keep the thread.
@@ -205,6 +206,37 @@ mod tests {
         check(&[b"P", b"UT / HTTP/1.1\r\n\r\n"], Protocol::Http1).await;
         check(&[b"PRI * HTTP/2.0\r\n"], Protocol::Http1).await;
         check(&[b""], Protocol::Http1).await;
+    }
+
+    /// TLS whose last word the client's kernel does not take.
+    struct Stuck(tokio::io::DuplexStream);
+
+    impl AsyncRead for Stuck {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_cannot_keep_a_connection_from_closing() {
+        let (ours, _client) = duplex(64);
+        let mut socket = Socket::new(Stuck(ours), Arc::new(Activity::new()));
+        let closed = tokio::time::timeout(LINGER * 2, socket.shutdown()).await;
+        closed.expect("in time").expect("closed");
     }
 
     #[tokio::test(start_paused = true)]

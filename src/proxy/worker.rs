@@ -201,8 +201,9 @@ impl Worker {
                 }
             });
         }
+        let head = Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes };
         let multiplexed = Arc::new(http2::Common {
-            head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
+            head,
             streams: limits.http2_streams,
             sweeper: sweeper.clone(),
             counters: self.counters.clone(),
@@ -211,7 +212,7 @@ impl Worker {
         let here = Here {
             multiplexed,
             index: self.index,
-            head: Bounds { bytes: limits.header_bytes, fields: limits.header_count, target: limits.target_bytes },
+            head,
             forwarded: self.settings.forwarded,
             edges: self.edges,
             services,

@@ -35,9 +35,10 @@ impl Connection {
     pub(super) async fn deliver(&self, response: Response<Delivery>, asked: Asked) -> Result<Next, Lost> {
         let (parts, mut body) = response.into_parts();
         let mut out = Outgoing { flat: Vec::with_capacity(HEAD), at: 0, data: Bytes::new(), tail: b"" };
-        let (mut coding, next) = answer::head(&parts, asked, body.size_hint().exact(), &mut out.flat);
+        let length = body.size_hint().exact();
+        let (mut coding, next) = answer::head(&parts, asked, length, &mut out.flat);
         drop(parts);
-        let is_small = body.size_hint().exact().is_some_and(|length| length <= FLAT as u64);
+        let is_small = length.is_some_and(|length| length <= FLAT as u64);
         let large = if is_small { None } else { self.service.large.take() };
         if large.is_none() {
             body.stay_small();

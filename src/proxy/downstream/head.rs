@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, request};
 use httparse::{Header, ParserConfig};
 use thiserror::Error;
@@ -37,6 +37,8 @@ pub struct Head {
     pub keeps: bool,
     /// Whether the client waits for 100 before it sends the body (RFC 9110 section 10.1.1).
     pub expects: bool,
+    /// Whether the client takes trailers (RFC 9110 section 10.1.4).
+    pub trailers: bool,
 }
 
 /// What in a request is not HTTP/1.1, or is more of it than we take.
@@ -181,7 +183,7 @@ impl Shared {
         parts.headers.reserve(fields.len() + 4);
         let mut lengths = Lengths::default();
         let mut coding = None;
-        let (mut closes, mut keeps, mut expects) = (false, false, false);
+        let (mut closes, mut keeps, mut expects, mut trailers) = (false, false, false, false);
         for field in fields {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Bad::Syntax)?;
             if name == CONTENT_LENGTH {
@@ -195,6 +197,8 @@ impl Shared {
                 keeps |= names(field.value, b"keep-alive");
             } else if name == EXPECT {
                 expects |= names(field.value, b"100-continue");
+            } else if name == TE {
+                trailers |= names(field.value, b"trailers");
             }
             let value = HeaderValue::from_maybe_shared(self.part(field.value)).map_err(|_| Bad::Syntax)?;
             parts.headers.try_append(name, value).map_err(|_| Bad::TooLarge)?;
@@ -214,7 +218,7 @@ impl Shared {
             _ => return Err(Bad::Length),
         };
         let expects = expects && is_11 && framing != Framing::Length(0);
-        Ok(Head { parts, framing, keeps: !closes && (is_11 || keeps), expects })
+        Ok(Head { parts, framing, keeps: !closes && (is_11 || keeps), expects, trailers: is_11 && trailers })
     }
 }
 

@@ -15,8 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::BytesMut;
-use http::header::TE;
-use http::{Method, Request, Version};
+use http::{Method, Request};
 
 use self::answer::{Asked, Next};
 use self::head::{Bad, Bounds, Decoder, Head};
@@ -193,15 +192,10 @@ impl Connection {
 }
 
 fn asked(head: &Head) -> Asked {
-    let trailers = || {
-        let mut fields = head.parts.headers.get_all(TE).iter();
-        fields.any(|te| crate::proxy::upstream::decode::names(te.as_bytes(), b"trailers"))
-    };
-    let version = head.parts.version;
     Asked {
-        version,
+        version: head.parts.version,
         head: head.parts.method == Method::HEAD,
-        trailers: version == Version::HTTP_11 && trailers(),
+        trailers: head.trailers,
         keeps: head.keeps,
     }
 }

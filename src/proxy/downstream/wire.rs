@@ -71,6 +71,8 @@ struct State {
     interims: bool,
     /// Answers before the real one, not sent yet.
     interim: Vec<u8>,
+    /// Whether some were written that TLS may still keep.
+    unflushed: bool,
     /// Nothing has been asked yet: the first bytes tell what the client speaks.
     fresh: bool,
 }
@@ -86,6 +88,7 @@ impl Wire {
             expects: false,
             interims: false,
             interim: Vec::new(),
+            unflushed: false,
             fresh: true,
         })))
     }
@@ -160,31 +163,12 @@ impl Wire {
     /// Ready when the client has left, as far as can be known without using what it has sent.
     pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
-        let State { socket, unread, body, .. } = &mut *state;
-        let Some(socket) = socket else { return Poll::Pending };
-        while body.is_end() && unread.bytes.len() < AHEAD {
-            let mut room = [const { MaybeUninit::uninit() }; ROOM];
-            let mut read = ReadBuf::uninit(&mut room);
-            match ready!(Pin::new(&mut *socket).poll_read(cx, &mut read)) {
-                Ok(()) if !read.filled().is_empty() => unread.bytes.extend_from_slice(read.filled()),
-                _ => return Poll::Ready(()),
-            }
-        }
-        Poll::Pending
+        if state.body.is_end() { state.poll_ahead(cx, AHEAD) } else { Poll::Pending }
     }
 
     /// The same for a request that is held, so that nobody else reads its body.
     pub(super) fn poll_gone_held(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state();
-        let State { socket, unread, .. } = &mut *state;
-        let Some(socket) = socket else { return Poll::Pending };
-        while unread.bytes.len() < AHEAD_HELD {
-            match ready!(unread.poll_fill(cx, Pin::new(socket), None)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
-            }
-        }
-        Poll::Pending
+        self.state().poll_ahead(cx, AHEAD_HELD)
     }
 
     /// Queues an answer that comes before the real one, for the connection's task to send. 100 is for those who wait
@@ -203,13 +187,19 @@ impl Wire {
     /// Sends what is queued; ready when nothing is.
     pub(super) fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state();
-        let State { socket: Some(socket), interim, .. } = &mut *state else { return Poll::Ready(Ok(())) };
+        let State { socket: Some(socket), interim, unflushed, .. } = &mut *state else { return Poll::Ready(Ok(())) };
         while !interim.is_empty() {
             let written = ready!(Pin::new(&mut *socket).poll_write(cx, interim))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             interim.drain(..written);
+            *unflushed = true;
+        }
+        if *unflushed {
+            // A client that waits for 100 sends nothing that would make anybody flush later.
+            ready!(Pin::new(socket).poll_flush(cx))?;
+            *unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -263,9 +253,7 @@ impl Wire {
 
     /// The connection itself, and what was read of it beyond HTTP; once.
     pub(super) fn take(&self) -> Option<(Io, BytesMut)> {
-        let mut state = self.state();
-        let socket = state.socket.take()?;
-        Some((socket.into_inner(), std::mem::take(&mut state.unread.bytes)))
+        self.take_socket().map(|(socket, unread)| (socket.into_inner(), unread))
     }
 
     /// The next part of the request's body.
@@ -295,6 +283,22 @@ impl Wire {
     /// Whether the client waits for 100 before it sends a body.
     pub(super) fn expects(&self) -> bool {
         self.state().expects
+    }
+}
+
+impl State {
+    /// Reads until so much lies unread; ready when there is nothing more to read, ever.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<()> {
+        let Self { socket: Some(socket), unread, .. } = self else { return Poll::Pending };
+        while unread.bytes.len() < most {
+            let mut room = [const { MaybeUninit::uninit() }; ROOM];
+            let mut read = ReadBuf::uninit(&mut room);
+            match ready!(Pin::new(&mut *socket).poll_read(cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => unread.bytes.extend_from_slice(read.filled()),
+                _ => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
     }
 }
 

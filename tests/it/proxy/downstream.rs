@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
+use super::faults::silent;
 use super::passing::Script;
 use crate::support::app::App;
 use crate::support::eventually;
@@ -105,21 +106,7 @@ async fn a_body_asked_about_is_called_for_when_the_app_does_not_say() {
 
 #[tokio::test]
 async fn a_client_that_leaves_with_requests_unread_is_noticed() {
-    let cancelled = Arc::new(Notify::new());
-    let app = App::serve({
-        let cancelled = cancelled.clone();
-        move |stream| {
-            let cancelled = cancelled.clone();
-            async move {
-                let mut script = Script::new(stream);
-                script.request().await;
-                if !script.request().await {
-                    cancelled.notify_one();
-                }
-            }
-        }
-    })
-    .await;
+    let (app, cancelled) = silent().await;
     let sidecar = Sidecar::start(app.address, "");
     let mut client = Client::connect(sidecar.proxy()).await.unwrap();
     client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\nGET /next HTTP/1.1\r\nHost: t\r\n\r\nGET /par").await.unwrap();
@@ -181,7 +168,6 @@ async fn what_a_client_sends_after_the_apps_half_close_of_a_tunnel_arrives() {
     assert_eq!(client.head().await.unwrap().status, 101);
     assert_eq!(client.rest().await.unwrap(), b"last");
     client.send("after ").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
     client.send("the end").await.unwrap();
     client.finish().await.unwrap();
     tokio::time::timeout(LIMIT, heard.notified()).await.expect("all of it");

@@ -191,8 +191,8 @@ async fn a_request_that_may_have_been_processed_is_not_sent_again() {
     assert_eq!(sidecar.metric("tidegate_proxy_retries_total", "").await, 0.0);
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_cancels_its_request_to_the_app() {
+/// An app that never answers, and tells when a connection with a request ends.
+pub(super) async fn silent() -> (App, Arc<Notify>) {
     let cancelled = Arc::new(Notify::new());
     let app = App::serve({
         let cancelled = cancelled.clone();
@@ -209,6 +209,12 @@ async fn a_client_that_leaves_cancels_its_request_to_the_app() {
         }
     })
     .await;
+    (app, cancelled)
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_its_request_to_the_app() {
+    let (app, cancelled) = silent().await;
     let sidecar = Sidecar::start(app.address, "");
     let mut client = Client::connect(sidecar.proxy()).await.unwrap();
     client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
