@@ -10,7 +10,7 @@ use http::uri::Authority;
 use super::values::{Type, Wrong, mask, secret, wrong};
 use crate::net::redis::Endpoint;
 use crate::proxy::settings::{Address, Protocol, Upstream};
-use crate::readiness::checks::split_verification;
+use crate::readiness::checks::split_postgres_options;
 use crate::secret::Secret;
 
 /// What a later version may understand: said differently from what makes no sense at all.
@@ -152,9 +152,12 @@ pub(super) fn postgres_url() -> Type<Secret> {
     let check = |text: &str| {
         const REMEDY: &str = "write postgres://USER:PASSWORD@HOST:PORT/DATABASE";
         // libpq's options that connection strings in the wild carry and that mean something this client does not do.
-        const FOREIGN: [&str; 6] = ["sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile", "service"];
-        let (known, _) = split_verification(text);
-        match tokio_postgres::Config::from_str(&known) {
+        const FOREIGN: [&str; 5] = ["sslcrl", "sslcrldir", "sslpassword", "passfile", "service"];
+        let options = match split_postgres_options(text) {
+            Ok(options) => options,
+            Err(what) => return wrong(what, REMEDY),
+        };
+        match tokio_postgres::Config::from_str(&options.rest) {
             Ok(config) if config.get_hosts().is_empty() => wrong("names no host", REMEDY),
             Ok(_) => Ok(()),
             Err(_) => match FOREIGN.iter().find(|name| text.contains(&format!("{name}="))) {
@@ -241,8 +244,13 @@ mod tests {
             ("postgres:///orders?host=/run/postgresql", None),
             ("user=app", Some("names no host")),
             ("postgres://db/orders?sslmode=verify-full", None),
-            ("postgres://db/orders?sslmode=verify-nothing", Some("not a connection string of PostgreSQL")),
-            ("host=db sslkey=/k", Some("option sslkey is not supported")),
+            (
+                "postgres://db/orders?sslmode=verify-nothing",
+                Some("sslmode is none of disable, allow, prefer, require, verify-ca, verify-full"),
+            ),
+            ("host=db sslcert=/c sslkey=/k sslrootcert=/ca sslmode=verify-ca", None),
+            ("host=db sslkey=/k", Some("sslcert and sslkey belong together")),
+            ("host=db sslcrl=/k", Some("option sslcrl is not supported")),
             ("mysql://db", Some("not a connection string of PostgreSQL")),
             ("", Some("names no host")),
         ] {

@@ -1,6 +1,10 @@
-//! What is checked, how often, and what a failure means.
+//! What is checked, how often, and what a failure means. Below: what each kind is told.
+
+mod database;
 
 use std::time::Duration;
+
+pub use database::{Postgres, PostgresRole};
 
 use crate::secret::Secret;
 
@@ -76,12 +80,7 @@ impl Class {
 #[derive(Debug, Clone)]
 pub enum Kind {
     /// Runs a query on PostgreSQL.
-    Postgres {
-        /// `postgres://…` URL or `key=value` string (libpq's connection string formats).
-        url: Secret,
-        /// The query; any answer without an error passes. `SELECT 1`.
-        query: String,
-    },
+    Postgres(Postgres),
     /// Sends `PING` to Redis.
     Redis {
         /// `redis://…` or `rediss://…`.
@@ -107,7 +106,7 @@ impl Kind {
     /// The name in configuration and metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Postgres { .. } => "postgres",
+            Self::Postgres(_) => "postgres",
             Self::Redis { .. } => "redis",
             Self::Http { .. } => "http",
             Self::Tcp { .. } => "tcp",

@@ -125,9 +125,7 @@ fn the_example_of_the_design_resolves_to_what_it_says() {
     assert!(matches!(&app.kind, Kind::Http { url, host: None, status: (200, 399) } if url.ends_with("/healthz")));
     assert_eq!((db.class, db.interval), (Class::Critical, Duration::from_secs(5)));
     assert_eq!(db.max_staleness, Duration::from_secs(16));
-    assert!(
-        matches!(&db.kind, Kind::Postgres { query, url } if query == "SELECT 1" && url.expose().contains("pgpassw0rd"))
-    );
+    assert!(matches!(&db.kind, Kind::Postgres(db) if db.query == "SELECT 1" && db.url.expose().contains("pgpassw0rd")));
     assert!(matches!(&redis.kind, Kind::Redis { url } if url.expose() == "redis://127.0.0.1:6379"));
 }
 
@@ -426,8 +424,8 @@ fn values_that_do_not_fit_are_refused() {
             "checks.db.postgres.url: \"REDACTED\": names no host; write postgres://USER:PASSWORD@HOST:PORT/DATABASE (line 1)",
         ),
         (
-            "checks: {db: {postgres: {url: 'postgres://u@h/d?sslrootcert=x'}}}",
-            "checks.db.postgres.url: \"REDACTED\": option sslrootcert is not supported; remove the option (line 1)",
+            "checks: {db: {postgres: {url: 'postgres://u@h/d?sslcrl=x'}}}",
+            "checks.db.postgres.url: \"REDACTED\": option sslcrl is not supported; remove the option (line 1)",
         ),
         (
             "checks: {db: {tcp: {address: 'a:1'}, liveness: true}}",

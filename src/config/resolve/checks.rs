@@ -1,4 +1,6 @@
-//! `checks`: what is asked, how often, and what a failure means.
+//! `checks`: what is asked, how often, and what a failure means. Below: what each kind is told.
+
+mod database;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -100,13 +102,12 @@ fn check(section: &mut Section<'_>, name: &str, redis: &Redis) -> Option<Check> 
     kind.map(|kind| Check { name: name.to_owned(), kind, class, interval, timeout, rise, fall, max_staleness })
 }
 
-/// Exactly one of the four.
+/// Kinds of checks.
+const KINDS: [&str; 4] = ["postgres", "redis", "http", "tcp"];
+
+/// Exactly one of them.
 fn kind(section: &mut Section<'_>, redis: &Redis) -> Option<Kind> {
-    let postgres = section.section_if_there("postgres", "Runs a query on PostgreSQL.", |s| {
-        let url = s.required("url", &urls::postgres_url(), "The server; keep the password out of the file.");
-        let query = s.or("query", &query(), "SELECT 1".to_owned(), "Any answer without an error passes.");
-        url.map(|url| Kind::Postgres { url, query })
-    });
+    let postgres = database::postgres(section);
     let redis = section.section_if_there("redis", "Sends `PING` to Redis.", |s| {
         let url = s.optional("url", &urls::redis_url(), "`redis.url`", "The server.");
         if url.is_none() && s.sound(&["url"]) && redis.url.is_none() && redis.sound {
@@ -126,20 +127,12 @@ fn kind(section: &mut Section<'_>, redis: &Redis) -> Option<Kind> {
     let mut kinds = [postgres, redis, http, tcp].into_iter().flatten();
     let first = kinds.next();
     if kinds.next().is_some() {
-        section.problem_here("more than one kind", "keep one of postgres, redis, http, tcp");
+        section.problem_here("more than one kind", format!("keep one of {}", KINDS.join(", ")));
     }
     if first.is_none() && !LATER.iter().any(|name| section.given(name)) && !section.malformed {
-        section.problem_here("no kind", "add one of postgres, redis, http, tcp");
+        section.problem_here("no kind", format!("add one of {}", KINDS.join(", ")));
     }
     first.flatten()
-}
-
-fn query() -> Type<String> {
-    Type::text("SQL", "SELECT 1", |text| match text.trim() {
-        "" => wrong("an empty query", "write SELECT 1 or remove the key"),
-        _ if text.contains('\0') => wrong("a query with a NUL in it", "remove it"),
-        _ => Ok(text.to_owned()),
-    })
 }
 
 fn host() -> Type<String> {

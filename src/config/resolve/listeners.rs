@@ -70,7 +70,7 @@ impl Listeners {
             let (key, target, shown) = match &check.kind {
                 Kind::Http { url, .. } => ("http.url", http_target(url), url),
                 Kind::Tcp { address } => ("tcp.address", super::super::urls::host_port(address, None), address),
-                Kind::Postgres { .. } | Kind::Redis { .. } => continue,
+                Kind::Postgres(_) | Kind::Redis { .. } => continue,
             };
             if let Some(own) = target.and_then(|(host, port)| self.own(&host, port)) {
                 // Readiness that asks itself can stay red for ever, or green with the app dead.

@@ -10,7 +10,7 @@ mod redis;
 pub(super) mod scripted;
 mod tcp;
 
-pub(crate) use postgres::split_verification;
+pub(crate) use postgres::split_options as split_postgres_options;
 
 pub use failure::{Cause, Failure};
 
@@ -38,7 +38,7 @@ impl Probe {
     /// Parses what the check is told; nothing is connected. The error is one that configuration has to put right.
     pub fn new(check: &Check) -> Result<Self, Failure> {
         match &check.kind {
-            Kind::Postgres { url, query } => Ok(Self::Postgres(Box::new(postgres::Postgres::new(url, query)?))),
+            Kind::Postgres(settings) => Ok(Self::Postgres(Box::new(postgres::Postgres::new(settings)?))),
             Kind::Redis { url } => Ok(Self::Redis(Box::new(redis::Redis::new(url, check.timeout)?))),
             Kind::Http { url, host, status } => {
                 Ok(Self::Http(Box::new(http::Http::new(url, host.as_deref(), *status)?)))
