@@ -8,6 +8,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::values::{Type, Wrong, mask, secret, wrong};
+use crate::net::mysql;
 use crate::net::redis::Endpoint;
 use crate::proxy::settings::{Address, Protocol, Upstream};
 use crate::readiness::checks::split_postgres_options;
@@ -106,12 +107,11 @@ pub(super) fn host_port(text: &str, default: Option<u16>) -> Option<(String, u16
 
 /// What an HTTP check asks.
 pub(super) fn http_url() -> Type<String> {
-    Type::text("`http://HOST[:PORT]/PATH`", "http://127.0.0.1:3000/healthz", |text| {
-        const REMEDY: &str = "write http://HOST:PORT/PATH";
+    Type::text("`http://HOST[:PORT]/PATH` or `https://…`", "http://127.0.0.1:3000/healthz", |text| {
+        const REMEDY: &str = "write http://HOST:PORT/PATH or https://HOST:PORT/PATH";
         let Ok(uri) = Uri::from_str(text) else { return wrong("not a URL", REMEDY) };
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return wrong(NOT_YET, REMEDY),
+            Some("http" | "https") => {}
             _ => return wrong("not an HTTP URL", REMEDY),
         }
         if text.contains('#') {
@@ -129,7 +129,28 @@ pub(super) fn http_url() -> Type<String> {
 
 /// The host and port of an HTTP check's URL.
 pub(super) fn http_target(url: &str) -> Option<(String, u16)> {
-    host_port(Uri::from_str(url).ok()?.authority()?.as_str(), Some(80))
+    let uri = Uri::from_str(url).ok()?;
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    host_port(uri.authority()?.as_str(), Some(default))
+}
+
+/// Where a gRPC server listens.
+pub(super) fn grpc_url() -> Type<String> {
+    Type::text("`http://HOST:PORT`, or `https://HOST:PORT` for TLS", "http://127.0.0.1:50051", |text| {
+        const REMEDY: &str = "write http://HOST:PORT or https://HOST:PORT";
+        let Ok(uri) = Uri::from_str(text) else { return wrong("not a URL", REMEDY) };
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return wrong("neither http nor https", REMEDY);
+        }
+        if text.contains('#') || uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
+            return wrong("a path, where the health service has its own", REMEDY);
+        }
+        match uri.authority() {
+            Some(authority) if authority.as_str().contains('@') => wrong("a user or password in the URL", REMEDY),
+            Some(authority) if host_port(authority.as_str(), None).is_some() => Ok(text.to_owned()),
+            _ => wrong("not a URL with a usable host and a port", REMEDY),
+        }
+    })
 }
 
 /// Where Redis is.
@@ -145,6 +166,17 @@ pub(super) fn redis_url() -> Type<Secret> {
     };
     let what = "`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://` or `unix:` URL";
     secret(what, "redis://127.0.0.1:6379", check, mask)
+}
+
+/// Where MySQL is.
+pub(super) fn mysql_url() -> Type<Secret> {
+    let check = |text: &str| match mysql::Endpoint::new(&Secret::new(text)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            wrong(error.to_string(), "write mysql://USER:PASSWORD@HOST:PORT/DATABASE?ssl-mode=VERIFY_IDENTITY")
+        }
+    };
+    secret("`mysql://` or `mariadb://` URL", "mysql://app:${PASSWORD}@db:3306/orders", check, mask)
 }
 
 /// Where PostgreSQL is.
@@ -264,7 +296,7 @@ mod tests {
             ("http://h/", None),
             ("http://h:1/p?q=1", None),
             ("http://[::1]:1/", None),
-            ("https://h/", Some(NOT_YET)),
+            ("https://h/", None),
             ("ftp://h/", Some("not an HTTP URL")),
             ("/path", Some("not an HTTP URL")),
             ("http://h/ path", Some("not a URL")),

@@ -1,12 +1,16 @@
 //! What is checked, how often, and what a failure means. Below: what each kind is told.
 
 mod database;
+mod own;
+mod schema;
+mod service;
 
 use std::time::Duration;
 
-pub use database::{Postgres, PostgresRole};
-
-use crate::secret::Secret;
+pub use database::{Mysql, MysqlRole, Postgres, PostgresRole};
+pub use own::{Access, App, AppAddress, Disk, Flags};
+pub use schema::{Migration, Schema, Store, Tool};
+pub use service::{Grpc, Http, Redis, RedisRole, Statuses};
 
 /// All configured checks, in the order of their names.
 #[derive(Debug, Clone, Default)]
@@ -81,20 +85,22 @@ impl Class {
 pub enum Kind {
     /// Runs a query on PostgreSQL.
     Postgres(Postgres),
-    /// Sends `PING` to Redis.
-    Redis {
-        /// `redis://…` or `rediss://…`.
-        url: Secret,
-    },
+    /// Runs a query on MySQL or MariaDB.
+    Mysql(Mysql),
+    /// Sends `PING` to Redis, and looks at its cluster and replication.
+    Redis(Redis),
     /// Asks an HTTP server.
-    Http {
-        /// `http://HOST[:PORT]/PATH`.
-        url: String,
-        /// `Host` field to send in place of the URL's authority.
-        host: Option<String>,
-        /// The statuses that pass, inclusive. 200–399, as the kubelet's `httpGet`.
-        status: (u16, u16),
-    },
+    Http(Http),
+    /// Asks a gRPC server.
+    Grpc(Grpc),
+    /// Asks the app itself.
+    App(App),
+    /// Looks whether a database has what the code needs.
+    Schema(Schema),
+    /// Looks how old the flags are.
+    Flags(Flags),
+    /// Looks how much of a disk is free.
+    Disk(Disk),
     /// Opens a TCP connection and closes it.
     Tcp {
         /// `HOST:PORT`.
@@ -107,8 +113,14 @@ impl Kind {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "postgres",
-            Self::Redis { .. } => "redis",
-            Self::Http { .. } => "http",
+            Self::Mysql(_) => "mysql",
+            Self::Redis(_) => "redis",
+            Self::Http(_) => "http",
+            Self::Grpc(_) => "grpc",
+            Self::App(_) => "app",
+            Self::Schema(_) => "schema",
+            Self::Flags(_) => "flags",
+            Self::Disk(_) => "disk",
             Self::Tcp { .. } => "tcp",
         }
     }

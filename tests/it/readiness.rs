@@ -10,7 +10,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use tidegate::ops::readyz;
-use tidegate::readiness::settings::{Check, Class, Kind};
+use tidegate::readiness::settings::{Check, Class, Http, Kind};
 use tidegate::readiness::{self, Board, Settings};
 use tidegate::telemetry::metrics::{Registry, registry, render};
 use tokio::task::JoinSet;
@@ -177,10 +177,7 @@ async fn the_first_round_is_done_when_the_slowest_check_has_its_first_result() {
     // Accepted by the kernel and never answered: an HTTP check waits for its whole timeout.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
-    let slow = Check {
-        timeout: Duration::from_millis(200),
-        ..check("slow", Kind::Http { url, host: None, status: (200, 399) })
-    };
+    let slow = Check { timeout: Duration::from_millis(200), ..check("slow", Kind::Http(Http::new(url))) };
     let quick = check("quick", tcp(&Port::reserve()));
     let watched = watch([quick, slow]);
     let mut done = watched.board.first_round_done();

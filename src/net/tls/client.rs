@@ -127,7 +127,10 @@ pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "not for the name of this server"
             }
-            CertificateError::UnknownIssuer => "no authority that we trust vouches for it",
+            // One that we trust has the issuer's name, and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "no authority that we trust vouches for it"
+            }
             CertificateError::Revoked => "revoked",
             _ => return Some(error.to_string()),
         }),

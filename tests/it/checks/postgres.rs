@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidegate::readiness::settings::{Check, Kind, Postgres as Settings, PostgresRole as Role};
 use tidegate::secret::Secret;
 
+use super::says;
 use crate::readiness::{PATIENCE, Watched, check, watch};
 use crate::support::authority::Authority;
 use crate::support::eventually;
@@ -21,12 +22,7 @@ fn db(url: impl Into<String>) -> Settings {
 }
 
 async fn fails(watched: &Watched, reason: &str) {
-    let said = format!(r#"{{"status":"not ready","error":"db: {reason}","checks":{{"db":"failed"}}}}"#);
-    watched.says((503, &said)).await;
-}
-
-async fn fails_with(watched: &Watched, part: &str) {
-    eventually(PATIENCE, part, async || watched.readyz().1.contains(part)).await;
+    super::fails(watched, "db", reason).await;
 }
 
 async fn number(client: &tokio_postgres::Client, sql: &str) -> i64 {
@@ -61,14 +57,14 @@ async fn a_standby_is_told_from_its_primary_and_what_it_lacks_is_lag() {
     // What came and is not replayed is.
     reader.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
     writer.batch_execute("INSERT INTO written VALUES (1)").await.unwrap();
-    fails_with(&close, "behind, more than 500ms\"").await;
+    says(&close, "behind, more than 500ms\"").await;
     reader.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
     close.says(READY).await;
 
     // Neither is what cannot come.
     drop((writer, _tasks));
     primary.stop();
-    fails_with(&close, "behind, more than 500ms, and no connection to its primary\"").await;
+    says(&close, "behind, more than 500ms, and no connection to its primary\"").await;
     primary.resume();
     let (writer, _tasks) = primary.client().await;
     writer.batch_execute("INSERT INTO written VALUES (2)").await.unwrap();
