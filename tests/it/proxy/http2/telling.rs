@@ -53,8 +53,10 @@ async fn each_request_of_a_connection_gets_a_line_of_its_own() {
 async fn each_request_of_a_connection_is_a_span_of_its_own() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let (app, collector) = (App::start().await, Collector::http().await);
-    let sidecar =
-        Sidecar::start(app.address, &format!("tracing: {{ otlp: {{ endpoint: 'http://{}/base' }} }}", collector.address));
+    let sidecar = Sidecar::start(
+        app.address,
+        &format!("tracing: {{ otlp: {{ endpoint: 'http://{}/base' }} }}", collector.address),
+    );
     let client = Client::connect(sidecar.proxy()).await;
     let asked = ["b7ad6b7169203331", "b7ad6b7169203332"].map(|parent| {
         let request =
