@@ -47,7 +47,7 @@ impl Service {
             };
             let lost = loop {
                 match self.until_expired(flight, |cx| call.poll_head(cx)).await? {
-                    Ok(Heard::Interim(answer)) => flight.client.interim(&answer),
+                    Ok(Heard::Interim(answer)) => flight.client.interim(answer),
                     Ok(Heard::Answer(answer)) => {
                         self.answered();
                         flight.heard();

@@ -120,10 +120,11 @@ pub(super) struct Flight {
 
 impl Client {
     /// Passes on an answer that comes before the real one (RFC 9110 section 15.2).
-    pub(super) fn interim(&self, answer: &response::Parts) {
+    pub(super) fn interim(&self, mut answer: response::Parts) {
+        headers::prepare_answer(&mut answer);
         match &self.early {
-            Early::Http1(wire) => wire.interim(answer),
-            Early::Http2(interims) => interims.queue(answer),
+            Early::Http1(wire) => wire.interim(&answer),
+            Early::Http2(interims) => interims.queue(&answer),
         }
     }
 }
@@ -267,7 +268,7 @@ impl Service {
             let mut exchange = Exchange::new(line, upload, self.app.bounds());
             let heard = loop {
                 match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
-                    Ok(Heard::Interim(answer)) => flight.client.interim(&answer),
+                    Ok(Heard::Interim(answer)) => flight.client.interim(answer),
                     Ok(Heard::Answer(answer)) => break Ok(answer),
                     Err(lost) => break Err(lost),
                 }

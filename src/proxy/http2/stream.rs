@@ -30,6 +30,9 @@ use crate::proxy::websocket;
 
 /// What one answer may ask of its connection's window at a time. More would only wait in our memory.
 const PIECE: usize = 64 * 1024;
+/// What a client must make room for within `limits.send_timeout`, or for the rest of a part of the answer. Over HTTP/1.1
+/// the kernel asks for more than this before it lets anybody write again; a window can be opened byte by byte.
+const PROGRESS: usize = 4 * 1024;
 
 /// A request that has come, with all that its task needs.
 pub(super) struct Stream {
@@ -253,6 +256,7 @@ impl Sending<'_> {
 
     /// Sends a part as the client makes room for it; what has no room waits here, and is noted as waiting.
     async fn data(&mut self, mut data: Bytes, is_last: bool) -> Result<(), End> {
+        let mut progress = 0;
         while !data.is_empty() {
             self.stream.reserve_capacity(data.len().min(PIECE));
             let room = poll_fn(|cx| {
@@ -270,8 +274,12 @@ impl Sending<'_> {
             if room == 0 {
                 continue;
             }
-            self.activity.write_moved();
             let piece = data.split_to(room.min(data.len()));
+            progress += piece.len();
+            if progress >= PROGRESS || data.is_empty() {
+                progress = 0;
+                self.activity.write_moved();
+            }
             self.meter.sent(piece.len());
             self.send(piece, is_last && data.is_empty())?;
         }

@@ -18,24 +18,24 @@ use crate::support::sidecar::Sidecar;
 const LONG: Duration = Duration::from_secs(20);
 
 /// A sidecar whose standard output is a file.
-struct Logging {
-    sidecar: Sidecar,
+pub(super) struct Logging {
+    pub(super) sidecar: Sidecar,
     directory: TempDir,
 }
 
 impl Logging {
-    fn start(upstream: SocketAddr, settings: &str) -> Self {
+    pub(super) fn start(upstream: SocketAddr, settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = File::create(directory.path().join("out")).unwrap();
         Self { sidecar: Sidecar::start_writing_to(file, upstream, settings), directory }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("out")).unwrap()
     }
 
     /// The lines, once there are so many.
-    async fn lines(&self, count: usize) -> Vec<Value> {
+    pub(super) async fn lines(&self, count: usize) -> Vec<Value> {
         eventually(LONG, "the lines are written", async || self.text().matches('\n').count() >= count).await;
         let lines: Vec<Value> = self
             .text()

@@ -26,7 +26,7 @@ async fn told(client: &mut Client, fields: &str) -> (Option<String>, Option<Stri
     (value("traceparent"), value("tracestate"))
 }
 
-async fn spans(collector: &Collector, count: usize) -> Vec<Received> {
+pub(super) async fn spans(collector: &Collector, count: usize) -> Vec<Received> {
     eventually(LONG, "the spans come", async || collector.received().len() >= count).await;
     let received = collector.received();
     assert_eq!(received.len(), count, "{received:#?}");
