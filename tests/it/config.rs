@@ -338,7 +338,7 @@ fn values_that_do_not_fit_are_refused() {
         ),
         (
             "proxy: [{upstream: 'https://a:1'}]",
-            "proxy[0].upstream: \"https://a:1\": not supported in this version; write http://HOST:PORT or unix:/path/to/socket; h2c:// or h2c+unix: for HTTP/2 (line 1)",
+            "proxy[0].upstream: \"https://a:1\": TLS towards the app is not supported; the app listens beside this process: let it serve in the clear on 127.0.0.1 or a unix socket, and write http://127.0.0.1:PORT or unix:/path/to/socket; clients have TLS by proxy[].tls (line 1)",
         ),
         ("ops: {listen: []}", "ops.listen: no address; write one, or remove the key for the default (line 1)"),
         (
