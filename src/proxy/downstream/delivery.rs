@@ -16,6 +16,7 @@ use super::answer::{self, Asked, Coding, Next, TooLong};
 use super::wire::{Lost, Wire};
 use crate::net::activity::{Order, now_ms};
 use crate::proxy::body::Delivery;
+use crate::proxy::metrics::listener::Protocol;
 use crate::proxy::observe::Refusal;
 
 /// Parts up to this size are copied behind what goes before them: one flat write costs less than a gathered one.
@@ -109,8 +110,12 @@ impl Connection {
         let text = format!("tidegate: {why}\n");
         let began = self.activity().head_since();
         let took = Duration::from_millis(began.map_or(0, |began| now_ms().saturating_sub(began)));
-        let refusal = Refusal { status, why, took, bytes: text.len() };
-        self.service.observer.refused(&self.client.hop, &self.wire.seen(), &refusal);
+        let seen = self.wire.seen();
+        let line = seen.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let old = line.trim_ascii_end().ends_with(b" HTTP/1.0");
+        let protocol = if old { Protocol::Http10 } else { Protocol::Http11 };
+        let refusal = Refusal { status, why, protocol, took, bytes: text.len() };
+        self.service.observer.refused(&self.client.hop, &seen, &refusal);
         let mut out = Outgoing { flat: Vec::with_capacity(HEAD), at: 0, data: Bytes::new(), tail: b"" };
         answer::refusal(status, &text, &mut out.flat);
         self.send(out).await

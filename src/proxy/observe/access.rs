@@ -210,6 +210,13 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_the_target_is_no_part_of_the_host() {
+        let head = head("http://ann:s3cret@shop.example:8080/a", &[]);
+        let line = logged(Query::Keep, &head, &Notes::of(&Request::from_parts(head.clone(), ())), None);
+        assert!(line.contains("\"host\":\"shop.example:8080\"") && !line.contains("s3cret"), "{line}");
+    }
+
+    #[test]
     fn how_a_request_failed_is_told_by_status_and_error() {
         let head = head("/", &[]);
         let check = |prepare: fn(&mut Notes), status: Option<u16>, expected: (u64, Option<&str>)| {

@@ -50,7 +50,11 @@ impl Kept {
         kept.keep(Part::Method, request.method().as_str().as_bytes());
         // An absolute-form target's authority wins over `Host` (RFC 9112 §3.2.2), and HTTP/2 has nothing else.
         match target.authority() {
-            Some(authority) => kept.keep(Part::Host, authority.as_str().as_bytes()),
+            // Without the user and password that may stand before it.
+            Some(authority) => {
+                let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+                kept.keep(Part::Host, host.as_bytes());
+            }
             None => kept.field(Part::Host, headers, &HOST),
         }
         kept.keep(Part::Path, target.path().as_bytes());

@@ -48,6 +48,7 @@ pub(super) struct Observer {
 pub(super) struct Refusal<'w> {
     pub(super) status: StatusCode,
     pub(super) why: &'w str,
+    pub(super) protocol: Protocol,
     /// How long its head was awaited.
     pub(super) took: Duration,
     /// The length of the answer's body.
@@ -97,9 +98,7 @@ impl Observer {
         if !sampled && !(log.wants_failures() && refusal.status.is_server_error()) {
             return;
         }
-        let line = seen.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let old = line.trim_ascii_end().ends_with(b" HTTP/1.0");
-        let notes = Notes::refused(if old { Protocol::Http10 } else { Protocol::Http11 }, refusal.bytes);
+        let notes = Notes::refused(refusal.protocol, refusal.bytes);
         let kept = Kept::of_refused(seen, hop.address(), refusal.why, sampled);
         let (status, took) = (Some(refusal.status), refusal.took);
         log.write(&kept, &Ended { listener: &self.listener, notes: &notes, status, took });

@@ -353,6 +353,16 @@ async fn what_is_refused_before_it_is_a_request_gets_a_line_with_the_reason() {
         assert_eq!(line["bytes"].as_u64(), Some(answer.body.len() as u64), "{bytes}");
         assert!(status != 408 || line["duration_ms"].as_f64().unwrap() >= 900.0, "{line}");
     }
+    let client = crate::support::h2::Client::connect(logging.sidecar.proxy()).await;
+    assert_eq!(client.get(&format!("{long}?token=s3cret")).await.unwrap().status(), 414);
+    let line = logging.lines(seen + 1).await.remove(seen);
+    let text = |field: &str| line[field].as_str();
+    assert_eq!((text("protocol"), text("path")), (Some("HTTP/2"), Some(&*long)), "{line}");
+    assert_eq!(
+        (line["status"].as_u64(), text("reason")),
+        (Some(414), Some("the request target is too long")),
+        "{line}"
+    );
     assert!(!logging.text().contains("s3cret"), "{}", logging.text());
 }
 
