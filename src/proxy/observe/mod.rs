@@ -95,7 +95,8 @@ impl Observer {
     pub(super) fn refused(&self, hop: &Hop, seen: &[u8], refusal: &Refusal<'_>) {
         let Some(log) = &self.log else { return };
         let sampled = log.samples();
-        if !sampled && !(log.wants_failures() && refusal.status.is_server_error()) {
+        let wanted = sampled || (log.wants_failures() && refusal.status.is_server_error());
+        if !wanted {
             return;
         }
         let notes = Notes::refused(refusal.protocol, refusal.bytes);
