@@ -23,7 +23,7 @@ use super::http2;
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
 use super::settings::{Limits, Protocol};
-use super::tunnel::Terms;
+use super::tunnel::{Carried, Terms};
 use super::upstream::decode::Head;
 use super::upstream::{App, Broken, Download, Exchange, Far, Heard, Look, Lost};
 use super::worker::Load;
@@ -373,6 +373,11 @@ impl Flight {
             idle: self.service.limits.tunnel_idle,
             counters: self.service.counters.clone(),
         }
+    }
+
+    /// The tunnel that it has become has ended.
+    pub(super) fn carried(&mut self, carried: Carried) {
+        self.notes.carried(carried);
     }
 
     /// A part of the answer's body went to the client.

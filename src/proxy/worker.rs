@@ -84,7 +84,7 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        let gates = Gates::new(&settings.routes, &settings.hold);
+        let gates = Gates::new(&settings.routes, &addresses, &settings.hold);
         Ok(Self { settings, edges, listeners, addresses, permits, gates, outlets: Outlets::default() })
     }
 

@@ -11,6 +11,7 @@ use http::header::{
 };
 use http::{Method, StatusCode, Uri, request, response};
 
+use crate::proxy::upstream::decode::settle_length;
 use crate::proxy::upstream::encode::may_trail;
 
 /// Whether a message has a body.
@@ -31,6 +32,7 @@ pub(super) struct Malformed;
 pub(super) fn request(head: &mut request::Parts, content: Content) -> Result<(), Malformed> {
     let known = matches!(head.uri.scheme_str(), None | Some("http" | "https"));
     let lengths = head.headers.get_all(CONTENT_LENGTH).iter().count();
+    settle_length(&mut head.headers).map_err(|_| Malformed)?;
     if head.headers.values().any(is_blank_at_an_end) {
         return Err(Malformed);
     }
@@ -186,6 +188,7 @@ mod tests {
             ("POST", Content::Follows, Some("5"), Some("content-length: 5")),
             ("GET", Content::Follows, None, Some("transfer-encoding: chunked")),
             ("PUT", Content::None, Some("0"), Some("content-length: 0")),
+            ("PUT", Content::Follows, Some("005"), Some("content-length: 5")),
         ] {
             let builder = Request::builder().method(method).uri("/");
             let builder = length.into_iter().fold(builder, |builder, length| builder.header("content-length", length));

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -21,13 +22,17 @@ use super::meter::Meter;
 use crate::net::activity::{Activity, Order};
 use crate::net::sweep::Swept;
 use crate::proxy::body::{Delivery, Inbound};
-use crate::proxy::downstream::head::Bounds;
+use crate::proxy::downstream::head::{Bad, Bounds};
 use crate::proxy::grpc;
+use crate::proxy::metrics::listener::Protocol;
 use crate::proxy::metrics::{Counters, Reset};
+use crate::proxy::observe::Refusal;
 use crate::proxy::service::{Answer, Client, Service};
 use crate::proxy::tunnel::{self, Speaks};
 use crate::proxy::websocket;
 
+/// What is told of a target that is too long.
+const SEEN: usize = 4 * 1024;
 /// What one answer may ask of its connection's window at a time. More would only wait in our memory.
 const PIECE: usize = 64 * 1024;
 /// What a client must make room for within `limits.send_timeout`, or for the rest of a part of the answer. Over HTTP/1.1
@@ -92,10 +97,10 @@ impl Stream {
     async fn serve(&mut self, request: Request<RecvStream>) -> Result<(), End> {
         let (mut head, stream) = request.into_parts();
         if head.headers.len() > self.bounds.fields {
-            return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+            return self.refuse_head(&head, &Bad::TooLarge);
         }
         if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > self.bounds.target) {
-            return self.refuse(StatusCode::URI_TOO_LONG);
+            return self.refuse_head(&head, &Bad::LongTarget);
         }
         if let Some(protocol) = head.extensions.get::<h2::ext::Protocol>() {
             return match protocol.as_str() {
@@ -168,6 +173,17 @@ impl Stream {
             answer.map(Ok)
         })
         .await
+    }
+
+    /// Refuses what is no request that is taken, and tells of it.
+    fn refuse_head(&mut self, head: &request::Parts, bad: &Bad) -> Result<(), End> {
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let mut seen = format!("{} {target}", head.method).into_bytes();
+        seen.truncate(SEEN);
+        let (status, protocol) = (bad.status(), Protocol::Http2);
+        let refusal = Refusal { status, why: &bad.to_string(), protocol, took: Duration::ZERO, bytes: 0 };
+        self.service.observer.refused(&self.client.hop, &seen, &refusal);
+        self.refuse(status)
     }
 
     fn refuse(&mut self, status: StatusCode) -> Result<(), End> {
