@@ -23,7 +23,7 @@ use super::http2;
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
 use super::settings::{Limits, Protocol};
-use super::tunnel::Terms;
+use super::tunnel::{Carried, Terms};
 use super::upstream::decode::Head;
 use super::upstream::{App, Broken, Download, Exchange, Far, Heard, Look, Lost};
 use super::worker::Load;
@@ -120,10 +120,11 @@ pub(super) struct Flight {
 
 impl Client {
     /// Passes on an answer that comes before the real one (RFC 9110 section 15.2).
-    pub(super) fn interim(&self, answer: &response::Parts) {
+    pub(super) fn interim(&self, mut answer: response::Parts) {
+        headers::prepare_answer(&mut answer);
         match &self.early {
-            Early::Http1(wire) => wire.interim(answer),
-            Early::Http2(interims) => interims.queue(answer),
+            Early::Http1(wire) => wire.interim(&answer),
+            Early::Http2(interims) => interims.queue(&answer),
         }
     }
 }
@@ -267,7 +268,7 @@ impl Service {
             let mut exchange = Exchange::new(line, upload, self.app.bounds());
             let heard = loop {
                 match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
-                    Ok(Heard::Interim(answer)) => flight.client.interim(&answer),
+                    Ok(Heard::Interim(answer)) => flight.client.interim(answer),
                     Ok(Heard::Answer(answer)) => break Ok(answer),
                     Err(lost) => break Err(lost),
                 }
@@ -372,6 +373,11 @@ impl Flight {
             idle: self.service.limits.tunnel_idle,
             counters: self.service.counters.clone(),
         }
+    }
+
+    /// The tunnel that it has become has ended.
+    pub(super) fn carried(&mut self, carried: Carried) {
+        self.notes.carried(carried);
     }
 
     /// A part of the answer's body went to the client.

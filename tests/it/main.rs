@@ -12,6 +12,7 @@ mod support;
 mod checks;
 mod config;
 mod conformance;
+mod dashboards;
 mod differential;
 mod drain;
 mod edge;
