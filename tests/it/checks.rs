@@ -4,6 +4,7 @@ mod faults;
 mod grpc;
 mod http;
 mod mysql;
+mod mysql_login;
 mod own;
 mod postgres;
 mod redis;

@@ -635,6 +635,9 @@ redis: { url: 'redis://app:redispassw0rd@r:6379' }
 checks:
   db: { postgres: { url: 'postgres://app:pgpassw0rd@db/orders?sslmode=require&password=pgpassw0rd' } }
   kv: { postgres: { url: 'host=db user=app password=pgpassw0rd' } }
+  my: { mysql: { url: 'mysql://app:pgpassw0rd@db/orders?ssl-mode=REQUIRED' } }
+  one: { schema: { url: 'mysql://app:pgpassw0rd@db/orders', tables: t } }
+  two: { schema: { url: 'host=db user=app password=pgpassw0rd', tables: t } }
 flags: { context: { key: '${file:/run/secrets/token}', list: ['${file:/run/secrets/token}'] } }
 ";
     let loaded = load(text).unwrap();
@@ -652,6 +655,7 @@ flags: { context: { key: '${file:/run/secrets/token}', list: ['${file:/run/secre
     }
     assert!(yaml.contains("redis://app:REDACTED@r:6379"), "{yaml}");
     assert!(yaml.contains("postgres://app:REDACTED@db/orders?sslmode=require&password=REDACTED"), "{yaml}");
+    assert!(yaml.contains("mysql://app:REDACTED@db/orders?ssl-mode=REQUIRED"), "{yaml}");
     assert!(yaml.contains("key: \"${file:/run/secrets/token}\""), "{yaml}");
 
     // The same secrets in places where they are wrong in every way.

@@ -115,7 +115,27 @@ pub(super) fn refusal(packet: &[u8]) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// What comes from outside is refused or understood, and never a panic or an answer without end.
+        #[test]
+        fn no_bytes_are_too_strange(packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8)) {
+            let mut bytes = Vec::new();
+            for (at, packet) in packets.iter().enumerate() {
+                bytes.extend_from_slice(&[u8::try_from(packet.len()).expect("short"), 0, 0, u8::try_from(at).expect("few")]);
+                bytes.extend_from_slice(packet);
+                if let Ok(greeting) = super::super::handshake::Greeting::read(packet) {
+                    prop_assert!(packet.len() > greeting.challenge.plugin.len());
+                }
+            }
+            let mut packets = Packets::over(Box::new(tokio::io::join(std::io::Cursor::new(bytes), tokio::io::sink())));
+            let answer = futures_util::FutureExt::now_or_never(read(&mut packets, Keep::Rows));
+            prop_assert!(answer.is_some());
+        }
+    }
 
     /// What a server that sends these packets answers.
     async fn check(sent: &[&[u8]], expected: Result<&[&[Option<&str>]], &str>) {

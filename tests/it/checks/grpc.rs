@@ -74,6 +74,12 @@ async fn tls_is_checked_and_our_certificate_shown() {
     fails(&name, "app", "TLS: invalid peer certificate: not for the name of this server").await;
     let unknown = "TLS: invalid peer certificate: no authority that we trust vouches for it";
     fails(&watch([at("localhost", &stranger, true)]), "app", unknown).await;
+    let expired = authority.issue("expired", -1);
+    let server = Health::start(&json!({ "certificate": expired.certificate, "key": expired.key }));
+    let url = format!("https://localhost:{}", server.address().port());
+    let trust = Trust { ca_file: Some(authority.certificate().into()), ..Trust::default() };
+    let watched = watch([check("app", Kind::Grpc(Settings { url, service: String::new(), trust }))]);
+    fails(&watched, "app", "TLS: invalid peer certificate: expired").await;
 }
 
 #[tokio::test]

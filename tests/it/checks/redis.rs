@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use tidegate::readiness::settings::{Check, Kind, Redis as Settings, RedisRole as Role};
+use tidegate::secret::Secret;
 
 use super::{fails, passes, says};
 use crate::readiness::{check, watch};
+use crate::support::authority::{Authority, Issued};
 use crate::support::deployment::{Cluster, Sentinels, Server};
 
 fn of(settings: Settings) -> Check {
@@ -74,4 +76,43 @@ async fn a_cluster_that_lost_slots_is_down_and_back_with_them() {
     cluster.nodes[2].resume();
     cluster.nodes[5].resume();
     passes(&watched, "redis").await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_is_said_to_be_full() {
+    let server = Server::start(&PLAIN);
+    let watched = watch([of(Settings::new(server.url()))]);
+    passes(&watched, "redis").await;
+    let mut own = server.client().await;
+    let mut run = async |command: &str| {
+        let words: Vec<&str> = command.split(' ').collect();
+        redis::cmd(words[0]).arg(&words[1..]).query_async::<redis::Value>(&mut own).await.unwrap();
+    };
+    run("CONFIG SET maxclients 1").await;
+    run("CLIENT KILL TYPE normal SKIPME yes").await;
+    fails(&watched, "redis", "too many connections: the server has as many clients as it may").await;
+    run("CONFIG SET maxclients 10").await;
+    passes(&watched, "redis").await;
+}
+
+#[tokio::test]
+async fn the_certificate_of_redis_is_checked_and_the_reason_is_said() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let start = |issued: &Issued| {
+        let ca = authority.certificate();
+        let files = ["--tls-cert-file", &issued.certificate, "--tls-key-file", &issued.key, "--tls-ca-cert-file", &ca];
+        Server::start_tls(&[&PLAIN[..], &files, &["--tls-auth-clients", "no"]].concat())
+    };
+    let of_host = |server: &Server, host: &str, ca: &Authority| {
+        let url = format!("rediss://{host}:{}?ca_file={}", server.port(), ca.certificate());
+        watch([of(Settings::new(Secret::new(url)))])
+    };
+    let server = start(&authority.issue("server", 2));
+    passes(&of_host(&server, "localhost", &authority), "redis").await;
+    let name = "TLS: invalid peer certificate: not for the name of this server";
+    fails(&of_host(&server, "127.0.0.1", &authority), "redis", name).await;
+    let unknown = "TLS: invalid peer certificate: no authority that we trust vouches for it";
+    fails(&of_host(&server, "localhost", &stranger), "redis", unknown).await;
+    let expired = start(&authority.issue("expired", -1));
+    fails(&of_host(&expired, "localhost", &authority), "redis", "TLS: invalid peer certificate: expired").await;
 }

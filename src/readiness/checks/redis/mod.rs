@@ -77,7 +77,8 @@ fn failure(error: &Error) -> Failure {
 
 /// The texts of the server (its error codes) and of the system, as an operator would say them.
 fn describe(text: &str) -> Failure {
-    const KNOWN: [(&str, Cause, &str); 11] = [
+    const KNOWN: [(&str, Cause, &str); 12] = [
+        ("max number of clients", Cause::Busy, "too many connections: the server has as many clients as it may"),
         ("NOAUTH", Cause::Credentials, "authentication required"),
         ("WRONGPASS", Cause::Credentials, "authentication failed"),
         ("AuthenticationFailed", Cause::Credentials, "authentication failed"),
