@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
 use super::flag_headers::Names;
+use super::lines;
 use super::observe::Meter;
 use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength, h2c};
@@ -186,6 +187,8 @@ pub(super) enum AnswerBody {
 
 /// An answer's body, with what is released when it ends.
 pub(super) struct Delivery {
+    /// The begin of the answer's head, where its client gets that as lines.
+    pub(super) lines: Option<lines::Answer>,
     body: AnswerBody,
     flight: Option<Flight>,
     /// An error to be told with the next turn, when what came before it is on its way to the client.
@@ -194,8 +197,8 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// Delivers `body` and then ends `flight`.
-    pub(super) fn new(body: AnswerBody, flight: Flight) -> Self {
-        let mut delivery = Self { body, flight: Some(flight), broken: None };
+    pub(super) fn new(lines: Option<lines::Answer>, body: AnswerBody, flight: Flight) -> Self {
+        let mut delivery = Self { lines, body, flight: Some(flight), broken: None };
         delivery.settle();
         delivery
     }

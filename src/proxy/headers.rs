@@ -9,6 +9,8 @@ use thiserror::Error;
 
 pub use super::hop::Hop;
 use super::hop::{self, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::lines;
+use super::upstream::encode::field;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -61,7 +63,14 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
         return Err(Refusal::Coding);
     }
     settle_host(head, &seen, authority)?;
-    let upgrade = if seen.hop_by_hop { strip_hop_by_hop(&mut head.headers, head.version) } else { Upgrade::None };
+    let upgrade = match seen.hop_by_hop {
+        HopByHop::None => Upgrade::None,
+        HopByHop::Persistence => {
+            head.headers.remove(CONNECTION);
+            Upgrade::None
+        }
+        HopByHop::More => strip_hop_by_hop(&mut head.headers, head.version),
+    };
     head.version = Version::HTTP_11;
     if seen.forwarding {
         hop::tell_after_others(&mut head.headers, hop);
@@ -74,11 +83,25 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
     Ok(upgrade)
 }
 
+/// The same for a request that needs nothing else: whoever read it into lines has seen to that.
+pub fn prepare_lines(lines: &mut lines::Request, hop: &Hop) {
+    hop::tell_first_in_lines(&mut lines.text, hop);
+    if !lines.has_id {
+        field(&X_REQUEST_ID, &request_id(), &mut lines.text);
+    }
+    lines.text.extend_from_slice(b"\r\n");
+}
+
 /// Makes the app's answer into the one for the client.
 pub fn prepare_answer(head: &mut response::Parts) {
     let headers = &mut head.headers;
-    if head.status == http::StatusCode::SWITCHING_PROTOCOLS || !Seen::of(headers).hop_by_hop {
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return;
+    }
+    match Seen::of(headers).hop_by_hop {
+        HopByHop::None => return,
+        HopByHop::Persistence => return drop(headers.remove(CONNECTION)),
+        HopByHop::More => {}
     }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
@@ -100,30 +123,45 @@ struct Seen {
     hosts: usize,
     host_is_sound: bool,
     codings_are_known: bool,
-    hop_by_hop: bool,
+    hop_by_hop: HopByHop,
     forwarding: bool,
     request_id: bool,
+}
+
+/// What fields there are of this connection alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HopByHop {
+    None,
+    /// `Connection`, which names no field: many a server and client sends that with each message.
+    Persistence,
+    /// Others, or one that may name some.
+    More,
+}
+
+impl HopByHop {
+    fn and(self, connection: &HeaderValue) -> Self {
+        let is_plain =
+            [&b"keep-alive"[..], b"close"].iter().any(|name| connection.as_bytes().eq_ignore_ascii_case(name));
+        if is_plain && self != Self::More { Self::Persistence } else { Self::More }
+    }
 }
 
 impl Seen {
     fn of(headers: &HeaderMap) -> Self {
         let (mut hosts, mut host_is_sound, mut codings, mut chunked) = (0, false, 0, true);
-        let (mut hop_by_hop, mut forwarding, mut request_id) = (false, false, false);
+        let (mut hop_by_hop, mut forwarding, mut request_id) = (HopByHop::None, false, false);
         for (name, value) in headers {
             if name == HOST {
                 hosts += 1;
-                host_is_sound = is_host(value);
+                host_is_sound = is_host(value.as_bytes());
             } else if name == TRANSFER_ENCODING {
                 codings += 1;
                 chunked &= value.as_bytes().eq_ignore_ascii_case(b"chunked");
-            } else if name == CONNECTION
-                || name == UPGRADE
-                || name == TE
-                || name == KEEP_ALIVE
-                || name == PROXY_CONNECTION
-            {
-                hop_by_hop = true;
-            } else if name == FORWARDED || hop::tells(name) {
+            } else if name == CONNECTION {
+                hop_by_hop = hop_by_hop.and(value);
+            } else if name == UPGRADE || name == TE || name == KEEP_ALIVE || name == PROXY_CONNECTION {
+                hop_by_hop = HopByHop::More;
+            } else if name == FORWARDED || hop::tells(name.as_str().as_bytes()) {
                 forwarding = true;
             } else if name == X_REQUEST_ID {
                 request_id = true;
@@ -144,7 +182,8 @@ fn settle_host(head: &mut request::Parts, seen: &Seen, authority: &HeaderValue) 
         _ => return Err(Refusal::Host),
     }
     if let Some(target) = head.uri.authority() {
-        let host = HeaderValue::from_str(target.as_str()).ok().filter(is_host).ok_or(Refusal::Host)?;
+        let host =
+            HeaderValue::from_str(target.as_str()).ok().filter(|host| is_host(host.as_bytes())).ok_or(Refusal::Host)?;
         head.headers.insert(HOST, host);
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.uri = Uri::from(path);
@@ -153,8 +192,7 @@ fn settle_host(head: &mut request::Parts, seen: &Seen, authority: &HeaderValue) 
 }
 
 /// An authority without user information; empty is allowed (RFC 9112 §3.2).
-fn is_host(host: &HeaderValue) -> bool {
-    let bytes = host.as_bytes();
+pub(super) fn is_host(bytes: &[u8]) -> bool {
     let (name, port) = match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
         Some(at) if bytes[at] == b':' => (&bytes[..at], &bytes[at + 1..]),
         _ => (bytes, &b""[..]),

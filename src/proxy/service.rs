@@ -20,6 +20,7 @@ use super::gate::{Gate, room::Room};
 use super::grpc;
 use super::headers::{self, Hop, Upgrade};
 use super::http2;
+use super::lines::{self, Form};
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
 use super::settings::{Limits, Protocol};
@@ -129,11 +130,16 @@ impl Client {
 }
 
 impl Service {
-    /// Answers a request: with the app's answer, or with the reason why there is none.
+    /// Answers a request, which may have its head in lines: with the app's answer, or with the reason why there is none.
     ///
     /// # Cancellation
     /// Dropped when the client leaves; the request to the app is then cancelled with its connection.
-    pub(super) async fn handle(self: Arc<Self>, client: Arc<Client>, request: Request<Inbound>) -> Answer {
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        client: Arc<Client>,
+        request: Request<Inbound>,
+        lines: Option<lines::Request>,
+    ) -> Answer {
         let mut flight = self.begin(client, &request);
         if matches!(flight.client.early, Early::Http2(_)) {
             flight.grpc = grpc::content_type(request.headers());
@@ -142,19 +148,19 @@ impl Service {
             }
         }
         let answer = match self.admit(&mut flight).await {
-            Ok(()) => self.forward(&mut flight, request).await,
+            Ok(()) => self.forward(&mut flight, request, lines).await,
             Err(failure) => {
                 flight.has_body = !request.body().is_end_stream();
                 Err(failure)
             }
         };
         let phase = *self.phase.borrow();
-        let mut response = match answer {
+        let (mut response, lines) = match answer {
             Ok(Answered::Switched(response, app)) => {
                 flight.status = Some(response.status());
                 return Answer::Tunnel(response, app, flight.into_tunnel());
             }
-            Ok(Answered::Plain(response)) => response,
+            Ok(Answered::Plain(response, lines)) => (response, lines),
             Err(failure) => {
                 self.failed(&failure);
                 flight.notes.failed(failure.error_type());
@@ -166,7 +172,7 @@ impl Service {
                 if flight.has_body {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                answer
+                (answer, None)
             }
         };
         if phase.is_shedding() {
@@ -174,7 +180,7 @@ impl Service {
         }
         flight.status = Some(response.status());
         flight.client.activity.answer();
-        Answer::Plain(response.map(|body| Delivery::new(body, flight)))
+        Answer::Plain(response.map(|body| Delivery::new(lines, body, flight)))
     }
 
     fn begin<B>(self: &Arc<Self>, client: Arc<Client>, request: &Request<B>) -> Flight {
@@ -199,19 +205,26 @@ impl Service {
         }
     }
 
-    async fn forward(&self, flight: &mut Flight, request: Request<Inbound>) -> Result<Answered, Failure> {
+    async fn forward(
+        &self,
+        flight: &mut Flight,
+        request: Request<Inbound>,
+        mut lines: Option<lines::Request>,
+    ) -> Result<Answered, Failure> {
         let (mut head, body) = request.into_parts();
-        let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
-        self.observer.prepared(&mut flight.notes, &mut head);
-        if let Some(flags) = &self.flags {
-            flags.set(&mut head.headers);
-        }
-        let body = self.body(flight, &head, body)?;
+        let upgrade = match &mut lines {
+            Some(lines) => {
+                headers::prepare_lines(lines, &flight.client.hop);
+                Upgrade::None
+            }
+            None => self.prepare(flight, &mut head)?,
+        };
+        let body = self.body(flight, lines.as_ref().map_or_else(|| length(&head), |lines| Some(lines.length)), body)?;
         if self.app.protocol() == Protocol::Http2 {
             return self.call(flight, &head, upgrade, body).await;
         }
-        let (answer, exchange) = self.exchange(flight, &head, body).await?;
-        let Head { parts: mut head, framing, keeps } = answer;
+        let (answer, exchange) = self.exchange(flight, &head, lines, body).await?;
+        let Head { parts: mut head, lines, framing, keeps } = answer;
         match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
             (true, Upgrade::Asked) => {
                 let far = Far::Line(exchange.into_tunnel()?);
@@ -219,26 +232,42 @@ impl Service {
             }
             (true, Upgrade::None) => Err(Failure::Unasked),
             (false, _) => {
-                headers::prepare_answer(&mut head);
+                if lines.is_none() {
+                    headers::prepare_answer(&mut head);
+                }
                 head.version = Version::HTTP_11;
                 if !exchange.is_sent() {
                     // What is left of the request stands between this answer and the next request: say that none follows.
                     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 let download = exchange.into_download(framing, keeps, &self.tasks);
-                Ok(Answered::Plain(Response::from_parts(head, AnswerBody::App(download))))
+                Ok(Answered::Plain(Response::from_parts(head, AnswerBody::App(download)), lines))
             }
         }
     }
 
-    fn body(&self, flight: &mut Flight, head: &request::Parts, body: Inbound) -> Result<RequestBody, Failure> {
+    /// What may become of heads: lines where nobody looks into them.
+    pub(super) fn form(&self) -> Form {
+        let looked_into = self.flags.is_some() || self.observer.looks() || self.app.protocol() == Protocol::Http2;
+        if looked_into { Form::Map } else { Form::Lines }
+    }
+
+    fn prepare(&self, flight: &mut Flight, head: &mut request::Parts) -> Result<Upgrade, Failure> {
+        let upgrade = headers::prepare_request(head, &flight.client.hop, self.app.authority())?;
+        self.observer.prepared(&mut flight.notes, head);
+        if let Some(flags) = &self.flags {
+            flags.set(&mut head.headers);
+        }
+        Ok(upgrade)
+    }
+
+    fn body(&self, flight: &mut Flight, length: Option<u64>, body: Inbound) -> Result<RequestBody, Failure> {
         if body.is_end_stream() {
             return Ok(RequestBody::Empty);
         }
         flight.has_body = true;
         if let Some(limit) = self.limits.body_bytes
-            && let Some(length) = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok())
-            && length.parse::<u64>().is_ok_and(|length| length > limit)
+            && length.is_some_and(|length| length > limit)
         {
             return Err(Failure::BodyTooLarge);
         }
@@ -254,17 +283,19 @@ impl Service {
         &self,
         flight: &mut Flight,
         head: &request::Parts,
+        lines: Option<lines::Request>,
         body: RequestBody,
     ) -> Result<(Head, Exchange), Failure> {
         let repeats = matches!(body, RequestBody::Empty) && is_idempotent(&head.method);
+        let form = if matches!(flight.client.early, Early::Http1(_)) { Form::Lines } else { Form::Map };
         let look = if repeats { Look::Heard } else { Look::Asked };
         let mut line = match self.app.reuse(flight.began, look) {
             Some(line) => line,
             None => self.connect(flight).await?,
         };
-        let mut upload = App::upload(&mut line, head, body).map_err(|_| Failure::BadBody)?;
+        let mut upload = App::upload(&mut line, head, lines, body).map_err(|_| Failure::BadBody)?;
         loop {
-            let mut exchange = Exchange::new(line, upload, self.app.bounds());
+            let mut exchange = Exchange::new(line, upload, self.app.bounds(), form);
             let heard = loop {
                 match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
                     Ok(Heard::Interim(answer)) => flight.client.interim(&answer),
@@ -328,8 +359,13 @@ impl Service {
 
 /// What the app has said.
 pub(super) enum Answered {
-    Plain(Response<AnswerBody>),
+    /// With the begin of its head, where that is in lines.
+    Plain(Response<AnswerBody>, Option<lines::Answer>),
     Switched(Response<()>, Far),
+}
+
+fn length(head: &request::Parts) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn is_idempotent(method: &Method) -> bool {

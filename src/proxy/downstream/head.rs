@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, r
 use httparse::{Header, ParserConfig};
 use thiserror::Error;
 
+use crate::proxy::lines::{self, Form};
 use crate::proxy::upstream::decode::{Framing, Lengths, has_mixed_ends, names, whole_lines};
 
 /// Fields parsed on the stack; more cost an allocation.
@@ -31,6 +32,8 @@ pub struct Bounds {
 pub struct Head {
     /// Method, target and fields.
     pub parts: request::Parts,
+    /// All of that as lines, where they were asked for: then there are neither target nor fields beside them.
+    pub lines: Option<lines::Request>,
     /// How the body is delimited: never by the end of the connection.
     pub framing: Framing,
     /// Whether the client lets the connection carry another request.
@@ -85,6 +88,7 @@ impl Bad {
 #[derive(Debug)]
 pub struct Decoder {
     bounds: Bounds,
+    form: Form,
     /// Bytes that hold no whole head: without a new line there is nothing new to find.
     scanned: usize,
 }
@@ -92,7 +96,12 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for one request.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, scanned: 0 }
+        Self::in_form(bounds, Form::Map)
+    }
+
+    /// The same, of what becomes lines if it can.
+    pub fn in_form(bounds: Bounds, form: Form) -> Self {
+        Self { bounds, form, scanned: 0 }
     }
 
     /// The head that `bytes`, all that has come so far, begins with, and its length; `None` when it is not all there.
@@ -138,9 +147,19 @@ impl Decoder {
         if target.len() > self.bounds.target {
             return Err(Bad::LongTarget);
         }
-        let shared = Shared { bytes: Bytes::copy_from_slice(&bytes[..length]), begin: bytes.as_ptr().addr() };
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| Bad::Syntax)?;
+        if self.form == Form::Lines
+            && request.version == Some(1)
+            && let Some((lines, keeps)) = lines::Request::of(&parts.method, target, request.headers)
+        {
+            let framing = Framing::Length(lines.length);
+            return Ok(Some((
+                Head { parts, lines: Some(lines), framing, keeps, expects: false, trailers: false },
+                length,
+            )));
+        }
+        let shared = Shared { bytes: Bytes::copy_from_slice(&bytes[..length]), begin: bytes.as_ptr().addr() };
         parts.uri = shared.target(target, &parts.method)?;
         parts.version = if request.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
         shared.fields(parts, request.headers).map(|head| Some((head, length)))
@@ -218,7 +237,8 @@ impl Shared {
             _ => return Err(Bad::Length),
         };
         let expects = expects && is_11 && framing != Framing::Length(0);
-        Ok(Head { parts, framing, keeps: !closes && (is_11 || keeps), expects, trailers: is_11 && trailers })
+        let keeps = !closes && (is_11 || keeps);
+        Ok(Head { parts, lines: None, framing, keeps, expects, trailers: is_11 && trailers })
     }
 }
 

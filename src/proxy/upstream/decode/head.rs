@@ -9,6 +9,7 @@ use httparse::{Header, ParserConfig};
 use hyper::ext::ReasonPhrase;
 
 use super::{Bounds, Framing, Malformed};
+use crate::proxy::lines::{self, Form, Status};
 
 /// Answers of 1xx that may come before the real one (RFC 9110 §15.2 sets no bound).
 const INTERIM: u32 = 32;
@@ -22,6 +23,8 @@ const PROTOCOL: &[u8] = b"HTTP/1.";
 pub struct Head {
     /// Status and fields.
     pub parts: response::Parts,
+    /// All of that as lines, where they were asked for: then there are no fields beside them.
+    pub lines: Option<lines::Answer>,
     /// How the body is delimited.
     pub framing: Framing,
     /// Whether the connection may carry another request after this answer (RFC 9112 §9.3).
@@ -41,6 +44,7 @@ pub enum Heard {
 #[derive(Debug)]
 pub struct Decoder {
     bounds: Bounds,
+    form: Form,
     interim: u32,
     /// Bytes at the buffer's begin that hold no whole head: without a new line there is nothing new to find.
     scanned: usize,
@@ -49,7 +53,12 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for one answer.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, interim: 0, scanned: 0 }
+        Self { bounds, form: Form::Map, interim: 0, scanned: 0 }
+    }
+
+    /// The same, of what becomes lines if it can.
+    pub fn in_form(bounds: Bounds, form: Form) -> Self {
+        Self { form, ..Self::new(bounds) }
     }
 
     /// Takes the next head of the answer to a request with method `asked` off `buffer` if all of it is there. 101 is no
@@ -63,9 +72,9 @@ impl Decoder {
         let found = match whole_lines(seen, self.scanned) {
             None => None,
             Some(end) if self.bounds.fields == FIELDS => {
-                parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS], asked)?
+                parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS], asked, self.form)?
             }
-            Some(end) => parse(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields], asked)?,
+            Some(end) => parse(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields], asked, self.form)?,
         };
         let Some((head, length)) = found else {
             self.scanned = seen.len();
@@ -115,6 +124,7 @@ fn parse<'b>(
     bytes: &'b [u8],
     fields: &mut [MaybeUninit<Header<'b>>],
     asked: &Method,
+    form: Form,
 ) -> Result<Option<(Head, usize)>, Malformed> {
     let mut answer = httparse::Response::new(&mut []);
     // The default refuses what two readers may read differently: line folding, a blank before the colon.
@@ -131,6 +141,13 @@ fn parse<'b>(
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     parts.status = StatusCode::from_u16(answer.code.unwrap_or(0)).map_err(|_| Malformed::Value)?;
+    if form == Form::Lines && *asked != Method::HEAD {
+        let reason = answer.reason.unwrap_or_default();
+        let status = Status { code: parts.status, reason, old: answer.version == Some(0) };
+        if let Some((lines, framing, keeps)) = lines::Answer::of(status, answer.headers) {
+            return Ok(Some((Head { parts, lines: Some(lines), framing, keeps }, length)));
+        }
+    }
     let reason = answer.reason.filter(|reason| !reason.is_empty() && Some(*reason) != parts.status.canonical_reason());
     if let Some(reason) = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok()) {
         parts.extensions.insert(reason);
@@ -195,7 +212,7 @@ fn assemble(
         (false, _, Some(length)) => Framing::Length(length),
         (false, _, None) => Framing::Close,
     };
-    Ok(Head { parts, framing, keeps: keeps && framing != Framing::Close })
+    Ok(Head { parts, lines: None, framing, keeps: keeps && framing != Framing::Close })
 }
 
 /// The `Content-Length` fields of a head: any number, in any number of lists, as long as all are equal.
