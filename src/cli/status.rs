@@ -14,6 +14,8 @@ use super::{EXIT_FAILED, Output, answer, block_on, sidecar};
 
 /// How long the sidecar may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The last turns that the table shows; JSON has all that are kept.
+const TURNS: usize = 10;
 
 /// How to answer.
 #[derive(Debug, clap::Args)]
@@ -94,5 +96,17 @@ fn table(status: &Value) -> String {
         let revision = if source["revision"].is_null() { String::new() } else { text(&source["revision"]) };
         sources.add_row([&text(&source["name"]), &text(&source["state"]), &revision, &text(&source["flags"]), why]);
     }
-    format!("{lines}\n{checks}\n\n{sources}\n")
+    let mut said = format!("{lines}\n{checks}\n\n{sources}\n");
+    let history = status["history"].as_array().map_or(&[][..], Vec::as_slice);
+    if !history.is_empty() {
+        let mut turns = Table::new();
+        turns.load_style(presets::NOTHING);
+        turns.set_header(["TURNED", "NAME", "FROM", "TO", "WHY"]);
+        for turn in &history[history.len().saturating_sub(TURNS)..] {
+            let why = turn["why"].as_str().unwrap_or("");
+            turns.add_row([&text(&turn["at"]), &text(&turn["name"]), &text(&turn["from"]), &text(&turn["to"]), why]);
+        }
+        write!(said, "\n{turns}\n").expect("a String takes all");
+    }
+    said
 }

@@ -7,6 +7,7 @@
 
 pub mod board;
 pub mod checks;
+pub mod history;
 pub mod metrics;
 pub mod prober;
 pub mod settings;
