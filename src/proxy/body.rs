@@ -210,6 +210,17 @@ impl Delivery {
         }
     }
 
+    /// Adds all of the body to `out`, if it has come already: tells whether it has.
+    pub(super) fn take_whole(&mut self, out: &mut Vec<u8>) -> bool {
+        let AnswerBody::App(download) = &mut self.body else { return false };
+        let Some(length) = download.whole(out) else { return false };
+        if let Some(flight) = &mut self.flight {
+            flight.delivered(length);
+        }
+        self.settle();
+        true
+    }
+
     /// Frees the connection to the app as soon as the answer has come to its end.
     fn settle(&mut self) {
         let has_ended = match &self.body {
@@ -238,6 +249,9 @@ impl Body for Delivery {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
+        if let Some(flight) = &mut this.flight {
+            flight.goes_on();
+        }
         if let Some(broken) = this.broken.take() {
             return Poll::Ready(Some(Err(broken)));
         }

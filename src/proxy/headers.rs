@@ -10,7 +10,6 @@ use thiserror::Error;
 pub use super::hop::Hop;
 use super::hop::{self, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::lines;
-use super::upstream::encode::field;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -78,7 +77,8 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
         hop::tell_first(&mut head.headers, hop);
     }
     if !seen.request_id {
-        head.headers.insert(X_REQUEST_ID, request_id());
+        let id = HeaderValue::from_bytes(&request_id()).expect("hexadecimal digits are visible ASCII");
+        head.headers.insert(X_REQUEST_ID, id);
     }
     Ok(upgrade)
 }
@@ -87,7 +87,9 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
 pub fn prepare_lines(lines: &mut lines::Request, hop: &Hop) {
     hop::tell_first_in_lines(&mut lines.text, hop);
     if !lines.has_id {
-        field(&X_REQUEST_ID, &request_id(), &mut lines.text);
+        lines.text.extend_from_slice(b"x-request-id: ");
+        lines.text.extend_from_slice(&request_id());
+        lines.text.extend_from_slice(b"\r\n");
     }
     lines.text.extend_from_slice(b"\r\n");
 }
@@ -193,6 +195,16 @@ fn settle_host(head: &mut request::Parts, seen: &Seen, authority: &HeaderValue) 
 
 /// An authority without user information; empty is allowed (RFC 9112 §3.2).
 pub(super) fn is_host(bytes: &[u8]) -> bool {
+    // Nearly all are a plain name, alone or with a short port: one look tells.
+    let plain = bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')).count();
+    match &bytes[plain..] {
+        [] => return true,
+        [b':', port @ ..] if port.len() <= 5 && port.iter().all(u8::is_ascii_digit) => {
+            let number = port.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+            return number <= u32::from(u16::MAX);
+        }
+        _ => {}
+    }
     let (name, port) = match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
         Some(at) if bytes[at] == b':' => (&bytes[..at], &bytes[at + 1..]),
         _ => (bytes, &b""[..]),
@@ -253,14 +265,13 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
 }
 
 /// 128 random bits in hexadecimal.
-fn request_id() -> HeaderValue {
-    let mut text = [0_u8; 32];
-    let mut bits = fastrand::u128(..);
-    for digit in &mut text {
-        *digit = b"0123456789abcdef"[(bits & 0xf) as usize];
-        bits >>= 4;
+fn request_id() -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(fastrand::u128(..).to_le_bytes()) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]]);
     }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible ASCII")
+    text
 }
 
 #[cfg(test)]

@@ -109,6 +109,8 @@ pub(super) struct Flight {
     /// Let through by the gate, which wants to hear whether the app answers.
     pub(super) turn: Option<Turn<Gate>>,
     began: Instant,
+    /// When the app's answer had begun, until its first part is looked for.
+    heard_at: Option<Instant>,
     /// When the answer's last byte was there.
     ended: Option<Instant>,
     status: Option<StatusCode>,
@@ -197,6 +199,7 @@ impl Service {
             ticket: None,
             turn: None,
             began,
+            heard_at: None,
             ended: None,
             status: None,
             has_body: false,
@@ -221,7 +224,8 @@ impl Service {
         };
         let body = self.body(flight, lines.as_ref().map_or_else(|| length(&head), |lines| Some(lines.length)), body)?;
         if self.app.protocol() == Protocol::Http2 {
-            return self.call(flight, &head, upgrade, body).await;
+            // Boxed, as what is seldom run: a request's memory is written and moved as a whole.
+            return Box::pin(self.call(flight, &head, upgrade, body)).await;
         }
         let (answer, exchange) = self.exchange(flight, &head, lines, body).await?;
         let Head { parts: mut head, lines, framing, keeps } = answer;
@@ -291,7 +295,7 @@ impl Service {
         let look = if repeats { Look::Heard } else { Look::Asked };
         let mut line = match self.app.reuse(flight.began, look) {
             Some(line) => line,
-            None => self.connect(flight).await?,
+            None => Box::pin(self.connect(flight)).await?,
         };
         let mut upload = App::upload(&mut line, head, lines, body).map_err(|_| Failure::BadBody)?;
         loop {
@@ -314,7 +318,7 @@ impl Service {
             }
             self.counters.retry();
             flight.notes.retried();
-            line = self.connect(flight).await?;
+            line = Box::pin(self.connect(flight)).await?;
         }
     }
 
@@ -382,7 +386,8 @@ impl Flight {
     pub(super) fn answer_ended(&mut self, download: Download) {
         self.notes.whole();
         if let Some(line) = download.into_line() {
-            let now = Instant::now();
+            // All of it came with its begin: no time has passed.
+            let now = self.heard_at.unwrap_or_else(Instant::now);
             self.ended = Some(now);
             self.service.app.keep(line, now);
         }
@@ -410,6 +415,11 @@ impl Flight {
         }
     }
 
+    /// The app's answer did not end with its begin.
+    pub(super) fn goes_on(&mut self) {
+        self.heard_at = None;
+    }
+
     /// A part of the answer's body went to the client.
     pub(super) fn delivered(&mut self, bytes: usize) {
         self.service.observer.delivered(&mut self.notes, bytes);
@@ -418,7 +428,9 @@ impl Flight {
     /// The app's answer has begun.
     pub(super) fn heard(&mut self) {
         let held = self.notes.held().unwrap_or_default();
-        self.service.observer.begun(&mut self.notes, self.began.elapsed().saturating_sub(held));
+        let now = Instant::now();
+        self.heard_at = Some(now);
+        self.service.observer.begun(&mut self.notes, now.saturating_duration_since(self.began).saturating_sub(held));
         if let Some(turn) = self.turn.take() {
             turn.answered();
         }

@@ -11,7 +11,7 @@ use httparse::{Header, ParserConfig};
 use thiserror::Error;
 
 use crate::proxy::lines::{self, Form};
-use crate::proxy::upstream::decode::{Framing, Lengths, has_mixed_ends, names, whole_lines};
+use crate::proxy::upstream::decode::{Ends, Framing, Lengths, names, whole_lines};
 
 /// Fields parsed on the stack; more cost an allocation.
 const FIELDS: usize = 100;
@@ -111,10 +111,12 @@ impl Decoder {
         let begin = seen.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let found = match whole_lines(seen, self.scanned.max(begin)) {
             None => None,
-            Some(end) if self.bounds.fields == FIELDS => {
-                self.parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS])?
+            Some((end, ends)) if self.bounds.fields == FIELDS => {
+                self.parse(&seen[..end], ends, &mut [const { MaybeUninit::uninit() }; FIELDS])?
             }
-            Some(end) => self.parse(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields])?,
+            Some((end, ends)) => {
+                self.parse(&seen[..end], ends, &mut vec![MaybeUninit::uninit(); self.bounds.fields])?
+            }
         };
         if found.is_some() {
             return Ok(found);
@@ -129,7 +131,12 @@ impl Decoder {
         }
     }
 
-    fn parse<'b>(&self, bytes: &'b [u8], fields: &mut [MaybeUninit<Header<'b>>]) -> Result<Option<(Head, usize)>, Bad> {
+    fn parse<'b>(
+        &self,
+        bytes: &'b [u8],
+        ends: Ends,
+        fields: &mut [MaybeUninit<Header<'b>>],
+    ) -> Result<Option<(Head, usize)>, Bad> {
         let mut request = httparse::Request::new(&mut []);
         // The default refuses what two readers may read differently: line folding, a blank before the colon.
         let parsed = ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, fields);
@@ -140,7 +147,7 @@ impl Decoder {
             Err(httparse::Error::Version) => return Err(Bad::Version),
             Err(_) => return Err(Bad::Syntax),
         };
-        if has_mixed_ends(&bytes[..length]) {
+        if ends.are_mixed(&bytes[..length]) {
             return Err(Bad::Syntax);
         }
         let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());

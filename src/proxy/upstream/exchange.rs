@@ -206,6 +206,11 @@ impl Download {
         }
     }
 
+    /// See [`Body::whole`].
+    pub(in crate::proxy) fn whole(&mut self, out: &mut Vec<u8>) -> Option<usize> {
+        self.body.whole(&mut self.input.buffer.bytes, out)
+    }
+
     /// Reads small parts from now on: whoever takes them is slow, and not the only one.
     pub(in crate::proxy) fn stay_small(&mut self) {
         self.input.buffer.stay_small();

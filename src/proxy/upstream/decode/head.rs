@@ -71,10 +71,12 @@ impl Decoder {
         let seen = &buffer[..buffer.len().min(self.bounds.bytes)];
         let found = match whole_lines(seen, self.scanned) {
             None => None,
-            Some(end) if self.bounds.fields == FIELDS => {
-                parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS], asked, self.form)?
+            Some((end, ends)) if self.bounds.fields == FIELDS => {
+                parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS], ends, asked, self.form)?
             }
-            Some(end) => parse(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields], asked, self.form)?,
+            Some((end, ends)) => {
+                parse(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields], ends, asked, self.form)?
+            }
         };
         let Some((head, length)) = found else {
             self.scanned = seen.len();
@@ -92,23 +94,58 @@ impl Decoder {
 }
 
 /// The end of the lines of a head that have come with what is new since `from`: of all that are whole, so that it does
-/// not matter how they are cut, but of none behind an empty one, where a body may begin.
-pub(in crate::proxy) fn whole_lines(seen: &[u8], from: usize) -> Option<usize> {
-    let mut end = None;
+/// not matter how they are cut, but of none behind an empty one, where a body may begin. With it, what is known by then
+/// of how those lines end.
+pub(in crate::proxy) fn whole_lines(seen: &[u8], from: usize) -> Option<(usize, Ends)> {
+    let (mut end, mut sound, mut bare) = (None, false, false);
     for at in memchr::memchr_iter(b'\n', &seen[from..]) {
         let next = from + at + 1;
-        match &seen[next..] {
-            [b'\r', b'\n', ..] => return Some(next + 2),
-            [b'\n', ..] => return Some(next + 1),
-            _ => end = Some(next),
+        let is_sound = next >= 2 && seen[next - 2] == b'\r';
+        (sound, bare) = (sound | is_sound, bare | !is_sound);
+        let (last, is_sound) = match &seen[next..] {
+            [b'\r', b'\n', ..] => (next + 2, true),
+            [b'\n', ..] => (next + 1, false),
+            _ => {
+                end = Some(next);
+                continue;
+            }
+        };
+        (end, sound, bare) = (Some(last), sound | is_sound, bare | !is_sound);
+        break;
+    }
+    let ends = match (sound, bare) {
+        _ if from > 0 => Ends::Unknown,
+        (true, true) => Ends::Mixed,
+        _ => Ends::Same,
+    };
+    end.map(|end| (end, ends))
+}
+
+/// How the lines of a head end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::proxy) enum Ends {
+    /// All in one way.
+    Same,
+    /// Some in one way, some in the other.
+    Mixed,
+    /// Not all were looked at.
+    Unknown,
+}
+
+impl Ends {
+    /// Whether those of `head` are mixed.
+    pub(in crate::proxy) fn are_mixed(self, head: &[u8]) -> bool {
+        match self {
+            Self::Same => false,
+            Self::Mixed => true,
+            Self::Unknown => has_mixed_ends(head),
         }
     }
-    end
 }
 
 /// Whether some lines of a head end as they should and others with a bare LF (RFC 9112 section 2.2 lets both be taken):
 /// then one reader may see two fields where another sees one value.
-pub(in crate::proxy) fn has_mixed_ends(head: &[u8]) -> bool {
+fn has_mixed_ends(head: &[u8]) -> bool {
     let (mut sound, mut bare) = (false, false);
     for at in memchr::memchr_iter(b'\n', head) {
         match at.checked_sub(1).map(|before| head[before]) {
@@ -123,6 +160,7 @@ pub(in crate::proxy) fn has_mixed_ends(head: &[u8]) -> bool {
 fn parse<'b>(
     bytes: &'b [u8],
     fields: &mut [MaybeUninit<Header<'b>>],
+    ends: Ends,
     asked: &Method,
     form: Form,
 ) -> Result<Option<(Head, usize)>, Malformed> {
@@ -135,7 +173,7 @@ fn parse<'b>(
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
         Err(error) => return Err(error.into()),
     };
-    if has_mixed_ends(&bytes[..length]) {
+    if ends.are_mixed(&bytes[..length]) {
         return Err(Malformed::Head(httparse::Error::NewLine));
     }
     let (mut parts, ()) = Response::new(()).into_parts();
