@@ -40,18 +40,19 @@ impl Persistence {
 /// The longest name that is looked at; what is longer is for the map to judge.
 const LONGEST: usize = 256;
 
-/// Adds a line, its name in lower case as the map has it.
-fn line(name: &str, value: &[u8], text: &mut Vec<u8>) {
+/// Begins a line with a name in lower case, as the map has it. Tells where it begins.
+fn begin(name: &str, text: &mut Vec<u8>) -> usize {
     let from = text.len();
     text.extend_from_slice(name.as_bytes());
     text[from..].make_ascii_lowercase();
+    from
+}
+
+/// Ends a line.
+fn end(value: &[u8], text: &mut Vec<u8>) {
     text.extend_from_slice(b": ");
     text.extend_from_slice(value);
     text.extend_from_slice(b"\r\n");
-}
-
-fn is(name: &str, known: &str) -> bool {
-    name.eq_ignore_ascii_case(known)
 }
 
 #[cfg(test)]

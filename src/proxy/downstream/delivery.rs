@@ -51,9 +51,8 @@ impl Connection {
             body.stay_small();
         }
         let mut state = State::Open;
-        if coding == Coding::Length(0) {
-            state = State::Ended;
-        } else if is_small && matches!(coding, Coding::Length(_)) && body.take_whole(&mut out.flat) {
+        let has_length = matches!(coding, Coding::Length(_));
+        if coding == Coding::Length(0) || (is_small && has_length && body.take_whole(&mut out.flat)) {
             state = State::Ended;
         } else if body.is_end_stream() {
             state = end(coding, None, asked, &mut out);

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use httparse::Header;
 
-use super::{LONGEST, Persistence, is, line};
+use super::{LONGEST, Persistence, begin, end};
 use crate::proxy::upstream::decode::{Framing, Lengths};
 
 /// Room for a head, and for a small body behind it.
@@ -49,31 +49,33 @@ impl Answer {
         let (mut lengths, mut persistence) = (Lengths::default(), Persistence::default());
         let (mut chunked, mut dated) = (false, false);
         for field in fields {
-            let (name, value) = (field.name, field.value);
-            match name.len() {
-                4 if is(name, "date") => dated = true,
-                7 if is(name, "upgrade") => return None,
-                10 if is(name, "connection") => {
+            let value = field.value;
+            let from = begin(field.name, &mut text);
+            match &text[from..] {
+                b"date" => dated = true,
+                b"connection" => {
                     persistence.note(value)?;
+                    text.truncate(from);
                     continue;
                 }
-                10 if is(name, "keep-alive") => return None,
-                14 if is(name, "content-length") => {
+                b"content-length" => {
                     lengths.note(value).ok()?;
+                    text.truncate(from);
                     continue;
                 }
-                16 if is(name, "proxy-connection") => return None,
-                17 if is(name, "transfer-encoding") => {
+                b"transfer-encoding" => {
                     if chunked || !value.eq_ignore_ascii_case(b"chunked") {
                         return None;
                     }
                     chunked = true;
+                    text.truncate(from);
                     continue;
                 }
-                LONGEST.. => return None,
+                b"upgrade" | b"keep-alive" | b"proxy-connection" => return None,
+                name if name.len() > LONGEST => return None,
                 _ => {}
             }
-            line(name, value, &mut text);
+            end(value, &mut text);
         }
         let framing = match (chunked, lengths.value) {
             (true, None) if !status.old => Framing::Chunked,

@@ -3,7 +3,7 @@
 use http::Method;
 use httparse::Header;
 
-use super::{LONGEST, Persistence, is, line};
+use super::{LONGEST, Persistence, begin, end};
 use crate::proxy::headers::is_host;
 use crate::proxy::hop;
 use crate::proxy::upstream::decode::Lengths;
@@ -38,32 +38,28 @@ impl Request {
         let (mut lengths, mut persistence) = (Lengths::default(), Persistence::default());
         let (mut has_host, mut has_id) = (false, false);
         for field in fields {
-            let (name, value) = (field.name, field.value);
-            match name.len() {
-                2 if is(name, "te") => return None,
-                4 if is(name, "host") => {
+            let value = field.value;
+            let from = begin(field.name, &mut text);
+            match &text[from..] {
+                b"host" => {
                     if has_host || !is_host(value) {
                         return None;
                     }
                     has_host = true;
                 }
-                6 if is(name, "expect") => return None,
-                7 if is(name, "upgrade") => return None,
-                9 if is(name, "forwarded") => return None,
-                10 if is(name, "connection") => {
+                b"connection" => {
                     persistence.note(value)?;
+                    text.truncate(from);
                     continue;
                 }
-                10 if is(name, "keep-alive") => return None,
-                12 if is(name, "x-request-id") => has_id = true,
-                14 if is(name, "content-length") => lengths.note(value).ok()?,
-                16 if is(name, "proxy-connection") => return None,
-                17 if is(name, "transfer-encoding") => return None,
-                LONGEST.. => return None,
-                _ if hop::tells(name.as_bytes()) => return None,
+                b"content-length" => lengths.note(value).ok()?,
+                b"x-request-id" => has_id = true,
+                b"te" | b"expect" | b"upgrade" | b"forwarded" | b"keep-alive" | b"proxy-connection"
+                | b"transfer-encoding" => return None,
+                name if name.len() > LONGEST || hop::tells(name) => return None,
                 _ => {}
             }
-            line(name, value, &mut text);
+            end(value, &mut text);
         }
         if !has_host || lengths.repeated {
             return None;
