@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::config::Settings;
 
+use super::output::counted;
 use super::{EXIT_FAILED, Output, answer, block_on, sidecar};
 
 /// How long the sidecar may take to answer.
@@ -35,8 +36,22 @@ pub fn main(args: &Args, settings: &Settings) -> ExitCode {
     answer(args.output.render(&status, || table(&status)), code)
 }
 
-/// `open`, or why requests are held.
-fn gate(hold: &Value) -> String {
+/// `open`, or why requests are held; of each listener by itself, where there are several.
+fn gates(hold: &Value) -> Vec<String> {
+    match hold["routes"].as_array().map_or(&[][..], Vec::as_slice) {
+        routes @ [_, _, ..] => {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let told = |route: &Value| {
+                format!("{} → {}: {}", text(&route["listener"]), text(&route["app"]), gate(route, hold))
+            };
+            routes.iter().map(told).collect()
+        }
+        _ => vec![gate(hold, hold)],
+    }
+}
+
+/// One gate, and who closed it by hand.
+fn gate(hold: &Value, manual: &Value) -> String {
     let reasons = hold["reasons"].as_array().map_or(&[][..], Vec::as_slice);
     if reasons.is_empty() {
         return "open".to_owned();
@@ -46,14 +61,15 @@ fn gate(hold: &Value) -> String {
         .iter()
         .map(|reason| format!("{} for {:.1} s", reason["reason"].as_str().unwrap_or(""), seconds(&reason["since_ms"])))
         .collect();
-    if let Some(by) = hold["by"].as_str() {
-        why.push(format!("held by {by}, {:.1} s left", seconds(&hold["left_ms"])));
+    if let Some(by) = manual["by"].as_str() {
+        why.push(format!("held by {by}, {:.1} s left", seconds(&manual["left_ms"])));
     }
     let oldest = match hold["oldest_ms"].is_null() {
         true => String::new(),
         false => format!(", the first for {:.1} s", seconds(&hold["oldest_ms"])),
     };
-    format!("closed: {}; {} requests wait{oldest}", why.join(", "), hold["held"])
+    let verb = if hold["held"] == 1 { "waits" } else { "wait" };
+    format!("closed: {}; {} {verb}{oldest}", why.join(", "), counted(&hold["held"], "request"))
 }
 
 fn table(status: &Value) -> String {
@@ -70,11 +86,16 @@ fn table(status: &Value) -> String {
     line(
         "in flight",
         format!(
-            "{} requests, {} tunnels, {} work leases on {} connections",
-            flight["requests"], flight["tunnels"], flight["work"], flight["connections"]
+            "{}, {}, {} on {}",
+            counted(&flight["requests"], "request"),
+            counted(&flight["tunnels"], "tunnel"),
+            counted(&flight["work"], "work lease"),
+            counted(&flight["connections"], "connection")
         ),
     );
-    line("gate", gate(&status["hold"]));
+    for gate in gates(&status["hold"]) {
+        line("gate", gate);
+    }
     line("flags", format!("{} in force, revision {}", status["flags"]["flags"], status["flags"]["generation"]));
     let overrides = status["flags"]["overrides"].as_array().map_or(&[][..], Vec::as_slice);
     let keys: Vec<&str> = overrides.iter().filter_map(|over| over["key"].as_str()).collect();

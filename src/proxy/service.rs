@@ -24,7 +24,7 @@ use super::lines::{self, Form};
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
 use super::settings::{Limits, Protocol};
-use super::tunnel::Terms;
+use super::tunnel::{Carried, Terms};
 use super::upstream::decode::Head;
 use super::upstream::{App, Broken, Download, Exchange, Far, Heard, Look, Lost};
 use super::worker::Load;
@@ -124,10 +124,11 @@ pub(super) struct Flight {
 
 impl Client {
     /// Passes on an answer that comes before the real one (RFC 9110 section 15.2).
-    pub(super) fn interim(&self, answer: &response::Parts) {
+    pub(super) fn interim(&self, mut answer: response::Parts) {
+        headers::prepare_answer(&mut answer);
         match &self.early {
-            Early::Http1(wire) => wire.interim(answer),
-            Early::Http2(interims) => interims.queue(answer),
+            Early::Http1(wire) => wire.interim(&answer),
+            Early::Http2(interims) => interims.queue(&answer),
         }
     }
 }
@@ -303,7 +304,7 @@ impl Service {
             let mut exchange = Exchange::new(line, upload, self.app.bounds(), form);
             let heard = loop {
                 match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
-                    Ok(Heard::Interim(answer)) => flight.client.interim(&answer),
+                    Ok(Heard::Interim(answer)) => flight.client.interim(answer),
                     Ok(Heard::Answer(answer)) => break Ok(answer),
                     Err(lost) => break Err(lost),
                 }
@@ -419,6 +420,11 @@ impl Flight {
     /// The app's answer did not end with its begin.
     pub(super) fn goes_on(&mut self) {
         self.heard_at = None;
+    }
+
+    /// The tunnel that it has become has ended.
+    pub(super) fn carried(&mut self, carried: Carried) {
+        self.notes.carried(carried);
     }
 
     /// A part of the answer's body went to the client.

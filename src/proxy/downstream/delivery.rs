@@ -1,11 +1,11 @@
 //! Answers on their way to a client: head and first part in one write where they fit, never read from the app faster
 //! than the client takes them.
 
-use std::fmt::Display;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, Response, StatusCode};
@@ -14,8 +14,10 @@ use http_body::{Body as _, Frame};
 use super::Connection;
 use super::answer::{self, Asked, Coding, Next, TooLong};
 use super::wire::{Lost, Wire};
-use crate::net::activity::Order;
+use crate::net::activity::{Order, now_ms};
 use crate::proxy::body::Delivery;
+use crate::proxy::metrics::listener::Protocol;
+use crate::proxy::observe::Refusal;
 
 /// Parts up to this size are copied behind what goes before them: one flat write costs less than a gathered one.
 const FLAT: usize = 16 * 1024;
@@ -112,8 +114,16 @@ impl Connection {
     }
 
     /// Sends an answer of our own to what is no request.
-    pub(super) async fn refuse(&self, status: StatusCode, why: &impl Display) -> Result<(), Lost> {
+    pub(super) async fn refuse(&self, status: StatusCode, why: &str) -> Result<(), Lost> {
         let text = format!("tidegate: {why}\n");
+        let began = self.activity().head_since();
+        let took = Duration::from_millis(began.map_or(0, |began| now_ms().saturating_sub(began)));
+        let seen = self.wire.seen();
+        let line = seen.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let old = line.trim_ascii_end().ends_with(b" HTTP/1.0");
+        let protocol = if old { Protocol::Http10 } else { Protocol::Http11 };
+        let refusal = Refusal { status, why, protocol, took, bytes: text.len() };
+        self.service.observer.refused(&self.client.hop, &seen, &refusal);
         let mut out = Outgoing { flat: Vec::with_capacity(HEAD), at: 0, data: Bytes::new(), tail: b"" };
         answer::refusal(status, &text, &mut out.flat);
         self.send(out).await

@@ -243,6 +243,9 @@ impl Shared {
             }
             _ => return Err(Bad::Length),
         };
+        if let (Some(length), true) = (lengths.value, lengths.padded) {
+            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         let expects = expects && is_11 && framing != Framing::Length(0);
         let keeps = !closes && (is_11 || keeps);
         Ok(Head { parts, lines: None, framing, keeps, expects, trailers: is_11 && trailers })

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::BytesMut;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 
 use self::answer::{Asked, Next};
 use self::head::{Bad, Bounds, Decoder, Head};
@@ -94,12 +94,11 @@ impl Connection {
                 Coming::Request(head) => head,
                 Coming::Bad(bad) => {
                     self.counters.malformed();
-                    self.refuse(bad.status(), &bad).await?;
+                    self.refuse(bad.status(), &bad.to_string()).await?;
                     return self.close().await.map(|()| None);
                 }
                 Coming::Late => {
-                    self.refuse(http::StatusCode::REQUEST_TIMEOUT, &"the request's head did not arrive in time")
-                        .await?;
+                    self.refuse(StatusCode::REQUEST_TIMEOUT, "the request's head did not arrive in time").await?;
                     return self.close().await.map(|()| None);
                 }
                 Coming::End => return self.close().await.map(|()| None),

@@ -9,7 +9,7 @@ use http_body::Frame;
 use thiserror::Error;
 
 pub use head::{Decoder, Head, Heard};
-pub(in crate::proxy) use head::{Ends, Lengths, names, whole_lines};
+pub(in crate::proxy) use head::{Ends, Lengths, names, settle_length, whole_lines};
 
 /// The longest line that tells the size of a chunk, with its extensions.
 const SIZE_LINE: usize = 4 * 1024;

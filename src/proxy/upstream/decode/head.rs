@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, response};
 use httparse::{Header, ParserConfig};
 use hyper::ext::ReasonPhrase;
 
@@ -238,7 +238,7 @@ fn assemble(
         // RFC 9112 §6.3: the coding wins, the length is not passed on, and what follows is not trusted.
         parts.headers.remove(CONTENT_LENGTH);
         keeps = false;
-    } else if let (Some(length), true) = (lengths.value, lengths.repeated) {
+    } else if let (Some(length), true) = (lengths.value, lengths.repeated || lengths.padded) {
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     let bodiless = *asked == Method::HEAD
@@ -258,8 +258,10 @@ fn assemble(
 pub(in crate::proxy) struct Lengths {
     /// What they say.
     pub(in crate::proxy) value: Option<u64>,
-    /// Whether there is more than one, or it is not written as we would.
+    /// Whether there is more than one.
     pub(in crate::proxy) repeated: bool,
+    /// Whether zeros stand before it: legal (RFC 9110 section 8.6), but there are readers that take it for octal.
+    pub(in crate::proxy) padded: bool,
 }
 
 impl Lengths {
@@ -276,12 +278,25 @@ impl Lengths {
                 length = length.checked_mul(10).and_then(|l| l.checked_add(digit.into())).ok_or(Malformed::Length)?;
             }
             self.repeated |= self.value.is_some();
+            self.padded |= digits.len() > 1 && digits.starts_with(b"0");
             if *self.value.get_or_insert(length) != length {
                 return Err(Malformed::Length);
             }
         }
         Ok(())
     }
+}
+
+/// Writes the length of a head of HTTP/2 as we would.
+pub(in crate::proxy) fn settle_length(headers: &mut HeaderMap) -> Result<(), Malformed> {
+    let mut lengths = Lengths::default();
+    for length in headers.get_all(CONTENT_LENGTH) {
+        lengths.note(length.as_bytes())?;
+    }
+    if let (Some(length), true) = (lengths.value, lengths.repeated || lengths.padded) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(())
 }
 
 /// Whether a list of tokens names `token`.
