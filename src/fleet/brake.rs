@@ -1,0 +1,223 @@
+//! The thinking behind the brake: whether a check that fails here fails for most of the fleet, so that taking everybody
+//! out would make an outage of a disturbance. Does no IO and takes `now` and chance as arguments.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::settings::Brake as Policy;
+
+/// On how many instances a check fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// Those on which it fails, this one among them.
+    pub failing: u64,
+    /// All of them.
+    pub whole: u64,
+    /// Whether some may be missing in both: the fleet has just begun to be heard of.
+    pub young: bool,
+}
+
+/// Where the brake of one check stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// It is off.
+    #[default]
+    Off,
+    /// It holds.
+    Holding {
+        /// Since when the share has been small enough to let go.
+        below: Option<Instant>,
+        /// For how long it must have been: each instance has a time of its own, so that those on which the check still
+        /// fails do not all leave at once.
+        wait: Duration,
+    },
+}
+
+impl State {
+    /// The state after one more count. `chance` is from 0 to 1.
+    #[must_use]
+    pub fn after(self, count: Count, policy: &Policy, now: Instant, chance: f64) -> Self {
+        let Some(panic_threshold) = policy.panic_threshold else { return Self::Off };
+        let share = count.share();
+        match self {
+            _ if count.whole < u64::from(policy.min_instances) => Self::Off,
+            // Neither for nor against: what is said of it expires by itself.
+            state if count.young => state,
+            Self::Off if share > panic_threshold => {
+                Self::Holding { below: None, wait: policy.hold.mul_f64(1.0 + chance.clamp(0.0, 1.0)) }
+            }
+            Self::Off => Self::Off,
+            Self::Holding { wait, .. } if share > policy.release_threshold => Self::Holding { below: None, wait },
+            Self::Holding { below, wait } => {
+                let below = below.unwrap_or(now);
+                if now.saturating_duration_since(below) >= wait {
+                    Self::Off
+                } else {
+                    Self::Holding { below: Some(below), wait }
+                }
+            }
+        }
+    }
+}
+
+impl Count {
+    /// The share of instances on which it fails.
+    pub fn share(&self) -> f64 {
+        if self.whole == 0 { 0.0 } else { self.failing as f64 / self.whole as f64 }
+    }
+}
+
+/// `7 of 8 instances`.
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} instances", self.failing, self.whole)
+    }
+}
+
+/// What the brake says of a check that fails here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ruling {
+    /// It counts as degraded, unless this is older than `until`: nothing is braked by silence.
+    Holds {
+        /// On how many it fails.
+        count: Count,
+        /// The last instant at which this is believed.
+        until: Instant,
+    },
+    /// The check's own class applies: it fails for too few, or nobody knows for how many.
+    Off(Why),
+}
+
+/// Why the brake does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It fails on too few.
+    Few(Count),
+    /// The fleet is smaller than `min_instances`.
+    Small(Count),
+    /// The fleet has just begun to be heard of.
+    Young,
+    /// Redis does not tell.
+    Unasked,
+}
+
+impl Ruling {
+    /// Of a state that has come from `count`, which was asked for at `asked` and is believed for `good`; `None` when what
+    /// was said before stays in force.
+    pub fn of(state: State, count: Count, policy: &Policy, asked: Instant, good: Duration) -> Option<Self> {
+        match state {
+            State::Holding { .. } if count.young => None,
+            State::Holding { .. } => Some(Self::Holds { count, until: asked + good }),
+            State::Off if count.young => Some(Self::Off(Why::Young)),
+            State::Off if count.whole < u64::from(policy.min_instances) => Some(Self::Off(Why::Small(count))),
+            State::Off => Some(Self::Off(Why::Few(count))),
+        }
+    }
+
+    /// Whether it holds at `now`.
+    pub fn holds(&self, now: Instant) -> bool {
+        matches!(self, Self::Holds { until, .. } if now <= *until)
+    }
+
+    /// For the body of `/readyz`.
+    pub fn says(&self, check: &str) -> String {
+        match self {
+            Self::Holds { count, .. } => format!("{check} failing on {count}"),
+            Self::Off(Why::Few(count)) => format!("off, {check} failing on {count}"),
+            Self::Off(Why::Small(count)) => format!("off, {check} failing on {count}, too few to tell"),
+            Self::Off(Why::Young) => format!("off, how many fail {check} is not known yet"),
+            Self::Off(Why::Unasked) => format!("off, redis cannot be asked how many fail {check}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn count(failing: u64, whole: u64) -> Count {
+        Count { failing, whole, young: false }
+    }
+
+    /// Counts, one each second → `h` where the brake holds.
+    fn check(policy: &Policy, counts: &[Count], expected: &str) {
+        let (mut state, start) = (State::Off, Instant::now());
+        let mut said = String::new();
+        for (second, count) in counts.iter().enumerate() {
+            let now = start + Duration::from_secs(second as u64);
+            state = state.after(*count, policy, now, 0.0);
+            said.push(if state == State::Off { '.' } else { 'h' });
+        }
+        assert_eq!(said, expected, "{counts:?}");
+    }
+
+    fn policy() -> Policy {
+        Policy { hold: Duration::from_secs(3), ..Policy::default() }
+    }
+
+    #[test]
+    fn it_holds_from_above_the_threshold_and_lets_go_once_few_have_failed_for_a_while() {
+        let of = |failing: &[u64]| failing.iter().map(|failing| count(*failing, 8)).collect::<Vec<_>>();
+        check(&policy(), &of(&[1, 4, 5, 8]), "..hh");
+        check(&policy(), &of(&[5, 4, 3, 3]), "hhhh");
+        check(&policy(), &of(&[5, 2, 2, 2, 2, 2]), "hhhh..");
+        check(&policy(), &of(&[5, 2, 2, 3, 2, 2, 2, 2]), "hhhhhhh.");
+        // At the threshold and around it nothing swings.
+        check(&policy(), &of(&[4, 5, 4, 5, 4, 5, 4, 5, 4]), ".hhhhhhhh");
+        check(&policy(), &of(&[4, 4, 4, 4]), "....");
+    }
+
+    #[test]
+    fn too_few_instances_and_a_fleet_that_nobody_knows_yet_are_not_braked() {
+        check(&policy(), &[count(1, 1), count(2, 2), count(1, 1)], ".h.");
+        let three = Policy { min_instances: 3, ..policy() };
+        check(&three, &[count(2, 2), count(3, 3), count(2, 2)], ".h.");
+        let young = Count { young: true, ..count(2, 2) };
+        check(&policy(), &[young, young, count(2, 8)], "...");
+        let off = Policy { panic_threshold: None, ..policy() };
+        check(&off, &[count(8, 8)], ".");
+        check(&policy(), &[count(1, 0)], ".");
+    }
+
+    #[test]
+    fn what_it_says_names_the_numbers_and_expires() {
+        let (now, good) = (Instant::now(), Duration::from_secs(10));
+        let holding = State::Holding { below: None, wait: good };
+        let ruling = |state, count| Ruling::of(state, count, &policy(), now, good);
+        let holds = ruling(holding, count(7, 8)).expect("said");
+        assert_eq!(holds.says("db"), "db failing on 7 of 8 instances");
+        assert!(holds.holds(now + good) && !holds.holds(now + good + Duration::from_millis(1)));
+        let said = |state, count| ruling(state, count).map(|ruling| ruling.says("db"));
+        assert_eq!(said(State::Off, count(1, 8)).as_deref(), Some("off, db failing on 1 of 8 instances"));
+        assert_eq!(
+            said(State::Off, count(1, 1)).as_deref(),
+            Some("off, db failing on 1 of 1 instances, too few to tell")
+        );
+        let young = Count { young: true, ..count(2, 2) };
+        assert_eq!(said(State::Off, young).as_deref(), Some("off, how many fail db is not known yet"));
+        assert_eq!(said(holding, young), None, "what was said before expires by itself");
+    }
+
+    proptest! {
+        /// It never begins to hold at or below the threshold, and never lets go above that of release.
+        #[test]
+        fn it_turns_only_beyond_its_thresholds(counts in proptest::collection::vec((0..20_u64, 0..20_u64), 0..60)) {
+            let (mut state, start) = (State::Off, Instant::now());
+            for (second, (failing, whole)) in counts.into_iter().enumerate() {
+                let count = count(failing.min(whole), whole);
+                let next = state.after(count, &policy(), start + Duration::from_secs(second as u64), 0.5);
+                if state == State::Off && next != State::Off {
+                    prop_assert!(count.share() > 0.5 && whole >= 2);
+                }
+                if state != State::Off && next == State::Off {
+                    prop_assert!(count.share() <= 0.3 || whole < 2);
+                }
+                state = next;
+            }
+        }
+    }
+}
