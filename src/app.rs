@@ -5,7 +5,7 @@
 
 mod edges;
 mod flag_headers;
-mod fleet;
+pub mod fleet;
 mod telling;
 
 use std::sync::Arc;
@@ -86,7 +86,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     flags::metrics::register_ages(&mut registry, flags.status.clone());
     flags::usage::exposure::register(&mut registry, store.clone());
 
-    let mut fleet = Fleet::new(&settings.fleet, &mut registry)?;
+    let mut fleet = Fleet::new(&settings.fleet, &board, &mut registry)?;
     let mut telling = Telling::new(&settings.proxy, settings.tracing, &store, &mut registry)?;
     let proxy = proxy.telling(telling.outlets());
     let ledger = Arc::new(Ledger::new(workers + 1));

@@ -9,23 +9,33 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::flags;
+use crate::fleet::brake::Ruling;
 use crate::fleet::settings::Register;
-use crate::fleet::{Failing, Handle, Identity, Keys, Member, Metrics, Presence, Settings};
+use crate::fleet::{Failing, Handle, Identity, Keys, Member, Metrics, Presence, Rulings, Settings};
 use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::ledger::Ledger;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::net::redis::Endpoint;
-use crate::readiness::Board;
+use crate::readiness::{Board, Brake};
 
 /// How long an exit may wait for Redis to take note of it.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether a result has grown too old to be told of: that is no event.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// See the module's text.
 pub(super) struct Fleet {
-    joining: Option<(Member, Identity)>,
+    joining: Option<Joining>,
     handle: Option<Handle>,
-    /// The shared checks that fail here.
+}
+
+struct Joining {
+    member: Member,
+    identity: Identity,
+    /// Takes the shared checks that fail here.
     failing: watch::Sender<Failing>,
+    rulings: watch::Receiver<Rulings>,
 }
 
 /// What an instance speaks of.
@@ -38,24 +48,28 @@ pub(super) struct Subject {
 
 impl Fleet {
     /// Sets up what the settings ask for; nothing is connected.
-    pub(super) fn new(settings: &Settings, registry: &mut Registry) -> anyhow::Result<Self> {
-        let metrics = Metrics::register(registry, &[]);
-        let (failing, told) = watch::channel(Failing::new());
+    pub(super) fn new(settings: &Settings, board: &Board, registry: &mut Registry) -> anyhow::Result<Self> {
+        let metrics = Metrics::register(registry, &board.shared());
         let Some(redis) = settings.redis.as_ref().filter(|_| settings.register == Register::Auto) else {
-            return Ok(Self { joining: None, handle: None, failing });
+            return Ok(Self { joining: None, handle: None });
         };
         let endpoint = Endpoint::new(&redis.url).context("redis.url cannot be used")?;
         let keys = Keys::new(&redis.prefix, &settings.workload).context("workload cannot be used")?;
         let identity = Identity::new(settings);
-        let (member, handle) = Member::new((endpoint, keys), identity.clone(), settings.brake.clone(), told, metrics);
-        Ok(Self { joining: Some((member, identity)), handle: Some(handle), failing })
+        let (failing, told) = watch::channel(Failing::new());
+        let policy = settings.brake.clone();
+        let (member, handle) = Member::new((endpoint, keys), identity.clone(), policy, told, metrics);
+        let joining = Joining { member, identity, failing, rulings: handle.rulings() };
+        Ok(Self { joining: Some(joining), handle: Some(handle) })
     }
 
-    /// Sends heartbeats from now on. What is served does not need them: their end is not that of the process.
+    /// Sends heartbeats from now on, and lets the brake act on the board. What is served does not need them: their end is
+    /// not that of the process, and a brake that is not told of any more lets go by itself.
     pub(super) fn join(&mut self, tasks: &Tasks, subject: Subject) {
-        if let Some((member, identity)) = self.joining.take() {
-            tasks.spawn("fleet", OnEnd::MayEnd, member.run(move || presence(&identity, &subject)));
-        }
+        let Some(Joining { member, identity, failing, rulings }) = self.joining.take() else { return };
+        tasks.spawn("checks that the fleet is told of", OnEnd::MayEnd, tell(subject.board.clone(), failing));
+        tasks.spawn("brake", OnEnd::MayEnd, obey(subject.board.clone(), rulings));
+        tasks.spawn("fleet", OnEnd::MayEnd, member.run(move || presence(&identity, &subject)));
     }
 
     /// Says goodbye.
@@ -63,6 +77,49 @@ impl Fleet {
         if let Some(handle) = self.handle {
             handle.leave(GOODBYE).await;
         }
+    }
+}
+
+/// Tells which shared checks of a board fail, for ever.
+///
+/// # Cancellation
+/// At any point.
+pub async fn tell(board: Board, failing: watch::Sender<Failing>) {
+    let mut snapshots = board.subscribe();
+    loop {
+        let now = tokio::time::Instant::now();
+        let fails: Failing = snapshots.borrow_and_update().failing(now).cloned().collect();
+        failing.send_if_modified(|told| {
+            let changed = *told != fails;
+            *told = fails;
+            changed
+        });
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Tells a board what the brake says, until nobody says anything any more.
+///
+/// # Cancellation
+/// At any point: what was told expires by itself.
+pub async fn obey(board: Board, mut rulings: watch::Receiver<Rulings>) {
+    loop {
+        let said = rulings.borrow_and_update().clone();
+        board.brake(|check| said.get(check).map(|ruling| brake(check, ruling)));
+        if rulings.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn brake(check: &str, ruling: &Ruling) -> Brake {
+    let says = ruling.says(check).into();
+    match ruling {
+        Ruling::Holds { until, .. } => Brake::Holds { says, until: *until },
+        Ruling::Off(_) => Brake::Off { says },
     }
 }
 

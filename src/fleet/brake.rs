@@ -202,6 +202,22 @@ mod tests {
         assert_eq!(said(holding, young), None, "what was said before expires by itself");
     }
 
+    #[test]
+    fn instances_do_not_all_let_go_at_once() {
+        let start = Instant::now();
+        let at = |second: u64| start + Duration::from_secs(second);
+        let policy = Policy { hold: Duration::from_secs(20), ..Policy::default() };
+        let let_go = |chance: f64| {
+            let mut state = State::Off.after(count(8, 8), &policy, start, chance);
+            (1..100).find(|second| {
+                state = state.after(count(2, 8), &policy, at(*second), 0.0);
+                state == State::Off
+            })
+        };
+        let moments: Vec<u64> = (0..20).map(|n| let_go(f64::from(n) / 20.0).expect("it lets go")).collect();
+        assert_eq!(moments, (21..41).collect::<Vec<_>>());
+    }
+
     proptest! {
         /// It never begins to hold at or below the threshold, and never lets go above that of release.
         #[test]

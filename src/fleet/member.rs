@@ -1,8 +1,6 @@
 //! An instance's part in its fleet: heartbeats, what they learn, and a goodbye. Nobody waits for it but the goodbye, and
 //! that not for long.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::RedisError;
@@ -10,19 +8,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::brake::{Count, Ruling, State, Why};
+use super::brake::Count;
 use super::contract::{Answer, Beat, Heard, Turn, beat, leave};
+use super::judge::{Failing, Judge, Rulings};
 use super::keys::Keys;
-use super::metrics::{CheckLabels, Ending, Metrics};
+use super::metrics::{Ending, Metrics};
 use super::presence::{Identity, Presence};
 use super::settings::Brake as Policy;
 use crate::net::redis::script::is_denial;
 use crate::net::redis::{Connection, Endpoint};
-
-/// Checks that fail, by name.
-pub type Failing = BTreeSet<Arc<str>>;
-/// What the brake says of those that do.
-pub type Rulings = BTreeMap<Arc<str>, Ruling>;
 
 /// The heartbeat's times.
 #[derive(Debug, Clone)]
@@ -77,11 +71,10 @@ pub struct Member {
     endpoint: Endpoint,
     keys: Keys,
     identity: Identity,
-    policy: Policy,
     pace: Pace,
     metrics: Metrics,
     failing: watch::Receiver<Failing>,
-    rulings: watch::Sender<Rulings>,
+    judge: Judge,
     leaving: CancellationToken,
     left: CancellationToken,
     /// Since when it is registered, as Redis said; empty before.
@@ -90,8 +83,6 @@ pub struct Member {
     told: String,
     /// The checks that Redis was last told to fail.
     counted: Failing,
-    /// Of each check that failed lately, with the moment of the last count.
-    brakes: BTreeMap<Arc<str>, (State, Instant)>,
     /// What was last said of our place, so that it is said once.
     standing: &'static str,
 }
@@ -130,24 +121,22 @@ impl Member {
         failing: watch::Receiver<Failing>,
         metrics: Metrics,
     ) -> (Self, Handle) {
-        let (rulings, told) = watch::channel(Rulings::new());
+        let judge = Judge::new(policy, metrics.clone());
         let (leaving, left) = (CancellationToken::new(), CancellationToken::new());
-        let handle = Handle { rulings: told, leaving: leaving.clone(), left: left.clone() };
+        let handle = Handle { rulings: judge.rulings(), leaving: leaving.clone(), left: left.clone() };
         let member = Self {
             endpoint,
             keys,
             identity,
-            policy,
             pace: Pace::default(),
             metrics,
             failing,
-            rulings,
+            judge,
             leaving,
             left,
             joined: String::new(),
             told: String::new(),
             counted: Failing::new(),
-            brakes: BTreeMap::new(),
             standing: "",
         };
         (member, handle)
@@ -205,7 +194,7 @@ impl Member {
     async fn wait_unasked(&mut self, wait: Duration) -> bool {
         let until = Instant::now() + wait;
         loop {
-            self.rule_unasked();
+            self.judge.unasked(&self.failing.borrow_and_update().clone());
             tokio::select! {
                 () = self.leaving.cancelled() => return false,
                 () = sleep_until(until) => return true,
@@ -310,59 +299,11 @@ impl Member {
             tracing::info!(id = self.identity.id, workload = self.keys.workload, "registered in the fleet");
         }
         self.joined.clone_from(&heard.joined);
-        let mut rulings = Rulings::new();
-        for (check, count) in failing.iter().zip(&heard.failing) {
-            let count = Count { failing: *count, whole: heard.whole, young: heard.young };
-            rulings.insert(check.clone(), self.rule(check, count, asked));
-        }
-        self.publish(rulings);
-    }
-
-    fn rule(&mut self, check: &Arc<str>, count: Count, asked: Instant) -> Ruling {
-        let before = self.brakes.get(check);
-        // One that was not asked for so long begins anew.
-        let remembered = before.filter(|(_, at)| asked.saturating_duration_since(*at) <= self.policy.hold * 2);
-        let before = remembered.map_or(State::Off, |(state, _)| *state);
-        let state = before.after(count, &self.policy, asked, fastrand::f64());
-        self.brakes.insert(check.clone(), (state, asked));
-        let said = self.rulings.borrow().get(check).cloned();
-        Ruling::of(state, count, &self.policy, asked, self.pace.good).or(said).unwrap_or(Ruling::Off(Why::Young))
-    }
-
-    /// Nobody can be asked: what was said lately is believed until it expires.
-    fn rule_unasked(&mut self) {
-        let now = Instant::now();
-        let failing = self.failing.borrow_and_update().clone();
-        let said = self.rulings.borrow().clone();
-        let ruling = |check: &Arc<str>| match said.get(check) {
-            Some(ruling) if ruling.holds(now) => ruling.clone(),
-            _ => Ruling::Off(Why::Unasked),
-        };
-        self.publish(failing.iter().map(|check| (check.clone(), ruling(check))).collect());
-    }
-
-    fn publish(&self, rulings: Rulings) {
-        let now = Instant::now();
-        self.rulings.send_if_modified(|said| {
-            for check in said.keys().chain(rulings.keys()).collect::<BTreeSet<_>>() {
-                let holds = |rulings: &Rulings| rulings.get(check).is_some_and(|ruling| ruling.holds(now));
-                let label = CheckLabels { check: check.clone() };
-                let gauge = self.metrics.holds.get_or_create_owned(&label);
-                // What had been said may have expired unnoticed; the gauge knows what was told last.
-                let (before, after) = (gauge.get() == 1, holds(&rulings));
-                gauge.set(i64::from(after));
-                let said = rulings.get(check).map(|ruling| ruling.says(check)).unwrap_or_default();
-                if after && !before {
-                    self.metrics.turns.get_or_create(&label).inc();
-                    tracing::warn!(%check, said, "the brake holds: a shared check that fails counts as degraded");
-                } else if before && !after {
-                    tracing::info!(%check, said, "the brake is off");
-                }
-            }
-            let changed = *said != rulings;
-            *said = rulings;
-            changed
-        });
+        let counts = failing
+            .iter()
+            .zip(&heard.failing)
+            .map(|(check, failing)| (check, Count { failing: *failing, whole: heard.whole, young: heard.young }));
+        self.judge.counted(counts, asked, self.pace.good);
     }
 
     async fn goodbye(&self, connection: &mut Connection) -> End {

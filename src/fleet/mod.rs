@@ -7,6 +7,7 @@
 
 pub mod brake;
 mod contract;
+mod judge;
 mod keys;
 mod member;
 mod metrics;
@@ -14,8 +15,9 @@ mod presence;
 pub mod settings;
 
 pub use contract::{Evicted, Heartbeat, Instance, MOST, evict, list};
+pub use judge::{Failing, Rulings};
 pub use keys::{IllegalName, Keys};
-pub use member::{Failing, Handle, Member, Pace, Rulings};
+pub use member::{Handle, Member, Pace};
 pub use metrics::Metrics;
 pub use presence::{Identity, Presence};
 pub use settings::Settings;

@@ -1,8 +1,10 @@
 //! The fleet: its registry in a real Redis, what the command line says of it, and the brake.
 
+mod brake;
 mod commands;
 mod deployments;
 mod registry;
+mod scale;
 mod sidecar;
 
 use std::sync::Arc;
