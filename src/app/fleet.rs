@@ -9,13 +9,14 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::flags;
-use crate::fleet::brake::Ruling;
+use crate::fleet::brake::{Position, Ruling};
 use crate::fleet::settings::Register;
 use crate::fleet::{Failing, Handle, Identity, Keys, Member, Metrics, Presence, Rulings, Settings};
 use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::ledger::Ledger;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::net::redis::Endpoint;
+use crate::readiness::verdict::State;
 use crate::readiness::{Board, Brake};
 
 /// How long an exit may wait for Redis to take note of it.
@@ -88,7 +89,10 @@ pub async fn tell(board: Board, failing: watch::Sender<Failing>) {
     let mut snapshots = board.subscribe();
     loop {
         let now = tokio::time::Instant::now();
-        let fails: Failing = snapshots.borrow_and_update().failing(now).cloned().collect();
+        let fails: Failing = {
+            let snapshot = snapshots.borrow_and_update();
+            snapshot.failing(now).map(|(check, state)| (check.clone(), position(state))).collect()
+        };
         failing.send_if_modified(|told| {
             let changed = *told != fails;
             *told = fails;
@@ -99,6 +103,10 @@ pub async fn tell(board: Board, failing: watch::Sender<Failing>) {
             () = tokio::time::sleep(LOOK) => {}
         }
     }
+}
+
+fn position(state: State) -> Position {
+    if state == State::Failed { Position::Out } else { Position::In }
 }
 
 /// Tells a board what the brake says, until nobody says anything any more.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::brake::{Count, Ruling, State, Why};
+use super::brake::{Count, Position, Ruling, State, Why};
 use super::metrics::{CheckLabels, Metrics};
 use super::settings::Brake as Policy;
 
-/// Checks that fail, by name.
-pub type Failing = BTreeSet<Arc<str>>;
+/// Checks that fail, by name, and whether the instance still serves as far as they go.
+pub type Failing = BTreeMap<Arc<str>, Position>;
 /// What the brake says of those that do.
 pub type Rulings = BTreeMap<Arc<str>, Ruling>;
 
@@ -38,12 +38,14 @@ impl Judge {
     /// Takes in counts that were asked for at `asked` and are believed for `good`, one for each check that fails.
     pub(super) fn counted<'a>(
         &mut self,
-        counts: impl Iterator<Item = (&'a Arc<str>, Count)>,
+        counts: impl Iterator<Item = (&'a Arc<str>, Position, Count)>,
         asked: Instant,
         good: Duration,
     ) {
-        let ruled = counts.map(|(check, count)| (check.clone(), self.rule(check, count, asked, good)));
-        let rulings = ruled.collect();
+        let mut rulings = Rulings::new();
+        for (check, position, count) in counts {
+            rulings.insert(check.clone(), self.rule(check, (position, count), asked, good));
+        }
         self.publish(rulings);
     }
 
@@ -55,15 +57,21 @@ impl Judge {
             Some(ruling) if ruling.holds(now) => ruling.clone(),
             _ => Ruling::Off(Why::Unasked),
         };
-        self.publish(failing.iter().map(|check| (check.clone(), ruling(check))).collect());
+        self.publish(failing.keys().map(|check| (check.clone(), ruling(check))).collect());
     }
 
-    fn rule(&mut self, check: &Arc<str>, count: Count, asked: Instant, good: Duration) -> Ruling {
+    fn rule(
+        &mut self,
+        check: &Arc<str>,
+        (position, count): (Position, Count),
+        asked: Instant,
+        good: Duration,
+    ) -> Ruling {
         let before = self.brakes.get(check);
         // One that was not asked for so long begins anew.
-        let remembered = before.filter(|(_, at)| asked.saturating_duration_since(*at) <= self.policy.hold * 2);
-        let before = remembered.map_or(State::Off, |(state, _)| *state);
-        let state = before.after(count, &self.policy, asked, fastrand::f64());
+        let remembered = before.filter(|(_, at)| asked.saturating_duration_since(*at) <= self.policy.hold);
+        let before = remembered.map_or(State::IDLE, |(state, _)| *state);
+        let state = before.after(count, position, &self.policy, asked, fastrand::f64());
         self.brakes.insert(check.clone(), (state, asked));
         let said = self.rulings.borrow().get(check).cloned();
         Ruling::of(state, count, &self.policy, asked, good).or(said).unwrap_or(Ruling::Off(Why::Young))

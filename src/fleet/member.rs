@@ -254,8 +254,9 @@ impl Member {
     ) -> Result<Duration, End> {
         let failing = self.failing.borrow_and_update().clone();
         let says = serde_json::to_string(&presence()).expect("texts and numbers always serialise");
-        let ceased = self.counted.difference(&failing).map(|check| (&**check, Turn::Passes));
-        let checks = failing.iter().map(|check| (&**check, Turn::Fails)).chain(ceased).collect();
+        let ceased =
+            self.counted.keys().filter(|check| !failing.contains_key(*check)).map(|check| (&**check, Turn::Passes));
+        let checks = failing.keys().map(|check| (&**check, Turn::Fails)).chain(ceased).collect();
         let beaten = Beat {
             identity: &self.identity,
             joined: &self.joined,
@@ -299,15 +300,14 @@ impl Member {
             tracing::info!(id = self.identity.id, workload = self.keys.workload, "registered in the fleet");
         }
         self.joined.clone_from(&heard.joined);
-        let counts = failing
-            .iter()
-            .zip(&heard.failing)
-            .map(|(check, failing)| (check, Count { failing: *failing, whole: heard.whole, young: heard.young }));
+        let counts = failing.iter().zip(&heard.failing).map(|((check, position), failing)| {
+            (check, *position, Count { failing: *failing, whole: heard.whole, young: heard.young })
+        });
         self.judge.counted(counts, asked, self.pace.good);
     }
 
     async fn goodbye(&self, connection: &mut Connection) -> End {
-        let checks: Vec<String> = self.counted.iter().map(ToString::to_string).collect();
+        let checks: Vec<String> = self.counted.keys().map(ToString::to_string).collect();
         if let Err(error) = leave(connection, &self.keys, &self.identity, &checks).await {
             tracing::debug!(error = self.endpoint.scrub(&error), "no goodbye to the fleet");
         }

@@ -252,14 +252,14 @@ impl Snapshot {
         Verdict { lines }
     }
 
-    /// The shared checks that fail at `now`, one that is about to turn among them; not one whose results are too old, of
+    /// The shared checks that fail at `now`, one that is about to turn among them, whose state is ok yet; not one whose results are too old, of
     /// which nobody knows.
-    pub fn failing(&self, now: Instant) -> impl Iterator<Item = &Arc<str>> {
+    pub fn failing(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, State)> {
         let fails = move |check: &&CheckEntry| {
             let stale = matches!(check.health.standing(check.max_staleness, now), Standing::Stale(_));
             check.brakes() && check.health.fails() && !stale
         };
-        self.checks.iter().filter(fails).map(|check| &check.name)
+        self.checks.iter().filter(fails).map(|check| (&check.name, check.health.state()))
     }
 
     /// What is said at `now` about one check or condition; `None` when there is none of that name.

@@ -101,8 +101,9 @@ fn only_shared_critical_checks_are_braked() {
         reporter.report(Ok(()), now);
         reporter.report(Err("down"), now);
     }
-    let failing: Vec<Arc<str>> = board.snapshot().failing(now).cloned().collect();
-    assert_eq!(failing, [Arc::from("b")], "before it turns");
+    let snapshot = board.snapshot();
+    let failing: Vec<_> = snapshot.failing(now).collect();
+    assert_eq!(failing, [(&Arc::from("b"), State::Ok)], "before it turns");
     assert_eq!(board.snapshot().failing(now + STALE * 2).count(), 0, "but not of results that are too old");
 }
 

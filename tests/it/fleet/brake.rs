@@ -178,8 +178,11 @@ async fn one_instances_own_fault_takes_it_out() {
     ways[1].stop();
     replicas[1].says(503, Some("off, db failing on 2 of 4 instances")).await;
     replicas[0].says(503, Some("off, db failing on 2 of 4 instances")).await;
+    // When it fails for most, those that had left before come back, but not at once.
     ways[2].stop();
-    for replica in &replicas[..3] {
+    replicas[2].says(200, Some("db failing on 3 of 4 instances")).await;
+    replicas[0].says(503, Some("off, db failing on 3 of 4 instances only just now")).await;
+    for replica in &replicas[..2] {
         replica.says(200, Some("db failing on 3 of 4 instances")).await;
     }
     // At half again it holds on: nothing swings at the threshold.
@@ -189,6 +192,29 @@ async fn one_instances_own_fault_takes_it_out() {
     }
     replicas[0].member.beats("ok", 10).await;
     replicas[0].says(200, Some("db failing on 2 of 4 instances")).await;
+}
+
+#[tokio::test]
+async fn a_moment_without_the_database_does_not_bring_back_who_had_a_fault_of_its_own() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let mut ways: Vec<Database> = (0..4).map(|_| Database::start()).collect();
+    let replica = |n: usize| {
+        let mut settings = settings(&url, &format!("r{n}"));
+        settings.brake.hold = Duration::from_secs(600);
+        Replica::with(&settings, ways[n].check(INTERVAL), quick())
+    };
+    let replicas: Vec<Replica> = (0..4).map(replica).collect();
+    complete(&redis, &replicas).await;
+    ways[0].stop();
+    replicas[0].says(503, Some("off, db failing on 1 of 4 instances")).await;
+    ways[1..].iter_mut().for_each(Database::stop);
+    for replica in &replicas[1..] {
+        replica.says(200, Some("db failing on 4 of 4 instances")).await;
+    }
+    replicas[0].says(503, Some("off, db failing on 4 of 4 instances only just now")).await;
+    ways[1..].iter_mut().for_each(Database::resume);
+    replicas[0].says(503, Some("off, db failing on 1 of 4 instances")).await;
 }
 
 #[tokio::test]

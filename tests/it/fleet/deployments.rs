@@ -1,6 +1,7 @@
 //! A fleet that meets behind Sentinels, in a cluster, and by the users of Redis that are shipped.
 
 use redis::AsyncCommands as _;
+use tidegate::fleet::brake::Position;
 use tidegate::fleet::{evict, list};
 use tidegate::net::redis::Endpoint;
 use tidegate::secret::Secret;
@@ -48,7 +49,7 @@ async fn the_shipped_users_are_enough_for_the_fleet_and_a_sidecar_still_cannot_w
     for user in ["sidecar", "executor"] {
         let member = Running::quick(&url(user), user);
         member.registered().await;
-        member.failing.send_replace(["db".into()].into());
+        member.failing.send_replace([("db".into(), Position::In)].into());
         member.beats("ok", 3).await;
         member.failing.send_replace([].into());
         member.beats("ok", 3).await;

@@ -6,6 +6,9 @@ use redis::AsyncCommands as _;
 use tidegate::fleet::{Evicted, Heartbeat, MOST, Pace, evict};
 use tidegate::net::redis::Endpoint;
 use tidegate::secret::Secret;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::{PATIENCE, Running, fleet_is, keys, listed, pods, quick, settings};
 use crate::support::chaos::Chaos;
@@ -171,6 +174,45 @@ async fn a_redis_that_hangs_or_is_cut_off_costs_a_metric_and_no_connection() {
     member.handle.leave(Duration::from_millis(100)).await;
     assert!(began.elapsed() < PATIENCE);
     redis.thaw();
+}
+
+/// A server that answers whatever comes with the same bytes.
+async fn parrot(answer: &'static [u8]) -> (Secret, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Secret::new(format!("redis://{}", listener.local_addr().unwrap()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let mut commands = [0; 4096];
+                while let Ok(1..) = stream.read(&mut commands).await {
+                    if stream.write_all(answer).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (url, tasks)
+}
+
+#[tokio::test]
+async fn a_server_that_lies_costs_a_metric() {
+    for answer in [
+        &b"+OK\r\n+OK\r\n+OK\r\n"[..],
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"*1\r\n$2\r\nok\r\n",
+        b"*5\r\n$2\r\nok\r\n$1\r\n1\r\n$2\r\n-1\r\n$1\r\n0\r\n$1\r\n0\r\n",
+        b"*2\r\n$4\r\nfull\r\n$1\r\nx\r\n",
+    ] {
+        let (url, _tasks) = parrot(answer).await;
+        let impatient = Pace { answer: Duration::from_millis(500), ..quick() };
+        let member = Running::start(&settings(&url, "a"), impatient);
+        member.beats("failed", 2).await;
+        assert_eq!(member.metric("tidegate_fleet_registered"), 0.0);
+        member.handle.leave(PATIENCE).await;
+    }
 }
 
 #[tokio::test]

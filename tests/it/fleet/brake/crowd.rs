@@ -103,6 +103,44 @@ async fn in_a_large_fleet_one_instances_fault_takes_out_that_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_do_not_recover_leave_one_by_one() {
+    const BROKEN: usize = 10;
+    let redis = Redis::start();
+    let url = redis.url();
+    let (mut database, mut broken) = (Database::start(), Database::start());
+    let replica = |n: usize| {
+        let mut settings = settings(&url, &format!("r{n}"));
+        settings.brake.hold = Duration::from_secs(3);
+        let way = if n < BROKEN { &broken } else { &database };
+        Replica::with(&settings, way.check(INTERVAL), pace())
+    };
+    let replicas: Vec<Replica> = (0..INSTANCES).map(replica).collect();
+    complete(&redis, &replicas).await;
+    database.stop();
+    broken.stop();
+    for replica in &replicas {
+        replica.says(200, Some("db failing on 50 of 50 instances")).await;
+    }
+    database.resume();
+    let mut left = [None; BROKEN];
+    let began = Instant::now();
+    eventually(crate::fleet::PATIENCE, "all that are broken have left", async || {
+        for (left, replica) in left.iter_mut().zip(&replicas) {
+            if left.is_none() && replica.readyz().0 == 503 {
+                *left = Some(began.elapsed());
+            }
+        }
+        left.iter().all(Option::is_some)
+    })
+    .await;
+    let moments: Vec<u128> = left.iter().flatten().map(Duration::as_millis).collect();
+    eprintln!("{BROKEN} of {INSTANCES} did not recover; they left after these ms: {moments:?}");
+    let (first, last) = (moments.iter().min().unwrap(), moments.iter().max().unwrap());
+    assert!(last - first > 100, "of 3 s over which chance spreads them: {moments:?}");
+    assert!(replicas[BROKEN..].iter().all(|replica| replica.readyz().0 == 200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_that_swings_around_the_threshold_turns_the_brake_once() {
     let redis = Redis::start();
     let url = redis.url();
