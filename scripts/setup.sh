@@ -134,6 +134,7 @@ test)
     need kill procps
     need haproxy haproxy
     need nginx nginx-light
+    need promtool prometheus
     [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || packages+=(libnginx-mod-stream)
     need_sdk
     ;;

@@ -4,15 +4,16 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
+use super::output::counted;
 use super::sidecar::{self, Lasting};
-use super::{EXIT_FAILED, EXIT_TRY_AGAIN, block_on, complain, say};
+use super::{EXIT_FAILED, EXIT_TRY_AGAIN, EXIT_USAGE, block_on, complain, say};
 use crate::config::Settings;
 
 /// How long the sidecar may take beyond the hold itself.
@@ -135,7 +136,9 @@ async fn quiesced(args: &Args, stream: &mut Lasting) -> Result<Value, ExitCode> 
         return Ok(answer);
     }
     complain(answer["error"].as_str().unwrap_or("the sidecar has ended"));
-    Err(ExitCode::from(EXIT_TRY_AGAIN))
+    // What the sidecar will never do is no matter of trying again.
+    let never = stream.status == StatusCode::BAD_REQUEST;
+    Err(ExitCode::from(if never { EXIT_USAGE } else { EXIT_TRY_AGAIN }))
 }
 
 fn told(answer: &Value) -> String {
@@ -143,5 +146,5 @@ fn told(answer: &Value) -> String {
     if *tunnels == 0 && *work == 0 {
         return "nothing is under way".to_owned();
     }
-    format!("no request is under way; {tunnels} tunnels and {work} work leases are")
+    format!("no request is under way; {} and {} are", counted(tunnels, "tunnel"), counted(work, "work lease"))
 }

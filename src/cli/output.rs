@@ -1,6 +1,7 @@
 //! The forms in which commands answer: a table for people, JSON and YAML for programs.
 
 use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
 
 /// How to answer.
@@ -42,10 +43,15 @@ impl Output {
     }
 }
 
+/// A number of things, `noun` being one of them.
+pub(super) fn counted(count: &Value, noun: &str) -> String {
+    if *count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     #[test]
     fn one_value_is_told_in_each_form_and_ends_with_a_line_feed() {
@@ -56,5 +62,11 @@ mod tests {
         let yaml = told(Output::Yaml);
         assert!(yaml.ends_with('\n') && !yaml.ends_with("\n\n"), "{yaml:?}");
         assert_eq!(serde_saphyr::from_str::<Value>(&yaml).expect("it is YAML"), value);
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        let told: Vec<String> = [0, 1, 2].into_iter().map(|count| counted(&json!(count), "work lease")).collect();
+        assert_eq!(told, ["0 work leases", "1 work lease", "2 work leases"]);
     }
 }

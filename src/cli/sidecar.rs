@@ -77,14 +77,15 @@ pub(super) async fn open(settings: &Settings, method: Method, path: &str) -> Res
         });
         let request = Request::builder().method(method).uri(path).header(header::HOST, "tidegate");
         let request = request.body(Full::<Bytes>::default()).map_err(|e| e.to_string())?;
-        let body = sender.send_request(request).await.map_err(|e| e.to_string())?.into_body();
-        Ok(Lasting { body, unread: Vec::new(), tasks, _sender: sender })
+        let (head, body) = sender.send_request(request).await.map_err(|e| e.to_string())?.into_parts();
+        Ok(Lasting { status: head.status, body, unread: Vec::new(), tasks, _sender: sender })
     };
     opened.await.map_err(|error: String| unreachable(socket, &error))
 }
 
 /// An answer that lasts; its connection ends when it is dropped.
 pub(super) struct Lasting {
+    pub(super) status: StatusCode,
     body: Incoming,
     unread: Vec<u8>,
     tasks: Tasks,

@@ -10,10 +10,13 @@ use serde_json::Value;
 
 use crate::config::Settings;
 
+use super::output::counted;
 use super::{EXIT_FAILED, Output, answer, block_on, sidecar};
 
 /// How long the sidecar may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The last turns that the table shows; JSON has all that are kept.
+const TURNS: usize = 10;
 
 /// How to answer.
 #[derive(Debug, clap::Args)]
@@ -33,8 +36,22 @@ pub fn main(args: &Args, settings: &Settings) -> ExitCode {
     answer(args.output.render(&status, || table(&status)), code)
 }
 
-/// `open`, or why requests are held.
-fn gate(hold: &Value) -> String {
+/// `open`, or why requests are held; of each listener by itself, where there are several.
+fn gates(hold: &Value) -> Vec<String> {
+    match hold["routes"].as_array().map_or(&[][..], Vec::as_slice) {
+        routes @ [_, _, ..] => {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let told = |route: &Value| {
+                format!("{} → {}: {}", text(&route["listener"]), text(&route["app"]), gate(route, hold))
+            };
+            routes.iter().map(told).collect()
+        }
+        _ => vec![gate(hold, hold)],
+    }
+}
+
+/// One gate, and who closed it by hand.
+fn gate(hold: &Value, manual: &Value) -> String {
     let reasons = hold["reasons"].as_array().map_or(&[][..], Vec::as_slice);
     if reasons.is_empty() {
         return "open".to_owned();
@@ -44,14 +61,15 @@ fn gate(hold: &Value) -> String {
         .iter()
         .map(|reason| format!("{} for {:.1} s", reason["reason"].as_str().unwrap_or(""), seconds(&reason["since_ms"])))
         .collect();
-    if let Some(by) = hold["by"].as_str() {
-        why.push(format!("held by {by}, {:.1} s left", seconds(&hold["left_ms"])));
+    if let Some(by) = manual["by"].as_str() {
+        why.push(format!("held by {by}, {:.1} s left", seconds(&manual["left_ms"])));
     }
     let oldest = match hold["oldest_ms"].is_null() {
         true => String::new(),
         false => format!(", the first for {:.1} s", seconds(&hold["oldest_ms"])),
     };
-    format!("closed: {}; {} requests wait{oldest}", why.join(", "), hold["held"])
+    let verb = if hold["held"] == 1 { "waits" } else { "wait" };
+    format!("closed: {}; {} {verb}{oldest}", why.join(", "), counted(&hold["held"], "request"))
 }
 
 fn table(status: &Value) -> String {
@@ -68,11 +86,16 @@ fn table(status: &Value) -> String {
     line(
         "in flight",
         format!(
-            "{} requests, {} tunnels, {} work leases on {} connections",
-            flight["requests"], flight["tunnels"], flight["work"], flight["connections"]
+            "{}, {}, {} on {}",
+            counted(&flight["requests"], "request"),
+            counted(&flight["tunnels"], "tunnel"),
+            counted(&flight["work"], "work lease"),
+            counted(&flight["connections"], "connection")
         ),
     );
-    line("gate", gate(&status["hold"]));
+    for gate in gates(&status["hold"]) {
+        line("gate", gate);
+    }
     line("flags", format!("{} in force, revision {}", status["flags"]["flags"], status["flags"]["generation"]));
     let overrides = status["flags"]["overrides"].as_array().map_or(&[][..], Vec::as_slice);
     let keys: Vec<&str> = overrides.iter().filter_map(|over| over["key"].as_str()).collect();
@@ -94,5 +117,17 @@ fn table(status: &Value) -> String {
         let revision = if source["revision"].is_null() { String::new() } else { text(&source["revision"]) };
         sources.add_row([&text(&source["name"]), &text(&source["state"]), &revision, &text(&source["flags"]), why]);
     }
-    format!("{lines}\n{checks}\n\n{sources}\n")
+    let mut said = format!("{lines}\n{checks}\n\n{sources}\n");
+    let history = status["history"].as_array().map_or(&[][..], Vec::as_slice);
+    if !history.is_empty() {
+        let mut turns = Table::new();
+        turns.load_style(presets::NOTHING);
+        turns.set_header(["TURNED", "NAME", "FROM", "TO", "WHY"]);
+        for turn in &history[history.len().saturating_sub(TURNS)..] {
+            let why = turn["why"].as_str().unwrap_or("");
+            turns.add_row([&text(&turn["at"]), &text(&turn["name"]), &text(&turn["from"]), &text(&turn["to"]), why]);
+        }
+        write!(said, "\n{turns}\n").expect("a String takes all");
+    }
+    said
 }

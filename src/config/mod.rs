@@ -4,6 +4,7 @@ mod budget;
 mod key;
 mod machine;
 mod node;
+mod otel;
 mod overlay;
 mod problem;
 mod reader;
@@ -180,6 +181,7 @@ pub fn load_str(text: &str, surroundings: &Surroundings<'_>) -> Result<Loaded, P
     let asked = substitute::substitute(&mut root, &sources, &mut problems);
     let fields = fields();
     overlay::environment(&mut root, &fields, surroundings.environment, &asked, &mut problems);
+    otel::defaults(&mut root, surroundings.environment, &mut problems);
     overlay::arguments(&mut root, &fields, surroundings.overrides, &mut problems);
     // https://no-color.org: present and not empty.
     let plain = surroundings.environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());

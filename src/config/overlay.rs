@@ -100,7 +100,7 @@ fn index(steps: &[Step]) -> usize {
     steps.iter().find_map(|step| if let Step::Index(index) = step { Some(*index) } else { None }).unwrap_or(0)
 }
 
-fn set(node: &mut Node, steps: &[Step], value: Value, origin: &Origin) -> Result<(), Problem> {
+pub(super) fn set(node: &mut Node, steps: &[Step], value: Value, origin: &Origin) -> Result<(), Problem> {
     let Some((first, rest)) = steps.split_first() else {
         *node = Node::new(value, origin.clone());
         return Ok(());

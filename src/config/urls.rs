@@ -27,6 +27,9 @@ pub(super) fn upstream() -> Type<Upstream> {
 
 fn parse_upstream(text: &str) -> Result<Upstream, Wrong> {
     const REMEDY: &str = "write http://HOST:PORT or unix:/path/to/socket; h2c:// or h2c+unix: for HTTP/2";
+    const NO_TLS: &str = "TLS towards the app is not supported";
+    const BESIDE: &str = "the app listens beside this process: let it serve in the clear on 127.0.0.1 or a unix socket, \
+                          and write http://127.0.0.1:PORT or unix:/path/to/socket; clients have TLS by proxy[].tls";
     let (path, protocol) = match text.strip_prefix("h2c+") {
         Some(rest) => (rest, Protocol::Http2),
         None => (text, Protocol::Http1),
@@ -43,7 +46,7 @@ fn parse_upstream(text: &str) -> Result<Upstream, Wrong> {
         None => (text, Protocol::Http1),
         Some(("http", rest)) => (rest, Protocol::Http1),
         Some(("h2c", rest)) => (rest, Protocol::Http2),
-        Some(("https", _)) => return wrong(NOT_YET, REMEDY),
+        Some(("https" | "wss", _)) => return wrong(NO_TLS, BESIDE),
         Some(_) => return wrong("not the address of an app", REMEDY),
     };
     let authority = if text.contains("://") { authority.strip_suffix('/').unwrap_or(authority) } else { authority };
@@ -182,7 +185,7 @@ mod tests {
             ("http://[::1]:3000", Ok("http://[::1]:3000")),
             ("unix:/run/app.sock", Ok("unix:/run/app.sock")),
             ("unix:///run/app.sock", Ok("unix:/run/app.sock")),
-            ("https://app:3000", Err(NOT_YET)),
+            ("https://app:3000", Err("TLS towards the app is not supported")),
             ("h2c://app:3000/", Ok("h2c://app:3000")),
             ("h2c://[::1]", Ok("h2c://[::1]:80")),
             ("h2c+unix:/run/app.sock", Ok("h2c+unix:/run/app.sock")),

@@ -108,6 +108,15 @@ impl Control {
                 (line.name.to_string(), standing)
             })
             .collect();
+        let history: Vec<Value> = parts
+            .board
+            .history()
+            .into_iter()
+            .map(|turn| {
+                let at = humantime::format_rfc3339_millis(turn.at).to_string();
+                json!({"at": at, "name": *turn.name, "from": turn.from, "to": turn.to, "why": turn.why})
+            })
+            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "workload": parts.workload,
@@ -125,6 +134,7 @@ impl Control {
             },
             "hold": self.gates(),
             "checks": checks,
+            "history": history,
             "flags": *parts.flags.borrow(),
             "schedules": parts.schedules.iter().map(|standing| *standing.borrow()).max().map_or("off", Standing::name),
         })

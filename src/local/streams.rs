@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use crate::net::activity::{Activity, Order};
+use crate::net::rpc;
 use crate::telemetry::metrics::Registry;
 
 /// Streams open at one time, of all protocols together.
@@ -100,6 +102,16 @@ impl Place {
     /// It was given a part.
     pub fn gave(&mut self) {
         self.given = Some(Instant::now());
+    }
+
+    /// The stream that has this place.
+    pub fn on(self, messages: rpc::Stream) -> rpc::Stream {
+        Box::pin(stream::unfold((messages, self), |(mut messages, mut place)| async move {
+            place.asked();
+            let item = messages.next().await?;
+            place.gave();
+            Some((item, (messages, place)))
+        }))
     }
 }
 

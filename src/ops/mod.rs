@@ -7,8 +7,10 @@
 //! | `/readyz`, `/readyz/NAME` | the verdict |
 //! | `/lb-healthz` | 200 while ready and not draining, for load balancers that probe the pod themselves |
 //! | `/metrics` | OpenMetrics |
+//! | `/grpc.health.v1.Health/…` | the same over gRPC, gRPC-Web and Connect |
 //! | `/drain` | the app's `preStop` hook: answers when drained, or when the app may restart |
 
+mod health;
 pub mod readyz;
 pub mod settings;
 #[cfg(test)]
@@ -20,8 +22,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use health::Health;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::Full;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -30,6 +34,8 @@ use tokio::sync::watch;
 use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::machine::Outcome;
 use crate::lifecycle::threads::Pulse;
+use crate::net::outbound::Outbound;
+use crate::net::rpc::Interrupted;
 use crate::net::server::Peer;
 use crate::readiness::Board;
 use crate::secret::Secret;
@@ -43,7 +49,12 @@ pub const DRAIN_TOKEN: HeaderName = HeaderName::from_static("tidegate-drain-toke
 
 /// The ops routes. Cheap to clone.
 #[derive(Clone)]
-pub struct Api(Arc<Parts>, Arc<Mutex<Option<Instant>>>);
+pub struct Api {
+    parts: Arc<Parts>,
+    health: Arc<Health>,
+    /// When it was last said that somebody was refused to drain.
+    refused: Arc<Mutex<Option<Instant>>>,
+}
 
 /// What the ops routes read.
 pub struct Parts {
@@ -64,32 +75,47 @@ pub struct Parts {
 impl Api {
     /// Serves these parts.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts), Arc::default())
+        Self { parts: Arc::new(parts), health: Arc::default(), refused: Arc::default() }
     }
 
     /// Answers one request.
     ///
     /// # Cancellation
     /// A caller of `/drain` that goes away does not stop the drain.
-    pub async fn handle<B>(self, peer: Peer, request: Request<B>) -> Response<Full<Bytes>> {
+    pub async fn handle<B>(self, peer: Peer, request: Request<B>) -> Response<Outbound>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Interrupted>,
+    {
         let path = request.uri().path();
-        let drains = path == "/drain";
-        match *request.method() {
-            Method::GET => {}
-            Method::HEAD if !drains => {}
-            Method::POST if drains => {}
-            _ => return not_allowed(if drains { "GET, POST" } else { "GET, HEAD" }),
+        if path.starts_with(health::PREFIX) {
+            return self.health.answer(&self.parts, request).await.map(Outbound::Call);
         }
+        let drains = path == "/drain";
+        let allowed = match *request.method() {
+            Method::GET => true,
+            Method::HEAD => !drains,
+            Method::POST => drains,
+            _ => false,
+        };
+        if !allowed {
+            return not_allowed(if drains { "GET, POST" } else { "GET, HEAD" }).map(Outbound::Whole);
+        }
+        if drains {
+            return self.drain(peer, request.headers()).await.map(Outbound::Whole);
+        }
+        self.probe(path, request.uri().query()).map(Outbound::Whole)
+    }
+
+    fn probe(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
         match path {
             "/healthz" => self.healthz(),
             "/startupz" => self.startupz(),
             "/lb-healthz" => self.lb_healthz(),
-            "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&self.0.registry)),
-            "/drain" => self.drain(peer, request.headers()).await,
+            "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&self.parts.registry)),
             _ if path == "/readyz" || path.starts_with("/readyz/") => {
                 let now = tokio::time::Instant::now();
-                let readyz::Answer { status, content_type, body } =
-                    readyz::answer(path, request.uri().query(), &self.0.board, now);
+                let readyz::Answer { status, content_type, body } = readyz::answer(path, query, &self.parts.board, now);
                 answer(status, content_type, body)
             }
             _ => text(
@@ -100,25 +126,25 @@ impl Api {
     }
 
     fn healthz(&self) -> Response<Full<Bytes>> {
-        match self.0.pulse.stuck(Instant::now()) {
+        match self.parts.pulse.stuck(Instant::now()) {
             None => text(StatusCode::OK, "ok"),
             Some(name) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("event loop {name} is stuck")),
         }
     }
 
     fn startupz(&self) -> Response<Full<Bytes>> {
-        if *self.0.started.borrow() {
+        if *self.parts.started.borrow() {
             return text(StatusCode::OK, "ok");
         }
         text(StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the first round of checks and flags")
     }
 
     fn lb_healthz(&self) -> Response<Full<Bytes>> {
-        let phase = self.0.lifecycle.phase();
+        let phase = self.parts.lifecycle.phase();
         if phase.is_draining() {
             return text(StatusCode::SERVICE_UNAVAILABLE, &format!("draining: {}", phase.as_str()));
         }
-        let (ready, body) = self.0.board.snapshot().answer(tokio::time::Instant::now());
+        let (ready, body) = self.parts.board.snapshot().answer(tokio::time::Instant::now());
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         answer(status, "application/json", body)
     }
@@ -126,17 +152,17 @@ impl Api {
     /// Fails closed: without a token set, only this pod may drain itself.
     async fn drain(&self, peer: Peer, headers: &HeaderMap) -> Response<Full<Bytes>> {
         if !peer.is_local() && !self.is_token(headers.get(DRAIN_TOKEN)) {
-            self.refused(peer);
+            self.say_refused(peer);
             return text(
                 StatusCode::FORBIDDEN,
                 "draining is for callers on loopback or with ops.drain_token in Tidegate-Drain-Token",
             );
         }
-        if !self.0.lifecycle.phase().is_draining() {
+        if !self.parts.lifecycle.phase().is_draining() {
             tracing::info!(?peer, "drain requested by a hook");
         }
         let began = Instant::now();
-        let ended = self.0.lifecycle.hook().await;
+        let ended = self.parts.lifecycle.hook().await;
         let (status, outcome) = ended.map_or(("held", "restart"), |outcome| ("drained", outcome.as_str()));
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let body = json!({ "status": status, "outcome": outcome, "took_ms": took_ms });
@@ -147,9 +173,9 @@ impl Api {
     }
 
     /// Says so, once a minute at most: anybody may ask.
-    fn refused(&self, peer: Peer) {
+    fn say_refused(&self, peer: Peer) {
         let now = Instant::now();
-        let mut last = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| now.saturating_duration_since(last) >= SAY_AGAIN) {
             *last = Some(now);
             tracing::warn!(?peer, "refused to drain: neither from loopback nor with the token");
@@ -157,7 +183,7 @@ impl Api {
     }
 
     fn is_token(&self, given: Option<&HeaderValue>) -> bool {
-        match (&self.0.drain_token, given) {
+        match (&self.parts.drain_token, given) {
             (Some(token), Some(given)) if !token.expose().is_empty() => {
                 given.as_bytes().ct_eq(token.expose().as_bytes()).into()
             }

@@ -1,6 +1,7 @@
 //! Who may drain, and what every route refuses.
 
 use http::header::HOST;
+use http_body_util::Empty;
 
 use super::*;
 use crate::lifecycle::drain;
@@ -39,15 +40,15 @@ fn peer(address: &str) -> Peer {
     Peer::Tcp(format!("{address}:50000").parse().expect("an address"))
 }
 
-fn request(method: Method, path: &str, token: Option<&str>) -> Request<()> {
+fn request(method: Method, path: &str, token: Option<&str>) -> Request<Empty<Bytes>> {
     let request = Request::builder().method(method).uri(path).header(HOST, "sidecar");
     let request = token.into_iter().fold(request, |request, token| request.header(DRAIN_TOKEN, token));
-    request.body(()).expect("a request")
+    request.body(Empty::new()).expect("a request")
 }
 
 /// The answer's status, and the phase that the next event of a start leads to: events are taken in order, so it is
 /// `Serving` only when the request asked for no drain.
-async fn ask(configured: Option<&str>, peer: Peer, request: Request<()>) -> (StatusCode, Phase) {
+async fn ask(configured: Option<&str>, peer: Peer, request: Request<Empty<Bytes>>) -> (StatusCode, Phase) {
     let (api, lifecycle, mut driver) = api(configured);
     let calls = async {
         let status = api.handle(peer, request).await.status();

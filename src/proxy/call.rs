@@ -3,13 +3,14 @@
 
 use std::time::Instant;
 
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{Response, StatusCode, Version, request};
 
 use super::body::{AnswerBody, RequestBody};
 use super::error::Failure;
 use super::headers::{self, Upgrade};
 use super::service::{Answered, Flight, Service};
+use super::upstream::decode::settle_length;
 use super::upstream::h2c::{Call, Heard, Leased, Target, Upload};
 use super::upstream::{Broken, Far, Lost};
 use super::websocket;
@@ -47,13 +48,13 @@ impl Service {
             };
             let lost = loop {
                 match self.until_expired(flight, |cx| call.poll_head(cx)).await? {
-                    Ok(Heard::Interim(answer)) => flight.client.interim(&answer),
+                    Ok(Heard::Interim(answer)) => flight.client.interim(answer),
                     Ok(Heard::Answer(answer)) => {
                         self.answered();
                         flight.heard();
                         return Ok(match key.filter(|_| answer.status().is_success()) {
                             Some(key) => switched(call, answer, key),
-                            None => Answered::Plain(self.answer(call, answer)),
+                            None => Answered::Plain(self.answer(call, answer), None),
                         });
                     }
                     Err(Lost::Body(error)) => return Err(error.into()),
@@ -69,6 +70,10 @@ impl Service {
     fn answer(&self, call: Call, answer: Response<h2::RecvStream>) -> Response<AnswerBody> {
         let (mut head, stream) = answer.into_parts();
         headers::prepare_answer(&mut head);
+        // One that is none has been refused with the head.
+        if settle_length(&mut head.headers).is_err() {
+            head.headers.remove(CONTENT_LENGTH);
+        }
         head.version = Version::HTTP_11;
         if !call.is_sent() {
             // As in an exchange of HTTP/1.1: no request follows what is left of this one.

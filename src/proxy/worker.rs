@@ -84,7 +84,7 @@ impl Proxy {
             listeners.push(listener);
         }
         let permits = Arc::new(Semaphore::new(settings.limits.connections));
-        let gates = Gates::new(&settings.routes, &settings.hold);
+        let gates = Gates::new(&settings.routes, &addresses, &settings.hold);
         Ok(Self { settings, edges, listeners, addresses, permits, gates, outlets: Outlets::default() })
     }
 
@@ -343,34 +343,37 @@ impl Here {
             // Made here, so that its task holds nothing else.
             let connection = open(Io::Plain(stream), &Peer::plain(address));
             self.tasks.spawn_connection(async move {
-                run(connection, common, None, address).await;
-                drop((entry, swept));
+                run(connection, common, None, address, (entry, swept)).await;
             });
             return;
         }
         self.tasks.spawn_connection(async move {
             if let Some((io, peer)) = edge.admit(stream, address, swept.activity()).await {
-                run(open(io, &peer), common, peer.protocol, peer.address).await;
+                run(open(io, &peer), common, peer.protocol, peer.address, (entry, swept)).await;
             }
-            drop((entry, swept));
         });
     }
 }
 
-/// Speaks what was agreed on, or what the first bytes tell.
-async fn run(connection: Connection, common: Arc<http2::Common>, agreed: Option<Protocol>, peer: SocketAddr) {
+/// Speaks what was agreed on, or what the first bytes tell. `kept` lives as long as the connection.
+async fn run<K>(connection: Connection, common: Arc<http2::Common>, agreed: Option<Protocol>, peer: SocketAddr, kept: K)
+where
+    K: Send + 'static,
+{
     let switched = match agreed {
         Some(Protocol::Http2) => Ok(connection.into_http2()),
         Some(Protocol::Http1) | None => connection.run().await,
     };
-    let ended: Result<(), Box<dyn std::error::Error + Send + Sync>> = match switched {
-        // Boxed: it is the larger one by far, and a connection of HTTP/1.1 must not hold room for it.
-        Ok(Some(begun)) => Box::pin(http2::serve(begun, common)).await.map_err(Into::into),
-        Ok(None) => Ok(()),
-        Err(lost) => Err(lost.into()),
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "connection ended");
+    match switched {
+        // A task of its own: neither protocol holds room for the other.
+        Ok(Some(begun)) => common.tasks.clone().spawn_connection(async move {
+            http2::serve(begun, common)
+                .await
+                .unwrap_or_else(|error| tracing::debug!(%peer, %error, "connection ended"));
+            drop(kept);
+        }),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%peer, %error, "connection ended"),
     }
 }
 

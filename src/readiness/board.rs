@@ -5,13 +5,14 @@
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::readiness::brake::{Brake, Past};
+use crate::readiness::history::{History, Turn};
 use crate::readiness::settings::{Class, Settings};
 use crate::readiness::verdict::{Health, Line, Standing, State, Thresholds, Verdict, one_line};
 
@@ -23,6 +24,7 @@ pub struct Board {
 
 #[derive(Debug)]
 struct Inner {
+    history: History,
     snapshot: watch::Sender<Arc<Snapshot>>,
     first_round_done: watch::Sender<bool>,
 }
@@ -96,9 +98,11 @@ impl Board {
             body: Bytes::new(),
             fresh_until: None,
         };
-        let snapshot = empty.rendered(Instant::now());
+        let (snapshot, verdict) = empty.rendered(Instant::now());
+        let history = History::default();
+        history.note(&verdict, SystemTime::now());
         let first_round_done = watch::Sender::new(snapshot.checks.is_empty());
-        Self { inner: Arc::new(Inner { snapshot: watch::Sender::new(Arc::new(snapshot)), first_round_done }) }
+        Self { inner: Arc::new(Inner { history, snapshot: watch::Sender::new(Arc::new(snapshot)), first_round_done }) }
     }
 
     /// What is known now.
@@ -109,6 +113,11 @@ impl Board {
     /// Told of every new snapshot. That results grow too old is no event: ask the snapshot with the time of asking.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.inner.snapshot.subscribe()
+    }
+
+    /// The last turns of checks, conditions and the verdict, the oldest first.
+    pub fn history(&self) -> Vec<Turn> {
+        self.inner.history.turns()
     }
 
     /// Turns true, for good, when every check has had its first result, good or bad.
@@ -154,7 +163,9 @@ impl Board {
         self.inner.snapshot.send_modify(|current| {
             let mut next = Snapshot::clone(current);
             edit(&mut next);
-            *current = Arc::new(next.rendered(now));
+            let (next, verdict) = next.rendered(now);
+            self.inner.history.note(&verdict, SystemTime::now());
+            *current = Arc::new(next);
         });
     }
 }
@@ -267,7 +278,7 @@ impl Snapshot {
         self.verdict(now, |_| false).lines.into_iter().find(|line| &*line.name == name)
     }
 
-    fn rendered(mut self, now: Instant) -> Self {
+    fn rendered(mut self, now: Instant) -> (Self, Verdict) {
         let verdict = self.verdict(now, |_| false);
         self.ready = verdict.ready();
         self.body = verdict.body(None);
@@ -275,6 +286,6 @@ impl Snapshot {
         let ends = self.checks.iter().filter_map(|check| check.health.finished()?.checked_add(check.max_staleness));
         let brakes = self.checks.iter().filter_map(|check| check.brake.as_ref()?.until());
         self.fresh_until = ends.chain(brakes).min();
-        self
+        (self, verdict)
     }
 }

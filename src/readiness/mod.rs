@@ -8,6 +8,7 @@
 pub mod board;
 mod brake;
 pub mod checks;
+pub mod history;
 pub mod metrics;
 pub mod prober;
 pub mod settings;

@@ -196,13 +196,18 @@ impl Verdict {
     pub fn body(&self, warning: Option<&str>) -> Bytes {
         let body = Body {
             status: if self.ready() { "ready" } else { "not ready" },
-            error: self.joined(Class::Critical),
+            error: self.error(),
             degraded: self.joined(Class::Degraded),
             brake: self.brake(),
             warning,
             checks: &self.lines,
         };
         Bytes::from(serde_json::to_vec(&body).expect("strings and a map of strings are always JSON"))
+    }
+
+    /// What is critical and fails; none when ready.
+    pub fn error(&self) -> Option<String> {
+        self.joined(Class::Critical)
     }
 
     fn reasons(&self, class: Class) -> impl Iterator<Item = String> {

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
@@ -56,17 +56,26 @@ pub fn install(settings: &Settings) -> Result<Lines, InstallError> {
             .with_current_span(false)
             .with_span_list(false)
             .with_writer(out.clone())
-            .with_filter(settings.filter.clone())
+            .with_filter(of_ours(&settings.filter))
             .boxed(),
         Format::Human => tracing_subscriber::fmt::layer()
             .with_ansi(settings.colour)
             .with_target(false)
             .with_writer(out.clone())
-            .with_filter(settings.filter.clone())
+            .with_filter(of_ours(&settings.filter))
             .boxed(),
     };
     tracing_subscriber::registry().with(lines).try_init()?;
     Ok(out)
+}
+
+/// The h2 crate warns of what a peer does, once for each frame: a client that sends many could fill the log with it. It is
+/// heard where somebody wants to know more.
+fn of_ours(filter: &Targets) -> Targets {
+    match filter.would_enable("h2::proto", &tracing::Level::DEBUG) {
+        true => filter.clone(),
+        false => filter.clone().with_target("h2", LevelFilter::ERROR),
+    }
 }
 
 /// Logs panics as one line each, in the log's own shape. The panic's message stays out: it may quote what must not

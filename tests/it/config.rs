@@ -338,7 +338,7 @@ fn values_that_do_not_fit_are_refused() {
         ),
         (
             "proxy: [{upstream: 'https://a:1'}]",
-            "proxy[0].upstream: \"https://a:1\": not supported in this version; write http://HOST:PORT or unix:/path/to/socket; h2c:// or h2c+unix: for HTTP/2 (line 1)",
+            "proxy[0].upstream: \"https://a:1\": TLS towards the app is not supported; the app listens beside this process: let it serve in the clear on 127.0.0.1 or a unix socket, and write http://127.0.0.1:PORT or unix:/path/to/socket; clients have TLS by proxy[].tls (line 1)",
         ),
         ("ops: {listen: []}", "ops.listen: no address; write one, or remove the key for the default (line 1)"),
         (
@@ -891,5 +891,67 @@ proptest! {
             let shown = load(&loaded.to_yaml());
             prop_assert!(shown.is_ok() || key.ends_with("URL"), "{key}={value:?}: {:?}\n{}", shown.err(), loaded.to_yaml());
         }
+    }
+}
+
+#[test]
+fn the_variables_of_opentelemetry_are_defaults_of_tracing() {
+    let traced = |text: &str, environment: &[(&str, &str)]| {
+        let loaded = load_with(text, environment, &[])?;
+        assert!(!loaded.to_yaml().contains("s3cret"), "{}", loaded.to_yaml());
+        Ok(loaded.settings.tracing.map(|otlp| {
+            let headers = otlp.headers.iter().map(|(name, value)| format!("{name}: {}", value.expose()));
+            let resource = otlp.resource.iter().map(|(name, value)| format!("{name}={value}"));
+            let protocol = format!("{:?}", otlp.protocol);
+            let more: Vec<String> = headers.chain(resource).collect();
+            (otlp.endpoint.to_string(), protocol, otlp.service_name.clone(), more.join(" | "))
+        }))
+    };
+    let told = |endpoint: &str, protocol: &str, service: &str, more: &str| -> Result<_, Vec<String>> {
+        Ok(Some((endpoint.to_owned(), protocol.to_owned(), service.to_owned(), more.to_owned())))
+    };
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/base/");
+    assert_eq!(traced("workload: w", &[endpoint]), told("http://c:4318/base", "Http", "w", ""));
+    let all = [
+        endpoint,
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://t/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20s3cret, x-a = 1=2"),
+        ("OTEL_SERVICE_NAME", "shop"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=other,deployment.environment.name=a%2Cb,zone=%zz"),
+    ];
+    let more = "authorization: Bearer s3cret | x-a: 1=2 | deployment.environment.name=a,b | zone=%zz";
+    assert_eq!(traced("workload: w", &all), told("https://t:443", "Http", "shop", more));
+    let file = "{workload: w, tracing: {otlp: {endpoint: 'http://mine', headers: ['a: b'], service_name: mine, resource: [x=y]}}}";
+    assert_eq!(traced(file, &all), told("http://mine:80", "Http", "mine", "a: b | x=y"), "the file is stronger");
+    let ours = [&all[..], &[("TIDEGATE_TRACING__OTLP__ENDPOINT", "http://ours")]].concat();
+    assert_eq!(traced("workload: w", &ours), told("http://ours:80", "Http", "shop", more), "and so is our variable");
+    let grpc = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c:4317"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
+    assert_eq!(traced("workload: w", &grpc), told("http://c:4317", "Grpc", "w", ""));
+    let named = [endpoint, ("OTEL_RESOURCE_ATTRIBUTES", "service.name=other")];
+    assert_eq!(traced("workload: w", &named), told("http://c:4318/base", "Http", "other", ""));
+
+    for off in [
+        &[("OTEL_SERVICE_NAME", "shop"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret")][..],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")],
+        &[endpoint, ("OTEL_SDK_DISABLED", "true")],
+        &[endpoint, ("OTEL_TRACES_EXPORTER", "none")],
+    ] {
+        assert_eq!(traced("workload: w", off), Ok(None), "{off:?}");
+    }
+    for (environment, expected) in [
+        (
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "c:4318")][..],
+            "tracing.otlp.endpoint: \"c:4318\": not an http or https URL; write http://HOST:PORT or https://HOST:PORT (OTEL_EXPORTER_OTLP_ENDPOINT)",
+        ),
+        (
+            &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c:4318")],
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: its path does not end with /v1/traces, where spans are sent; add the path, or set OTEL_EXPORTER_OTLP_ENDPOINT",
+        ),
+        (
+            &[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "host=s3cret")],
+            "tracing.otlp.headers[0]: \"REDACTED\": a field that the request itself needs; remove it (OTEL_EXPORTER_OTLP_HEADERS)",
+        ),
+    ] {
+        assert_eq!(traced("workload: w", environment), Err(vec![expected.to_owned()]));
     }
 }

@@ -1,12 +1,14 @@
 //! Every ending under load, for every protocol: how many requests fail, and how streams end.
 
 mod app;
+mod frozen;
 mod http1;
 mod http2;
 mod load;
 mod promise;
 mod stage;
 mod tally;
+mod websocket;
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -12,7 +12,7 @@ mod sentinel;
 mod sidecar;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -55,25 +55,32 @@ fn everything_works_from_the_command_line(url: &Secret) {
 /// Writers that do not stop for a failover.
 struct Load {
     stop: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
+    /// Writes that must be there in the end, and those that a replica confirmed.
+    kept: Arc<AtomicU64>,
+    confirmed: Arc<AtomicU64>,
     writers: JoinSet<Acknowledged>,
 }
 
-/// Writes that were said to be made, by their note, and those that no replica confirmed.
+/// Writes by their note.
 #[derive(Default)]
 struct Acknowledged {
-    revisions: BTreeMap<String, u64>,
-    unconfirmed: u64,
+    /// Said to be made, with their revisions, and to be kept.
+    kept: BTreeMap<String, u64>,
+    /// Those that a failover may lose: the writer was told that no replica has them, or that nothing is known.
+    doubtful: BTreeSet<String>,
 }
 
-/// `count` writers of the scope `orders`, each as fast as it can.
-fn load(url: &Secret, count: usize) -> Load {
-    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+/// `count` writers of the scope `orders`, each as fast as it can. What the server that leads at first was told must be
+/// kept once `replicas` have it (0: always), for it may be killed; what its successor was told, always.
+fn load(url: &Secret, count: usize, replicas: u64) -> Load {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (kept, confirmed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut writers = JoinSet::new();
     for name in 0..count {
-        let (url, stop, done) = (url.clone(), stop.clone(), done.clone());
+        let (url, stop, kept, confirmed) = (url.clone(), stop.clone(), kept.clone(), confirmed.clone());
         writers.spawn(async move {
             let mut writer = Writer::to(&url, "orders").await;
+            let first = writer.connection.node().to_string();
             let mut acknowledged = Acknowledged::default();
             for value in 1.. {
                 if stop.load(Ordering::Relaxed) {
@@ -83,49 +90,71 @@ fn load(url: &Secret, count: usize) -> Load {
                 let op = Op { place: Place::Flags, key, set: Some(number(value)), expect: None };
                 let change =
                     Change { expect: None, create: false, actor: "load".to_owned(), note: note.clone(), ops: vec![op] };
-                let written = write(&mut writer.connection, &writer.keys, &change).await.unwrap();
-                acknowledged.unconfirmed += u64::from(!matches!(written.confirmed, Confirmed::Replicas(_)));
-                acknowledged.revisions.insert(note, written.rev);
-                done.fetch_add(1, Ordering::Relaxed);
+                let Ok(written) = write(&mut writer.connection, &writer.keys, &change).await else {
+                    // No server led for longer than a writer is patient.
+                    acknowledged.doubtful.insert(note);
+                    writer = Writer::to(&url, "orders").await;
+                    continue;
+                };
+                let copies = match written.confirmed {
+                    Confirmed::Replicas(count) => count,
+                    _ => 0,
+                };
+                confirmed.fetch_add(u64::from(copies > 0), Ordering::Relaxed);
+                if copies >= replicas || writer.connection.node().to_string() != first {
+                    acknowledged.kept.insert(note, written.rev);
+                    kept.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    acknowledged.doubtful.insert(note);
+                }
             }
             acknowledged
         });
     }
-    Load { stop, done, writers }
+    Load { stop, kept, confirmed, writers }
 }
 
 impl Load {
-    /// Waits for that many writes more.
+    /// Waits for that many writes more that must be kept.
     async fn more(&self, count: u64) {
-        let wanted = self.done.load(Ordering::Relaxed) + count;
-        eventually(PATIENCE, "writes go on", async || self.done.load(Ordering::Relaxed) >= wanted).await;
+        let wanted = self.kept.load(Ordering::Relaxed) + count;
+        eventually(PATIENCE, "writes go on", async || self.kept.load(Ordering::Relaxed) >= wanted).await;
+    }
+
+    /// Waits for a write more that a replica confirms.
+    async fn confirmed(&self) {
+        let before = self.confirmed.load(Ordering::Relaxed);
+        eventually(PATIENCE, "a write is confirmed", async || self.confirmed.load(Ordering::Relaxed) > before).await;
     }
 
     async fn stop(mut self) -> Acknowledged {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Acknowledged::default();
         while let Some(one) = self.writers.join_next().await {
-            let one = one.unwrap();
-            all.revisions.extend(one.revisions);
-            all.unconfirmed += one.unconfirmed;
+            let mut one = one.unwrap();
+            all.kept.append(&mut one.kept);
+            all.doubtful.append(&mut one.doubtful);
         }
         all
     }
 }
 
 impl Acknowledged {
-    /// Compares what was said to the writers with the audit log: no write is missing, none is there twice, and each
-    /// revision there is belongs to one write.
+    /// Compares what was said to the writers with the audit log: no write is missing that was to be kept, none is there
+    /// twice, and each revision there is belongs to one write.
     async fn are_in_the_log_exactly_once(&self, writer: &mut Writer) {
         let log = entries(&mut writer.connection, &writer.keys, None, 100_000).await.unwrap();
         let mut by_note: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for entry in log.iter().filter(|entry| entry.actor == "load") {
             by_note.entry(&entry.note).or_default().push(entry.rev);
         }
-        for (note, rev) in &self.revisions {
+        for (note, rev) in &self.kept {
             assert_eq!(by_note.get(note.as_str()), Some(&vec![*rev]), "write {note}, acknowledged as revision {rev}");
         }
-        assert_eq!(by_note.len(), self.revisions.len(), "a write is in the log that nobody made");
+        for (note, revisions) in &by_note {
+            assert_eq!(revisions.len(), 1, "write {note} was made more than once: {revisions:?}");
+            assert!(self.kept.contains_key(*note) || self.doubtful.contains(*note), "nobody made write {note}");
+        }
         let mut revisions: Vec<u64> = log.iter().map(|entry| entry.rev).collect();
         revisions.reverse();
         let expected: Vec<u64> = (1..=revisions.len() as u64).collect();

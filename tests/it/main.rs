@@ -11,6 +11,7 @@ mod support;
 
 mod config;
 mod conformance;
+mod dashboards;
 mod differential;
 mod drain;
 mod edge;

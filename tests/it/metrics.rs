@@ -1,6 +1,6 @@
-//! The metrics: their form, and that the documentation knows them all and no other.
+//! The metrics: their form, and that the documentation knows them all, with their labels, and no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::support::app::App;
@@ -34,6 +34,29 @@ fn exported(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The labels that each documented metric has.
+fn documented_labels() -> BTreeMap<String, BTreeSet<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let (name, rest) = row.split_once('`').unwrap();
+        let labels = rest.split('|').nth(2).unwrap().split(';');
+        (name.to_owned(), labels.filter_map(|label| Some(label.split('`').nth(1)?.to_owned())).collect())
+    })
+    .collect()
+}
+
+/// The same of the samples of one metric.
+fn exported_labels(text: &str, name: &str) -> BTreeSet<String> {
+    let own = text.lines().filter_map(|line| line.strip_prefix(name)).filter_map(|rest| {
+        let rest = ["_bucket", "_sum", "_count"].iter().find_map(|end| rest.strip_prefix(end)).unwrap_or(rest);
+        rest.strip_prefix('{')?.rsplit_once('}').map(|(labels, _)| labels)
+    });
+    let keys = own.flat_map(|labels| labels.split("=\"").map(|part| part.rsplit([',', '"']).next().unwrap()));
+    keys.filter(|key| !key.is_empty() && *key != "le").map(str::to_owned).collect()
+}
+
 #[tokio::test]
 async fn the_documented_metrics_are_those_that_are_exported() {
     let app = App::start().await;
@@ -54,6 +77,9 @@ async fn the_documented_metrics_are_those_that_are_exported() {
     let text = answer.text();
     assert!(text.ends_with("# EOF\n"));
     assert_eq!(exported(&text), documented());
+    for (name, labels) in documented_labels() {
+        assert_eq!(exported_labels(&text, &name), labels, "{name}");
+    }
     for (name, _) in exported(&text).iter().filter(|(_, kind)| *kind == "histogram") {
         let all = |line: &str| line.starts_with(&format!("{name}_bucket{{")) && line.contains("le=\"+Inf\"");
         assert!(text.lines().any(all), "{name} has no bucket for everything, which quantiles need");

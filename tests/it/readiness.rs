@@ -1,5 +1,6 @@
 //! Readiness: real servers that stop, hang, refuse and come back, and what `/readyz` says meanwhile.
 
+mod grpc;
 mod http;
 mod postgres;
 mod redis;

@@ -1,5 +1,6 @@
 //! The measures, in the order in which they run.
 
+mod checks;
 mod ending;
 mod grpc;
 mod http2;
@@ -73,6 +74,7 @@ pub(crate) const ALL: &[Measure] = &[
     Measure { name: "bulk", about: "all flags at once over OFREP", on_request: false, run: ofrep::bulk },
     Measure { name: "grpc", about: "flags resolved over gRPC and Connect", on_request: false, run: grpc::run },
     Measure { name: "readyz", about: "CPU of a readiness probe", on_request: false, run: readyz::run },
+    Measure { name: "checks", about: "twenty checks in the background", on_request: true, run: checks::run },
     Measure { name: "memory", about: "resident memory, idle and per connection", on_request: false, run: memory::run },
     Measure { name: "start", about: "from the start of the process to ready", on_request: false, run: start::run },
     Measure {

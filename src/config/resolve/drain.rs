@@ -73,6 +73,19 @@ pub(super) fn settings(section: &mut Section<'_>) -> Settings {
     };
     if section.sound(&["delay", "deadline", "app_stop", "grace"]) && deadline <= least {
         let (what, remedy) = match grace.filter(|_| !section.given("deadline")) {
+            // Nothing is left of it: the number that would be shown means nothing to anybody.
+            Some(grace) if grace <= app_stop + RESERVE => (
+                format!(
+                    "leaves no time to drain: app_stop ({}) and 2s come after it, and {of} take {}",
+                    show_duration(app_stop),
+                    show_duration(least)
+                ),
+                format!(
+                    "raise terminationGracePeriodSeconds and grace with it above {}, or shorten drain.delay and \
+                     drain.app_stop",
+                    show_duration(app_stop + RESERVE + least)
+                ),
+            ),
             Some(grace) => (
                 format!(
                     "leaves a deadline of {} ({} less {} for app_stop and 2s), not longer than {of} ({})",
@@ -81,7 +94,10 @@ pub(super) fn settings(section: &mut Section<'_>) -> Settings {
                     show_duration(app_stop),
                     show_duration(least)
                 ),
-                "raise terminationGracePeriodSeconds and grace with it, or shorten drain.delay".to_owned(),
+                format!(
+                    "raise terminationGracePeriodSeconds and grace with it above {}, or shorten drain.delay",
+                    show_duration(app_stop + RESERVE + least)
+                ),
             ),
             None => (
                 format!("not longer than {of} ({})", show_duration(least)),

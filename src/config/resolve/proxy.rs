@@ -101,7 +101,8 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             "send_timeout",
             &time(),
             default.send_timeout,
-            "Between two writes of an answer. Beyond: the connection is closed.",
+            "Between two writes of an answer; over HTTP/2, for the client to make room for 4 KiB more of it. Beyond: the \
+             connection is closed, or the request reset.",
         ),
         connect_timeout: section.or(
             "connect_timeout",

@@ -75,7 +75,23 @@ fn otlp(section: &mut Section<'_>, workload: &str) -> Option<otlp::Settings> {
         (workload.to_owned(), "the workload"),
         "The name under which spans appear.",
     );
-    Some(otlp::Settings { endpoint: endpoint?, protocol, ca_file, headers, sample, service_name })
+    let resource = section.or(
+        "resource",
+        &Type::text("NAME=VALUE", "deployment.environment.name=production", attribute).list(),
+        Vec::new(),
+        "Attributes of the resource that spans are told of, beside `service.name`.",
+    );
+    let resource = resource.iter().filter_map(|text| text.split_once('='));
+    let resource = resource.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect();
+    Some(otlp::Settings { endpoint: endpoint?, protocol, ca_file, headers, sample, service_name, resource })
+}
+
+fn attribute(text: &str) -> Result<String, Wrong> {
+    match text.split_once('=').map(|(name, _)| name.trim()) {
+        Some("service.name") => wrong("an attribute with a key of its own", "write service_name"),
+        Some(name) if !name.is_empty() => Ok(text.to_owned()),
+        _ => wrong("not an attribute", "write NAME=VALUE"),
+    }
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), Wrong> {

@@ -18,7 +18,7 @@ use crate::lifecycle::ledger::Ledger;
 use crate::lifecycle::machine::{Event, Phase};
 use crate::net::outbound::{Broken, Outbound};
 use crate::net::server::Peer;
-use crate::proxy::gate::{Hold, NotHeld};
+use crate::proxy::gate::{Hold, Manual, NotHeld, Reason, Status};
 
 /// How often the ledger is looked at until nothing is under way, and a hold for its end.
 const LOOK: Duration = Duration::from_millis(5);
@@ -101,6 +101,7 @@ impl Control {
             let now = Instant::now();
             if !hold.is_held() {
                 let why = match now >= hold.until() {
+                    true if counts.requests == 1 => "1 request was still under way when the hold ended".to_owned(),
                     true => format!("{} requests were still under way when the hold ended", counts.requests),
                     false => "released by somebody else before nothing was under way".to_owned(),
                 };
@@ -122,21 +123,32 @@ impl Control {
 
     /// The gates in `status`.
     pub(super) fn gates(&self) -> Value {
-        let (status, manual) = (self.0.gates.status(), self.0.gates.manual());
-        let reasons: Vec<Value> = status
-            .reasons
-            .iter()
-            .map(|(reason, since)| json!({ "reason": reason.as_str(), "since_ms": millis(since.elapsed()) }))
-            .collect();
-        json!({
-            "state": if reasons.is_empty() { "open" } else { "closed" },
-            "reasons": reasons,
-            "by": manual.as_ref().map(|manual| &manual.by),
-            "left_ms": manual.as_ref().map(|manual| millis(manual.until.saturating_duration_since(Instant::now()))),
-            "held": status.held,
-            "oldest_ms": status.oldest.map(|since| millis(since.elapsed())),
-        })
+        let manual = self.0.gates.manual();
+        let left = |manual: &Manual| millis(manual.until.saturating_duration_since(Instant::now()));
+        let mut gates = told(&self.0.gates.status());
+        gates["by"] = json!(manual.as_ref().map(|manual| &manual.by));
+        gates["left_ms"] = json!(manual.as_ref().map(left));
+        let routes = self.0.gates.standings().into_iter().map(|standing| {
+            let mut route = told(&standing.status);
+            route["listener"] = json!(&*standing.listener);
+            route["app"] = json!(standing.app.to_string());
+            route
+        });
+        gates["routes"] = routes.collect();
+        gates
     }
+}
+
+/// Of one gate, or of all together.
+fn told(status: &Status) -> Value {
+    let reason =
+        |(reason, since): &(Reason, Instant)| json!({ "reason": reason.as_str(), "since_ms": millis(since.elapsed()) });
+    json!({
+        "state": if status.reasons.is_empty() { "open" } else { "closed" },
+        "reasons": status.reasons.iter().map(reason).collect::<Value>(),
+        "held": status.held,
+        "oldest_ms": status.oldest.map(|since| millis(since.elapsed())),
+    })
 }
 
 fn asked(query: &str) -> Result<Asked, String> {

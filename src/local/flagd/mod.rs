@@ -19,7 +19,6 @@ use http::header::{ALLOW, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version as HttpVersion};
 use http_body::Body;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
 
 use super::streams::{Full, Place, Streams};
 use crate::flags;
@@ -211,7 +210,7 @@ impl Unary {
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<Interrupted>,
     {
-        let message = message(format, headers, body, deadline(format, headers)?).await?;
+        let message = rpc::message(format, headers, body, rpc::deadline(format, headers)?).await?;
         let codec = format.codec;
         let mut buffer = format.buffer();
         // One snapshot for the whole answer, taken when everything else is at hand.
@@ -240,11 +239,11 @@ impl Unary {
                 snapshot.generation()
             }
             Unary::Check => {
-                health::check(codec, &api.sources, &message, &mut buffer)?;
+                rpc::health::check(codec, &api.sources, &message, &mut buffer)?;
                 views.store().load().generation()
             }
             Unary::List => {
-                health::list(codec, &api.sources, &mut buffer);
+                rpc::health::list(codec, &api.sources, &mut buffer);
                 views.store().load().generation()
             }
         };
@@ -277,7 +276,7 @@ impl Streaming {
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Interrupted>,
     {
-        let deadline = deadline(format, headers)?;
+        let deadline = rpc::deadline(format, headers)?;
         let codec = format.codec;
         if sources.closing() {
             return Err(subscription::parted());
@@ -291,17 +290,17 @@ impl Streaming {
                 reflection::stream(questions, sources, place()?)
             }
             Streaming::Events => {
-                message(format, headers, body, deadline).await?;
+                rpc::message(format, headers, body, deadline).await?;
                 events::stream(codec, Subscription::new(sources, Selector::of(headers, "")?, deadline), place()?)
             }
             Streaming::Sync => {
-                let message = message(format, headers, body, deadline).await?;
+                let message = rpc::message(format, headers, body, deadline).await?;
                 let selector = Selector::of(headers, &sync::selector(codec, &message)?)?;
                 sync::stream(codec, Subscription::new(sources, selector, deadline), place()?)
             }
             Streaming::Watch => {
-                let message = message(format, headers, body, deadline).await?;
-                health::watch(codec, sources, &message, deadline, place()?)?
+                let message = rpc::message(format, headers, body, deadline).await?;
+                place()?.on(rpc::health::watch(codec, sources, &message, deadline)?)
             }
         };
         Ok(format.stream(messages))
@@ -314,31 +313,7 @@ impl From<Full> for Status {
     }
 }
 
-/// When the client's own time is over.
-fn deadline(format: Format, headers: &HeaderMap) -> Result<Option<Instant>, Status> {
-    // So long a time that no clock can tell its end is none.
-    Ok(rpc::timeout(format, headers)?.and_then(|timeout| Instant::now().checked_add(timeout)))
-}
-
-/// The one message of a request.
-async fn message<B>(format: Format, headers: &HeaderMap, body: B, deadline: Option<Instant>) -> Result<Bytes, Status>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Interrupted>,
-{
-    let message = Messages::new(format, headers, body)?.single();
-    match deadline {
-        None => message.await,
-        Some(deadline) if deadline <= Instant::now() => Err(late()),
-        Some(deadline) => timeout_at(deadline, message).await.unwrap_or_else(|_| Err(late())),
-    }
-}
-
 /// Before the first flags are in force, none is known not to be there.
 fn started(snapshot: &Snapshot) -> Result<(), Status> {
     if snapshot.generation() > 0 { Ok(()) } else { Err(Status::new(Code::Unavailable, "there are no flags yet")) }
-}
-
-fn late() -> Status {
-    Status::new(Code::DeadlineExceeded, "the time of the call is over")
 }

@@ -3,10 +3,11 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
-use http::{Method, Request, Response, Uri, Version};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, TE, USER_AGENT};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -29,6 +30,36 @@ const ANSWER: usize = 64 * 1024;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Why a collector did not take spans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) why: String,
+    pub(super) again: Again,
+}
+
+/// Whether the same spans may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// They would be refused again, or may have been taken.
+    Never,
+    /// In a moment.
+    Soon,
+    /// After so long, as the collector said.
+    After(Duration),
+}
+
+impl Failed {
+    fn soon(why: String) -> Self {
+        Self { why, again: Again::Soon }
+    }
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Self { why, again: Again::Never }
+    }
+}
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -75,16 +106,15 @@ impl Collector {
     ///
     /// # Cancellation
     /// Call [`Collector::disconnect`] after: an answer may still be on its way.
-    pub(super) async fn export(&mut self, message: Vec<u8>) -> Result<(u64, String), String> {
-        let message = Bytes::from(message);
+    pub(super) async fn export(&mut self, message: Bytes) -> Result<(u64, String), Failed> {
         // A connection that was kept may have been closed meanwhile: then the request is made over a new one, once.
         if let Some(session) = &mut self.session
             && let Some(answer) = session.send(request(&self.settings, message.clone())?).await.ok()
         {
             return judge(self.settings.protocol, answer).await;
         }
-        let mut session = connect(&self.settings).await?;
-        let answer = session.send(request(&self.settings, message)?).await.map_err(|e| told(&e))?;
+        let mut session = connect(&self.settings).await.map_err(Failed::soon)?;
+        let answer = session.send(request(&self.settings, message)?).await.map_err(|e| Failed::soon(told(&e)))?;
         let judged = judge(self.settings.protocol, answer).await?;
         self.session = Some(session);
         Ok(judged)
@@ -206,9 +236,10 @@ fn request(settings: &Settings, message: Bytes) -> Result<Request<Full<Bytes>>, 
 }
 
 /// What an answer says of the spans.
-async fn judge(protocol: Protocol, answer: Response<Incoming>) -> Result<(u64, String), String> {
+async fn judge(protocol: Protocol, answer: Response<Incoming>) -> Result<(u64, String), Failed> {
     if !answer.status().is_success() {
-        return Err(format!("the collector answers {}", answer.status()));
+        let why = format!("the collector answers {}", answer.status());
+        return Err(Failed { why, again: again(answer.status(), answer.headers()) });
     }
     let (head, body) = answer.into_parts();
     let (message, trailers) = read(body).await?;
@@ -216,16 +247,44 @@ async fn judge(protocol: Protocol, answer: Response<Incoming>) -> Result<(u64, S
         // A body of another type says nothing of spans: a proxy before the collector may have made it.
         let told = head.headers.get(CONTENT_TYPE) == Some(&PROTOBUF);
         let refused = if told { encode::refused(&message) } else { Ok((0, String::new())) };
-        return refused.map_err(|e| format!("the collector's answer: {e}"));
+        return refused.map_err(|e| format!("the collector's answer: {e}").into());
     }
     let status = trailers.as_ref().and_then(|trailers| trailers.get(GRPC_STATUS)).or(head.headers.get(GRPC_STATUS));
     match status.map(HeaderValue::as_bytes) {
         Some(b"0") => {
             let message = message.get(5..).unwrap_or_default();
-            encode::refused(message).map_err(|e| format!("the collector's answer: {e}"))
+            encode::refused(message).map_err(|e| format!("the collector's answer: {e}").into())
         }
-        Some(code) => Err(format!("the collector answers grpc-status {}", String::from_utf8_lossy(code))),
-        None => Err("the collector does not speak gRPC".to_owned()),
+        Some(code) => {
+            let why = format!("the collector answers grpc-status {}", String::from_utf8_lossy(code));
+            // CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS (OTLP, "Failures"). After
+            // RESOURCE_EXHAUSTED only where the status has details, which are not read here.
+            let again =
+                if matches!(code, b"1" | b"4" | b"10" | b"11" | b"14" | b"15") { Again::Soon } else { Again::Never };
+            Err(Failed { why, again })
+        }
+        None => Err("the collector does not speak gRPC".to_owned().into()),
+    }
+}
+
+/// What an answer of HTTP says of another attempt (OTLP, "Retryable Response Codes").
+fn again(status: StatusCode, headers: &HeaderMap) -> Again {
+    let retryable = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::BAD_GATEWAY,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::GATEWAY_TIMEOUT,
+    ];
+    if !retryable.contains(&status) {
+        return Again::Never;
+    }
+    let Some(told) = headers.get(RETRY_AFTER).and_then(|told| told.to_str().ok()) else { return Again::Soon };
+    // RFC 9110 section 10.2.3: seconds, or a date.
+    let until = |date: SystemTime| date.duration_since(SystemTime::now()).unwrap_or_default();
+    match (told.parse(), httpdate::parse_http_date(told)) {
+        (Ok(seconds), _) => Again::After(Duration::from_secs(seconds)),
+        (_, Ok(date)) => Again::After(until(date)),
+        _ => Again::Soon,
     }
 }
 
@@ -254,4 +313,26 @@ fn told(error: &dyn StdError) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_sent_again_is_what_the_specification_says() {
+        for (status, told, expected) in [
+            (429, None, Again::Soon),
+            (502, None, Again::Soon),
+            (503, Some("7"), Again::After(Duration::from_secs(7))),
+            (504, Some("soon"), Again::Soon),
+            (503, Some("Sun, 06 Nov 1994 08:49:37 GMT"), Again::After(Duration::ZERO)),
+            (400, Some("7"), Again::Never),
+            (401, None, Again::Never),
+            (500, None, Again::Never),
+        ] {
+            let headers = told.map(|told| (RETRY_AFTER, HeaderValue::from_static(told))).into_iter().collect();
+            assert_eq!(again(StatusCode::from_u16(status).expect("one"), &headers), expected, "{status} {told:?}");
+        }
+    }
 }

@@ -74,11 +74,14 @@ pub(super) fn span(span: &Span<'_>) -> Vec<u8> {
 }
 
 /// An `ExportTraceServiceRequest` of spans encoded before.
-pub(super) fn request(service: &str, spans: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn request(service: &str, more: &[(String, String)], spans: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(spans.iter().map(|span| span.len() + 4).sum::<usize>() + 256);
     put_message(&mut out, 1, |resource_spans| {
         put_message(resource_spans, 1, |resource| {
             put_attribute(resource, 1, "service.name", Attribute::Text(service.as_bytes()));
+            for (name, value) in more {
+                put_attribute(resource, 1, name, Attribute::Text(value.as_bytes()));
+            }
         });
         put_message(resource_spans, 2, |scope_spans| {
             put_message(scope_spans, 1, |scope| {
@@ -167,12 +170,14 @@ mod tests {
             attributes: &attributes,
             failed: true,
         });
-        let request = request("orders", &[bytes.clone(), bytes]);
+        let request = request("orders", &[("zone".to_owned(), "a".to_owned())], &[bytes.clone(), bytes]);
         let read = ExportTraceServiceRequest::decode(&*request).expect("an export request");
         let [resource_spans] = &*read.resource_spans else { panic!("one resource") };
         let service = &resource_spans.resource.as_ref().expect("a resource").attributes[0];
         let text = |value: &str| Some(Value::StringValue(value.to_owned()));
         assert_eq!((&*service.key, service.value.clone().and_then(|any| any.value)), ("service.name", text("orders")));
+        let more = &resource_spans.resource.as_ref().expect("a resource").attributes[1];
+        assert_eq!((&*more.key, more.value.clone().and_then(|any| any.value)), ("zone", text("a")));
         let [scope_spans] = &*resource_spans.scope_spans else { panic!("one scope") };
         assert_eq!(scope_spans.scope.as_ref().expect("a scope").name, "tidegate");
         assert_eq!(scope_spans.spans.len(), 2);

@@ -1,13 +1,14 @@
-//! The task that gathers spans and sends them, a request at a time.
+//! The task that gathers spans and sends them, a request at a time, each at most twice.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::collector::Collector;
+use super::collector::{Again, Collector, Failed};
 use super::{Counts, Settings, encode};
 
 /// Spans of one request.
@@ -17,9 +18,15 @@ const GATHER: Duration = Duration::from_secs(1);
 /// How long a collector has for one request, connecting included.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a collector that named no time is left alone before the second attempt, and up to twice as long.
+const SOON: Duration = Duration::from_secs(1);
+/// Spans are not kept for longer than this: others come meanwhile, and what may wait is bounded.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// Sends what is handed over.
 pub struct Exporter {
     service: String,
+    resource: Vec<(String, String)>,
     collector: Collector,
     spans: mpsc::Receiver<Vec<u8>>,
     counts: Arc<Counts>,
@@ -28,8 +35,8 @@ pub struct Exporter {
 
 impl Exporter {
     pub(super) fn new(settings: Settings, spans: mpsc::Receiver<Vec<u8>>, counts: Arc<Counts>) -> Self {
-        let service = settings.service_name.clone();
-        Self { service, collector: Collector::new(settings), spans, counts, failing: false }
+        let (service, resource) = (settings.service_name.clone(), settings.resource.clone());
+        Self { service, resource, collector: Collector::new(settings), spans, counts, failing: false }
     }
 
     /// Sends for as long as it is polled.
@@ -60,10 +67,17 @@ impl Exporter {
         let count = batch.len() as u64;
         let length: usize = batch.iter().map(Vec::len).sum();
         // They leave the queue only now, so that what is being sent counts as what waits.
-        let request = encode::request(&self.service, batch);
-        let sent = timeout(LIMIT, self.collector.export(request)).await;
+        let request = Bytes::from(encode::request(&self.service, &self.resource, batch));
+        let mut sent = self.attempt(request.clone()).await;
+        if let Err(failed) = &sent
+            && let Some(pause) = pause(failed.again)
+        {
+            tracing::debug!(collector = %self.collector, error = failed.why, ?pause, "spans are sent once more");
+            sleep(pause).await;
+            sent = self.attempt(request).await;
+        }
         self.counts.waiting.fetch_sub(length, Relaxed);
-        match sent.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs()))) {
+        match sent {
             Ok((refused, why)) => {
                 let refused = refused.min(count);
                 self.counts.exported.fetch_add(count - refused, Relaxed);
@@ -75,8 +89,7 @@ impl Exporter {
                     tracing::info!(collector = %self.collector, "spans are exported again");
                 }
             }
-            Err(error) => {
-                self.collector.disconnect();
+            Err(Failed { why: error, .. }) => {
                 self.counts.failed.fetch_add(count, Relaxed);
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(collector = %self.collector, error, "spans cannot be exported, and are lost");
@@ -84,5 +97,24 @@ impl Exporter {
             }
         }
         self.counts.unsettled.fetch_sub(count, Relaxed);
+    }
+
+    async fn attempt(&mut self, request: Bytes) -> Result<(u64, String), Failed> {
+        let sent = timeout(LIMIT, self.collector.export(request)).await;
+        let sent = sent.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs()).into()));
+        if sent.is_err() {
+            self.collector.disconnect();
+        }
+        sent
+    }
+}
+
+/// How long to wait before the second attempt, if there is to be one.
+fn pause(again: Again) -> Option<Duration> {
+    match again {
+        Again::Never => None,
+        Again::Soon => Some(SOON.mul_f64(1.0 + fastrand::f64())),
+        // Not all at the same moment.
+        Again::After(told) => (told <= LONGEST).then(|| told + SOON.mul_f64(fastrand::f64())),
     }
 }

@@ -43,6 +43,8 @@ pub struct Settings {
     pub sample: f64,
     /// `tracing.otlp.service_name`. Default: the workload.
     pub service_name: String,
+    /// `tracing.otlp.resource`: what else is told of the service.
+    pub resource: Vec<(String, String)>,
 }
 
 /// Where a collector is.

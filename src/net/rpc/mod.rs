@@ -7,13 +7,16 @@
 //! and written from texts made beforehand: no generated type stands between a request's bytes and an evaluation.
 
 mod answer;
+mod call;
 mod format;
+pub mod health;
 mod request;
 mod status;
 mod timeout;
 pub mod wire;
 
 pub use answer::{Body, Stream, refusal, unsupported};
+pub use call::{deadline, message};
 pub use format::{Codec, Format, Protocol, Shape, is_grpc};
 pub use request::{Interrupted, LIMIT, Messages};
 pub use status::{Code, Status};

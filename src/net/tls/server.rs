@@ -24,6 +24,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Files that do not fit together are looked at again after this, before anybody is alarmed: chain and key may be
 /// written one after the other.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Files that change while they are read are read again so often before what was read is told.
+const LOOKS: usize = 3;
 
 /// What a TLS listener serves with. Handshakes take what is in force when they begin.
 pub struct Server {
@@ -114,11 +116,16 @@ impl Server {
             return None;
         }
         let mut outcome = self.reload().await;
-        if outcome.is_err() && *seen != found {
-            sleep(AGAIN).await;
-            if let Ok(now) = spawn_blocking(fingerprint(self.clone())).await {
-                found = now;
+        for _ in 0..LOOKS {
+            if outcome.is_err() && *seen != found {
+                sleep(AGAIN).await;
             }
+            let Ok(now) = spawn_blocking(fingerprint(self.clone())).await else { break };
+            if now == found {
+                break;
+            }
+            // They changed while they were read.
+            found = now;
             outcome = self.reload().await;
         }
         let changed = *seen != found;

@@ -1,11 +1,11 @@
 //! Answers on their way to a client: head and first part in one write where they fit, never read from the app faster
 //! than the client takes them.
 
-use std::fmt::Display;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, Response, StatusCode};
@@ -14,8 +14,10 @@ use http_body::{Body as _, Frame};
 use super::Connection;
 use super::answer::{self, Asked, Coding, Next, TooLong};
 use super::wire::{Lost, Wire};
-use crate::net::activity::Order;
+use crate::net::activity::{Order, now_ms};
 use crate::proxy::body::Delivery;
+use crate::proxy::metrics::listener::Protocol;
+use crate::proxy::observe::Refusal;
 
 /// Parts up to this size are copied behind what goes before them: one flat write costs less than a gathered one.
 const FLAT: usize = 16 * 1024;
@@ -34,9 +36,16 @@ impl Connection {
     /// Sends an answer to its end, and tells what may follow.
     pub(super) async fn deliver(&self, response: Response<Delivery>, asked: Asked) -> Result<Next, Lost> {
         let (parts, mut body) = response.into_parts();
-        let mut out = Outgoing { flat: Vec::with_capacity(HEAD), at: 0, data: Bytes::new(), tail: b"" };
         let length = body.size_hint().exact();
-        let (mut coding, next) = answer::head(&parts, asked, length, &mut out.flat);
+        let (flat, mut coding, next) = match body.lines.take() {
+            Some(lines) => answer::head_of_lines(&parts, lines, asked, length),
+            None => {
+                let mut flat = Vec::with_capacity(HEAD);
+                let (coding, next) = answer::head(&parts, asked, length, &mut flat);
+                (flat, coding, next)
+            }
+        };
+        let mut out = Outgoing { flat, at: 0, data: Bytes::new(), tail: b"" };
         drop(parts);
         let is_small = length.is_some_and(|length| length <= FLAT as u64);
         let large = if is_small { None } else { self.service.large.take() };
@@ -44,7 +53,8 @@ impl Connection {
             body.stay_small();
         }
         let mut state = State::Open;
-        if coding == Coding::Length(0) {
+        let has_length = matches!(coding, Coding::Length(_));
+        if coding == Coding::Length(0) || (is_small && has_length && body.take_whole(&mut out.flat)) {
             state = State::Ended;
         } else if body.is_end_stream() {
             state = end(coding, None, asked, &mut out);
@@ -104,8 +114,16 @@ impl Connection {
     }
 
     /// Sends an answer of our own to what is no request.
-    pub(super) async fn refuse(&self, status: StatusCode, why: &impl Display) -> Result<(), Lost> {
+    pub(super) async fn refuse(&self, status: StatusCode, why: &str) -> Result<(), Lost> {
         let text = format!("tidegate: {why}\n");
+        let began = self.activity().head_since();
+        let took = Duration::from_millis(began.map_or(0, |began| now_ms().saturating_sub(began)));
+        let seen = self.wire.seen();
+        let line = seen.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let old = line.trim_ascii_end().ends_with(b" HTTP/1.0");
+        let protocol = if old { Protocol::Http10 } else { Protocol::Http11 };
+        let refusal = Refusal { status, why, protocol, took, bytes: text.len() };
+        self.service.observer.refused(&self.client.hop, &seen, &refusal);
         let mut out = Outgoing { flat: Vec::with_capacity(HEAD), at: 0, data: Bytes::new(), tail: b"" };
         answer::refusal(status, &text, &mut out.flat);
         self.send(out).await

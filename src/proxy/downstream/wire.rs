@@ -22,6 +22,8 @@ use crate::proxy::upstream::decode::{self, Framing, Malformed};
 
 /// What a head is read into: on the stack, so that a connection between two requests holds no memory for it.
 const ROOM: usize = 8 * 1024;
+/// What is told of a request that is refused: no more of a line is logged.
+const SEEN: usize = 4 * 1024;
 /// What may be read of the requests behind one that is under way. Reading is how a client's leaving is noticed.
 const AHEAD: usize = 64 * 1024;
 /// What may be read of a body that nobody takes because its request is held: many may be, and for the same reason.
@@ -125,12 +127,17 @@ impl Wire {
             match read.filled() {
                 [] => return Poll::Ready(Ok(None)),
                 read if *fresh && preface(read) != Preface::None => unread.bytes.extend_from_slice(read),
-                read => match decoder.head(read).map_err(NoHead::Bad)? {
-                    Some((head, length)) => {
+                read => match decoder.head(read) {
+                    Ok(Some((head, length))) => {
                         unread.bytes.extend_from_slice(&read[length..]);
                         break head;
                     }
-                    None => unread.bytes.extend_from_slice(read),
+                    Ok(None) => unread.bytes.extend_from_slice(read),
+                    Err(bad) => {
+                        // For who tells of it.
+                        unread.bytes.extend_from_slice(read);
+                        return Poll::Ready(Err(NoHead::Bad(bad)));
+                    }
                 },
             }
         };
@@ -144,6 +151,12 @@ impl Wire {
     /// Whether nothing has come of a next request.
     pub(super) fn is_silent(&self) -> bool {
         self.state().unread.bytes.is_empty()
+    }
+
+    /// How what has come of a next request begins.
+    pub(super) fn seen(&self) -> Vec<u8> {
+        let bytes = &self.state().unread.bytes;
+        bytes[..bytes.len().min(SEEN)].to_vec()
     }
 
     /// Whether all of the request under way has come and was used.

@@ -51,16 +51,18 @@ impl Keeper {
 
     /// Does what is due, and tells when something will be.
     async fn tend(&mut self, now: Instant) -> Option<Instant> {
-        let (closed, waits) = {
+        self.gate.tell_flaps(now);
+        let (closed, waits, flaps) = {
             let state = self.gate.lock();
-            (state.closed, !state.queue.is_empty())
+            (state.closed, !state.queue.is_empty(), state.flaps.due())
         };
         for (reason, closed) in Reason::ALL.into_iter().zip(closed) {
             if closed.and_then(|closed| closed.until).is_some_and(|until| now >= until) {
                 self.gate.open(reason);
             }
         }
-        let mut due = closed.iter().flatten().filter_map(|closed| closed.until).filter(|until| now < *until).min();
+        let mut due =
+            closed.iter().flatten().filter_map(|closed| closed.until).filter(|until| now < *until).chain(flaps).min();
         if let Some(refuses) = closed[Reason::Refuses as usize] {
             if now >= self.look {
                 if accepts(&self.gate.app).await {

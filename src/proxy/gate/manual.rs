@@ -37,8 +37,17 @@ pub enum NotHeld {
         left: Duration,
     },
     /// Requests would be refused meanwhile.
-    #[error("longer than hold.max_wait ({} ms), after which requests are refused; ask for less, or raise it", .0.as_millis())]
-    TooLong(Duration),
+    #[error(
+        "{} is longer than hold.max_wait ({}), after which requests are refused; ask for less, or raise it",
+        humantime::format_duration(*asked),
+        humantime::format_duration(*most)
+    )]
+    TooLong {
+        /// For so long.
+        asked: Duration,
+        /// `hold.max_wait`.
+        most: Duration,
+    },
     /// `hold.max_requests` is 0.
     #[error("hold.max_requests is 0: nothing is held here")]
     Off,
@@ -51,7 +60,7 @@ impl Gates {
             return Err(NotHeld::Off);
         }
         if lasts > self.settings.max_wait {
-            return Err(NotHeld::TooLong(self.settings.max_wait));
+            return Err(NotHeld::TooLong { asked: lasts, most: self.settings.max_wait });
         }
         let now = Instant::now();
         let mut manual = self.manual.lock().unwrap_or_else(PoisonError::into_inner);

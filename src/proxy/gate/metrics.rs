@@ -1,5 +1,5 @@
-//! What is counted of requests that wait: how many, for how long, and how it ended. Shared by all workers: only a
-//! request that waits writes here.
+//! What is counted of requests that wait, by listener: how many, for how long, and how it ended. Shared by all workers:
+//! only a request that waits writes here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -33,7 +33,7 @@ pub(super) enum End {
 /// The ends of [`End`] and then of [`Refused`]; only the last does not befall who waits for a place.
 const ENDS: [&str; 5] = ["passed", "timeout", "left", "overflow", "away"];
 
-/// Of one kind of queue, all workers together.
+/// Of one line, all workers together.
 #[derive(Default)]
 pub(in crate::proxy) struct Counts {
     ends: [AtomicU64; ENDS.len()],
@@ -79,52 +79,57 @@ impl fmt::Debug for Held {
 
 impl Collector for Held {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = self.gates.status();
+        let standings = self.gates.standings();
         let kind = ConstGauge::new(0_i64).metric_type();
         let help = "1 while requests are held for this reason.";
         let mut family = encoder.encode_descriptor("hold_closed", help, None, kind)?;
-        for reason in Reason::ALL {
-            let gauge = ConstGauge::new(i64::from(status.reasons.iter().any(|(known, _)| *known == reason)));
-            gauge.encode(family.encode_family(&[("reason", reason.as_str())])?)?;
+        for standing in &standings {
+            for reason in Reason::ALL {
+                let gauge =
+                    ConstGauge::new(i64::from(standing.status.reasons.iter().any(|(known, _)| *known == reason)));
+                gauge
+                    .encode(family.encode_family(&[("listener", &*standing.listener), ("reason", reason.as_str())])?)?;
+            }
         }
-        let held = encoder.encode_descriptor("hold_requests", "Requests held now.", None, kind)?;
-        ConstGauge::new(i64::try_from(status.held).unwrap_or(i64::MAX)).encode(held)?;
+        let mut family = encoder.encode_descriptor("hold_requests", "Requests held now.", None, kind)?;
+        for standing in &standings {
+            let held = ConstGauge::new(i64::try_from(standing.status.held).unwrap_or(i64::MAX));
+            held.encode(family.encode_family(&[("listener", &*standing.listener)])?)?;
+        }
+        let counter = ConstCounter::new(0_u64).metric_type();
+        let histogram = Histogram::new(std::iter::empty()).metric_type();
         let help = "Requests that were to be held, by how it ended.";
-        self.ends(&mut encoder, "hold_ended", help, &self.gates.counts, &ENDS)?;
+        let mut family = encoder.encode_descriptor("hold_ended", help, None, counter)?;
+        for gate in self.gates.gates.iter() {
+            gate.counts.ends(&mut family, &[("listener", &gate.listener)], &ENDS)?;
+        }
         let help = "How long requests were held.";
-        self.waits(&mut encoder, "hold_wait", help, &self.gates.counts)?;
+        let mut family = encoder.encode_descriptor("hold_wait", help, Some(&Unit::Seconds), histogram)?;
+        for gate in self.gates.gates.iter() {
+            gate.counts.waits(family.encode_family(&[("listener", &*gate.listener)])?)?;
+        }
         let help = "Requests beyond the limit of those in flight, by how their wait ended.";
-        self.ends(&mut encoder, "queue_ended", help, &self.queues, &ENDS[..4])?;
+        let mut family = encoder.encode_descriptor("queue_ended", help, None, counter)?;
+        self.queues.ends(&mut family, &[], &ENDS[..4])?;
         let help = "How long requests waited for a place among those in flight.";
-        self.waits(&mut encoder, "queue_wait", help, &self.queues)
+        self.queues.waits(encoder.encode_descriptor("queue_wait", help, Some(&Unit::Seconds), histogram)?)
     }
 }
 
-impl Held {
-    fn ends(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-        counts: &Counts,
-        ends: &[&str],
-    ) -> fmt::Result {
-        let kind = ConstCounter::new(0_u64).metric_type();
-        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+impl Counts {
+    fn ends(&self, family: &mut MetricEncoder<'_>, of: &[(&str, &str)], ends: &[&str]) -> fmt::Result {
         for (index, end) in ends.iter().enumerate() {
-            let counter = ConstCounter::new(counts.ends[index].load(Relaxed));
-            counter.encode(family.encode_family(&[("end", *end)])?)?;
+            let labels: Vec<(&str, &str)> = of.iter().copied().chain([("end", *end)]).collect();
+            ConstCounter::new(self.ends[index].load(Relaxed)).encode(family.encode_family(&labels.as_slice())?)?;
         }
         Ok(())
     }
 
-    fn waits(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, counts: &Counts) -> fmt::Result {
-        let kind = Histogram::new(std::iter::empty()).metric_type();
-        let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
-        let values: Vec<u64> = counts.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+    fn waits(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
+        let values: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
         let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain(std::iter::once(f64::INFINITY));
         let buckets: Vec<(f64, u64)> = bounds.zip(values.iter().copied()).collect();
-        let seconds = counts.micros.load(Relaxed) as f64 / 1e6;
-        metric.encode_histogram::<prometheus_client::encoding::NoLabelSet>(seconds, values.iter().sum(), &buckets, None)
+        let seconds = self.micros.load(Relaxed) as f64 / 1e6;
+        metric.encode_histogram::<NoLabelSet>(seconds, values.iter().sum(), &buckets, None)
     }
 }

@@ -5,6 +5,7 @@
 //! A request is in the ledger before it looks at the gate, and who closes the gate looks at the ledger afterwards. So
 //! either that look counts the request, or the request sees that the gate is closed.
 
+mod flaps;
 mod keeper;
 mod manual;
 pub(super) mod metrics;
@@ -12,12 +13,14 @@ pub(super) mod queue;
 pub mod restart;
 pub(super) mod room;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use self::flaps::Flaps;
 pub use self::keeper::Keeper;
 pub use self::manual::{Hold, Manual, NotHeld};
 use self::metrics::Counts;
@@ -65,14 +68,13 @@ impl Reason {
 pub struct Gates {
     gates: Arc<[Arc<Gate>]>,
     manual: Arc<Mutex<Option<Manual>>>,
-    counts: Arc<Counts>,
     settings: settings::Hold,
 }
 
-/// What the gates are doing.
+/// What one gate is doing, or all together.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
-    /// Why requests are held, and since when, of all routes together; nothing when all are open.
+    /// Why requests are held, and since when; nothing while it is open.
     pub reasons: Vec<(Reason, Instant)>,
     /// Requests held now.
     pub held: usize,
@@ -80,8 +82,20 @@ pub struct Status {
     pub oldest: Option<Instant>,
 }
 
+/// One route, and what its gate is doing.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The listener's name, which is its address.
+    pub listener: Arc<str>,
+    /// The app behind it.
+    pub app: Upstream,
+    /// What its gate is doing.
+    pub status: Status,
+}
+
 /// One route's gate.
 pub(super) struct Gate {
+    listener: Arc<str>,
     app: Upstream,
     settings: settings::Hold,
     /// [`CLOSED`] and [`QUEUED`]: all that a request reads while the gate is open.
@@ -89,10 +103,11 @@ pub(super) struct Gate {
     state: Mutex<State>,
     /// Told when the keeper has something to do.
     work: Notify,
-    counts: Arc<Counts>,
+    counts: Counts,
 }
 
 struct State {
+    flaps: Flaps,
     closed: [Option<Closed>; Reason::ALL.len()],
     queue: Queue,
     /// Requests that were called and have no answer yet.
@@ -106,27 +121,28 @@ struct Closed {
     since: Instant,
     /// When it ends by itself.
     until: Option<Instant>,
+    /// Whether the log has it, and will have its end.
+    told: bool,
 }
 
 impl Gates {
-    pub(super) fn new(routes: &[Route], settings: &settings::Hold) -> Self {
-        let counts = Arc::<Counts>::default();
-        let gate = |route: &Route| {
+    /// One for each route, which listens at the address beside it.
+    pub(super) fn new(routes: &[Route], addresses: &[SocketAddr], settings: &settings::Hold) -> Self {
+        let gate = |(route, address): (&Route, &SocketAddr)| {
+            let closed = [None; Reason::ALL.len()];
+            let state = State { flaps: Flaps::default(), closed, queue: Queue::new(), trial: 0, window: FIRST };
             Arc::new(Gate {
+                listener: address.to_string().into(),
                 app: route.upstream.clone(),
                 settings: settings.clone(),
                 signs: AtomicU8::new(0),
-                state: Mutex::new(State { closed: [None; 4], queue: Queue::new(), trial: 0, window: FIRST }),
+                state: Mutex::new(state),
                 work: Notify::new(),
-                counts: counts.clone(),
+                counts: Counts::default(),
             })
         };
-        Self {
-            gates: routes.iter().map(gate).collect(),
-            manual: Arc::default(),
-            counts: counts.clone(),
-            settings: settings.clone(),
-        }
+        let gates = routes.iter().zip(addresses).map(gate).collect();
+        Self { gates, manual: Arc::default(), settings: settings.clone() }
     }
 
     pub(super) fn of_route(&self, route: usize) -> Arc<Gate> {
@@ -158,22 +174,31 @@ impl Gates {
         self.gates.iter().for_each(|gate| gate.open(reason));
     }
 
-    /// What they are doing.
+    /// What each is doing.
+    pub fn standings(&self) -> Vec<Standing> {
+        let standing = |gate: &Arc<Gate>| Standing {
+            listener: gate.listener.clone(),
+            app: gate.app.clone(),
+            status: gate.status(),
+        };
+        self.gates.iter().map(standing).collect()
+    }
+
+    /// What they are doing together: a reason counts from the first gate that it has closed.
     pub fn status(&self) -> Status {
-        let mut status = Status::default();
+        let mut all = Status::default();
         for gate in self.gates.iter() {
-            let state = gate.lock();
-            for (reason, closed) in Reason::ALL.into_iter().zip(state.closed) {
-                let Some(Closed { since, .. }) = closed else { continue };
-                match status.reasons.iter_mut().find(|(known, _)| *known == reason) {
+            let status = gate.status();
+            for (reason, since) in status.reasons {
+                match all.reasons.iter_mut().find(|(known, _)| *known == reason) {
                     Some((_, first)) => *first = since.min(*first),
-                    None => status.reasons.push((reason, since)),
+                    None => all.reasons.push((reason, since)),
                 }
             }
-            status.held += state.queue.len();
-            status.oldest = state.queue.oldest().into_iter().chain(status.oldest).min();
+            all.held += status.held;
+            all.oldest = status.oldest.into_iter().chain(all.oldest).min();
         }
-        status
+        all
     }
 }
 
@@ -193,6 +218,16 @@ impl Gate {
         self.settings.max_requests > 0
     }
 
+    fn status(&self) -> Status {
+        let state = self.lock();
+        let reasons = Reason::ALL.into_iter().zip(state.closed);
+        Status {
+            reasons: reasons.filter_map(|(reason, closed)| Some((reason, closed?.since))).collect(),
+            held: state.queue.len(),
+            oldest: state.queue.oldest(),
+        }
+    }
+
     /// Holds requests for `reason`; since the first time that it was given.
     pub(super) fn close(&self, reason: Reason, until: Option<Instant>) {
         if !self.holds() {
@@ -201,11 +236,16 @@ impl Gate {
         let mut state = self.lock();
         let known = state.closed[reason as usize];
         let since = known.map_or_else(Instant::now, |known| known.since);
-        state.closed[reason as usize] = Some(Closed { since, until });
+        let told = match known {
+            Some(known) => known.told,
+            // The other reasons are given by people and by what has thresholds of its own.
+            None => reason != Reason::Refuses || state.flaps.is_told(since),
+        };
+        state.closed[reason as usize] = Some(Closed { since, until, told });
         self.sign(&state);
         drop(state);
-        if known.is_none() {
-            tracing::info!(app = %self.app, reason = reason.as_str(), "requests are held");
+        if known.is_none() && told {
+            tracing::info!(listener = %self.listener, app = %self.app, reason = reason.as_str(), "requests are held");
         }
         self.work.notify_one();
     }
@@ -213,15 +253,32 @@ impl Gate {
     /// Takes a reason away. When it was the last one, requests go through.
     pub(super) fn open(&self, reason: Reason) {
         let mut state = self.lock();
-        let Some(Closed { since, .. }) = state.closed[reason as usize].take() else { return };
+        let Some(Closed { since, told, .. }) = state.closed[reason as usize].take() else { return };
         if !state.is_closed() {
             state.window = FIRST;
         }
         let held = state.queue.len();
         self.advance(&mut state);
         drop(state);
-        let for_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(app = %self.app, reason = reason.as_str(), for_ms, held, "requests are no longer held");
+        if told {
+            let for_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let (listener, app, reason) = (&self.listener, &self.app, reason.as_str());
+            tracing::info!(%listener, %app, reason, for_ms, held, "requests are no longer held");
+        }
+    }
+
+    /// Tells of an app that comes and goes what was left out, if that is due. What holds now is told with it.
+    fn tell_flaps(&self, now: Instant) {
+        let mut state = self.lock();
+        let Some(times) = state.flaps.take(now) else { return };
+        let refuses = &mut state.closed[Reason::Refuses as usize];
+        let held = refuses.is_some();
+        if let Some(refuses) = refuses {
+            refuses.told = true;
+        }
+        drop(state);
+        let (listener, app) = (&self.listener, &self.app);
+        tracing::warn!(%listener, %app, times, held, "the app comes and goes: requests were held more often than told");
     }
 
     /// Calls who may go now, and says whether newcomers may pass.

@@ -17,7 +17,7 @@ fn gates(max_requests: usize) -> Gates {
         edge: Default::default(),
         flags: Default::default(),
     };
-    Gates::new(&[route], &settings::Hold { max_requests, max_wait: PATIENCE, check: None })
+    Gates::new(&[route], &[listen], &settings::Hold { max_requests, max_wait: PATIENCE, check: None })
 }
 
 type Waiter = std::pin::Pin<Box<dyn Future<Output = Result<Turn<Gate>, Refused>>>>;
@@ -176,7 +176,7 @@ async fn one_person_holds_at_a_time_and_the_end_of_one_hold_is_not_the_end_of_th
     let gate = gates.of_route(0);
     let first = gates.hold("ann", Duration::from_secs(5)).expect("nobody holds");
     assert!(matches!(gates.hold("bob", Duration::from_secs(5)), Err(NotHeld::Already { by, .. }) if by == "ann"));
-    assert!(matches!(gates.hold("bob", Duration::from_secs(11)), Err(NotHeld::TooLong(_))));
+    assert!(matches!(gates.hold("bob", Duration::from_secs(11)), Err(NotHeld::TooLong { .. })));
     assert!(gates.release() && gate.is_open());
     let second = gates.hold("bob", Duration::from_secs(5)).expect("released");
     drop(first);

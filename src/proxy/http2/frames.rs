@@ -44,6 +44,11 @@ impl Walker {
         }
     }
 
+    /// Whether the next byte begins a frame, and one that may be of any kind.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.known == 0 && self.payload == 0 && !self.within_head
+    }
+
     /// Whether a head has begun of which something is missing.
     pub(super) fn is_within_head(&self) -> bool {
         const HEADERS: u8 = 1;
@@ -108,16 +113,17 @@ mod tests {
     #[test]
     fn a_head_lasts_until_its_last_continuation_has_come() {
         let mut walker = Walker::default();
-        for (bytes, within) in [
-            (frame(1, 0, 3), true),
-            (frame(9, 0, 3), true),
-            (frame(9, 4, 3), false),
-            (frame(6, 0, 8), false),
-            (frame(1, 4, 3)[..10].to_vec(), true),
-            (vec![0; 2], false),
+        for (bytes, within, between) in [
+            (frame(1, 0, 3), true, false),
+            (frame(9, 0, 3), true, false),
+            (frame(9, 4, 3), false, true),
+            (frame(6, 0, 8), false, true),
+            (frame(1, 4, 3)[..10].to_vec(), true, false),
+            (vec![0; 2], false, true),
+            (frame(6, 0, 8)[..4].to_vec(), false, false),
         ] {
             walker.walk(&bytes, |_| {});
-            assert_eq!(walker.is_within_head(), within, "after {bytes:?}");
+            assert_eq!((walker.is_within_head(), walker.is_between_frames()), (within, between), "after {bytes:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Heads from HTTP/2 to what the rest of the proxy works with, and back (RFC 9113 section 8). Pure. What is malformed by
-//! sections 8.2 and 8.3 alone (upper case, connection-specific fields, pseudo-fields) the h2 crate has refused already.
+//! sections 8.2 and 8.3 alone (upper case, connection-specific fields, pseudo-fields) the h2 crate has refused already,
+//! and a fragment in `:path` it has cut off.
 
 use std::cell::RefCell;
 use std::time::SystemTime;
@@ -10,6 +11,7 @@ use http::header::{
 };
 use http::{Method, StatusCode, Uri, request, response};
 
+use crate::proxy::upstream::decode::settle_length;
 use crate::proxy::upstream::encode::may_trail;
 
 /// Whether a message has a body.
@@ -21,7 +23,8 @@ pub(super) enum Content {
     Follows,
 }
 
-/// A head that is malformed (RFC 9113 section 8.3.1): no path, or one that its method has not.
+/// A head that is malformed: no path, or one that its method has not (RFC 9113 section 8.3.1), or a field whose value
+/// begins or ends with a blank (section 8.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -29,6 +32,10 @@ pub(super) struct Malformed;
 pub(super) fn request(head: &mut request::Parts, content: Content) -> Result<(), Malformed> {
     let known = matches!(head.uri.scheme_str(), None | Some("http" | "https"));
     let lengths = head.headers.get_all(CONTENT_LENGTH).iter().count();
+    settle_length(&mut head.headers).map_err(|_| Malformed)?;
+    if head.headers.values().any(is_blank_at_an_end) {
+        return Err(Malformed);
+    }
     if !known || lengths > 1 || !head.uri.path().is_ascii() || !head.uri.query().unwrap_or("").is_ascii() {
         return Err(Malformed);
     }
@@ -56,6 +63,11 @@ pub(super) fn request(head: &mut request::Parts, content: Content) -> Result<(),
         Content::None | Content::Follows => {}
     }
     Ok(())
+}
+
+fn is_blank_at_an_end(value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
 }
 
 /// RFC 9113 section 8.3.1: `:authority` is what `Host` is in HTTP/1.1, and both must say the same. Where they do not,
@@ -176,6 +188,7 @@ mod tests {
             ("POST", Content::Follows, Some("5"), Some("content-length: 5")),
             ("GET", Content::Follows, None, Some("transfer-encoding: chunked")),
             ("PUT", Content::None, Some("0"), Some("content-length: 0")),
+            ("PUT", Content::Follows, Some("005"), Some("content-length: 5")),
         ] {
             let builder = Request::builder().method(method).uri("/");
             let builder = length.into_iter().fold(builder, |builder, length| builder.header("content-length", length));
@@ -199,6 +212,9 @@ mod tests {
             request(&mut head, Content::Follows) == Err(Malformed)
         };
         assert!(refused(Request::get("ftp://a/")));
+        for (value, expected) in [("a b", false), ("", false), (" a", true), ("a\t", true), (" ", true)] {
+            assert_eq!(refused(Request::get("/").header("x", value)), expected, "{value:?}");
+        }
         assert!(refused(Request::post("https://a/").header("content-length", "3").header("content-length", "3")));
         assert!(!refused(Request::post("https://a/").header("content-length", "3")));
     }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::farewell;
 use super::frames::{Frame, Walker};
 use crate::net::activity::{Activity, now_ms};
 
@@ -119,12 +120,25 @@ pub(super) struct Metered<I> {
     activity: Arc<Activity>,
     /// Bytes of the preface still to come, which is no frame.
     preface: usize,
+    /// Whether the client owes an answer that is waited for no longer.
+    overdue: Arc<AtomicBool>,
 }
 
 impl<I> Metered<I> {
     /// Counts what comes over `io`, after what was read `ahead`: first the preface (RFC 9113 section 3.4).
-    pub(super) fn new(io: I, ahead: BytesMut, meter: Arc<Meter>, activity: Arc<Activity>) -> Self {
-        Self { io, ahead, walker: Walker::default(), meter, activity, preface: 24 }
+    pub(super) fn new(
+        io: I,
+        ahead: BytesMut,
+        meter: Arc<Meter>,
+        activity: Arc<Activity>,
+        overdue: Arc<AtomicBool>,
+    ) -> Self {
+        Self { io, ahead, walker: Walker::default(), meter, activity, preface: 24, overdue }
+    }
+
+    /// Whether the next byte begins a frame.
+    fn is_between_frames(&self) -> bool {
+        self.preface == 0 && self.ahead.is_empty() && self.walker.is_between_frames()
     }
 
     fn count(&mut self, read: &[u8]) {
@@ -153,6 +167,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
+        if self.overdue.load(Relaxed) && self.is_between_frames() {
+            self.overdue.store(false, Relaxed);
+            self.ahead.extend_from_slice(&farewell::ANSWER);
+        }
         if !self.ahead.is_empty() {
             let fits = self.ahead.len().min(buf.remaining());
             buf.put_slice(&self.ahead.split_to(fits));

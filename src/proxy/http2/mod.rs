@@ -3,6 +3,7 @@
 
 mod body;
 mod duplex;
+mod farewell;
 mod frames;
 mod head;
 mod interim;
@@ -21,6 +22,7 @@ use http::Request;
 
 pub(super) use self::body::Body;
 pub(super) use self::duplex::{Duplex, Side};
+use self::farewell::Farewell;
 pub(super) use self::interim::Interims;
 pub(super) use self::meter::Flood;
 use self::meter::{Meter, Metered};
@@ -30,7 +32,9 @@ use super::downstream::head::Bounds;
 use super::metrics::Counters;
 use super::service::{Client, Early, Service};
 use crate::lifecycle::tasks::Tasks;
-use crate::net::activity::Order;
+use crate::net::activity::{Activity, Order};
+use crate::net::edge::Io;
+use crate::net::socket::Socket;
 use crate::net::sweep::Sweeper;
 
 /// What one request's body may have on its way to us, in bytes: enough for a gigabit to a client a millisecond away.
@@ -75,32 +79,11 @@ pub(super) async fn serve(begun: Begun, common: Arc<Common>) -> Result<(), h2::E
     let (activity, meter, counters) = (&shared.client.activity, &shared.meter, &shared.common.counters);
     activity.multiplexed();
     counters.http2_connection();
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(shared.common.streams)
-        .max_header_list_size(u32::try_from(shared.common.head.bytes).unwrap_or(u32::MAX))
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(RESET_UNSEEN)
-        .max_local_error_reset_streams(Some(RESET_BY_US))
-        .enable_connect_protocol();
-    let handshake = builder.handshake(Metered::new(socket, read, meter.clone(), activity.clone()));
-    let mut connection: Connection<_, Bytes> = {
-        let mut handshake = pin!(handshake);
-        let greeted = poll_fn(|cx| {
-            activity.attend(cx.waker());
-            match activity.order() {
-                Order::None => handshake.as_mut().poll(cx).map(Some),
-                Order::Close | Order::Cut => Poll::Ready(None),
-            }
-        });
-        match greeted.await {
-            Some(connection) => connection?,
-            None => return Ok(()),
-        }
-    };
-    let (mut is_closing, mut is_flooded) = (false, false);
+    let mut farewell = Farewell::default();
+    let metered = Metered::new(socket, read, meter.clone(), activity.clone(), farewell.overdue());
+    // Boxed: what only the beginning needs is not kept for as long as the connection.
+    let Some(mut connection) = Box::pin(greet(metered, &shared.common, activity)).await? else { return Ok(()) };
+    let mut is_flooded = false;
     let ended = poll_fn(|cx| {
         loop {
             match connection.poll_accept(cx) {
@@ -120,25 +103,54 @@ pub(super) async fn serve(begun: Begun, common: Arc<Common>) -> Result<(), h2::E
             }
             activity.attend(cx.waker());
             match activity.order() {
-                Order::Close if !is_closing => {
-                    is_closing = true;
+                Order::Close if !farewell.has_begun() => {
+                    farewell.begin();
                     connection.graceful_shutdown();
                 }
+                Order::Close if farewell.poll_overdue(cx).is_ready() => {}
                 Order::Cut => return Poll::Ready(Ok(())),
                 Order::None | Order::Close => return Poll::Pending,
             }
         }
     })
     .await;
-    if ended.as_ref().is_err_and(is_flood) {
-        counters.flood(Flood::Protocol);
+    // What the h2 crate has ended a connection for.
+    let reason = ended.as_ref().err().filter(|error| error.is_go_away() && error.is_library());
+    match reason.and_then(h2::Error::reason) {
+        // Its client asked too much.
+        Some(Reason::ENHANCE_YOUR_CALM) => counters.flood(Flood::Protocol),
+        // A head that cannot be decoded, or frames that make no sense.
+        Some(Reason::PROTOCOL_ERROR | Reason::COMPRESSION_ERROR | Reason::FRAME_SIZE_ERROR) => counters.malformed(),
+        _ => {}
     }
     ended
 }
 
-/// Whether the h2 crate has ended a connection because its client asked too much.
-fn is_flood(error: &h2::Error) -> bool {
-    error.is_go_away() && error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
+/// Exchanges prefaces; nothing if the sweeper wants the connection's place before that.
+async fn greet(
+    socket: Metered<Socket<Io>>,
+    common: &Common,
+    activity: &Activity,
+) -> Result<Option<Connection<Metered<Socket<Io>>, Bytes>>, h2::Error> {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(common.streams)
+        .max_header_list_size(u32::try_from(common.head.bytes).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESET_UNSEEN)
+        .max_local_error_reset_streams(Some(RESET_BY_US))
+        .enable_connect_protocol();
+    let mut handshake = pin!(builder.handshake(socket));
+    poll_fn(|cx| {
+        activity.attend(cx.waker());
+        match activity.order() {
+            Order::None => handshake.as_mut().poll(cx).map_ok(Some),
+            Order::Close | Order::Cut => Poll::Ready(Ok(None)),
+        }
+    })
+    .await
 }
 
 impl Shared {

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -21,15 +22,22 @@ use super::meter::Meter;
 use crate::net::activity::{Activity, Order};
 use crate::net::sweep::Swept;
 use crate::proxy::body::{Delivery, Inbound};
-use crate::proxy::downstream::head::Bounds;
+use crate::proxy::downstream::head::{Bad, Bounds};
 use crate::proxy::grpc;
+use crate::proxy::metrics::listener::Protocol;
 use crate::proxy::metrics::{Counters, Reset};
+use crate::proxy::observe::Refusal;
 use crate::proxy::service::{Answer, Client, Service};
 use crate::proxy::tunnel::{self, Speaks};
 use crate::proxy::websocket;
 
+/// What is told of a target that is too long.
+const SEEN: usize = 4 * 1024;
 /// What one answer may ask of its connection's window at a time. More would only wait in our memory.
 const PIECE: usize = 64 * 1024;
+/// What a client must make room for within `limits.send_timeout`, or for the rest of a part of the answer. Over HTTP/1.1
+/// the kernel asks for more than this before it lets anybody write again; a window can be opened byte by byte.
+const PROGRESS: usize = 4 * 1024;
 
 /// A request that has come, with all that its task needs.
 pub(super) struct Stream {
@@ -89,10 +97,10 @@ impl Stream {
     async fn serve(&mut self, request: Request<RecvStream>) -> Result<(), End> {
         let (mut head, stream) = request.into_parts();
         if head.headers.len() > self.bounds.fields {
-            return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+            return self.refuse_head(&head, &Bad::TooLarge);
         }
         if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > self.bounds.target) {
-            return self.refuse(StatusCode::URI_TOO_LONG);
+            return self.refuse_head(&head, &Bad::LongTarget);
         }
         if let Some(protocol) = head.extensions.get::<h2::ext::Protocol>() {
             return match protocol.as_str() {
@@ -150,7 +158,7 @@ impl Stream {
 
     async fn answer(&mut self, request: Request<Inbound>) -> Result<Answer, End> {
         // Boxed: each layer around a future of a kilobyte keeps one place for it as an argument and one for polling it.
-        let mut answering = Box::pin(self.service.clone().handle(self.client.clone(), request));
+        let mut answering = Box::pin(self.service.clone().handle(self.client.clone(), request, None));
         let (activity, respond, interims) = (self.swept.activity(), &mut self.respond, &self.interims);
         poll_fn(|cx| {
             obey(activity, cx)?;
@@ -165,6 +173,17 @@ impl Stream {
             answer.map(Ok)
         })
         .await
+    }
+
+    /// Refuses what is no request that is taken, and tells of it.
+    fn refuse_head(&mut self, head: &request::Parts, bad: &Bad) -> Result<(), End> {
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let mut seen = format!("{} {target}", head.method).into_bytes();
+        seen.truncate(SEEN);
+        let (status, protocol) = (bad.status(), Protocol::Http2);
+        let refusal = Refusal { status, why: &bad.to_string(), protocol, took: Duration::ZERO, bytes: 0 };
+        self.service.observer.refused(&self.client.hop, &seen, &refusal);
+        self.refuse(status)
     }
 
     fn refuse(&mut self, status: StatusCode) -> Result<(), End> {
@@ -253,6 +272,7 @@ impl Sending<'_> {
 
     /// Sends a part as the client makes room for it; what has no room waits here, and is noted as waiting.
     async fn data(&mut self, mut data: Bytes, is_last: bool) -> Result<(), End> {
+        let mut progress = 0;
         while !data.is_empty() {
             self.stream.reserve_capacity(data.len().min(PIECE));
             let room = poll_fn(|cx| {
@@ -270,8 +290,12 @@ impl Sending<'_> {
             if room == 0 {
                 continue;
             }
-            self.activity.write_moved();
             let piece = data.split_to(room.min(data.len()));
+            progress += piece.len();
+            if progress >= PROGRESS || data.is_empty() {
+                progress = 0;
+                self.activity.write_moved();
+            }
             self.meter.sent(piece.len());
             self.send(piece, is_last && data.is_empty())?;
         }

@@ -83,16 +83,21 @@ fn line(query: Query, kept: &Kept, ended: &Ended<'_>, now: SystemTime) -> Vec<u8
     text(&mut out, "client", kept.get(Part::Client));
     text(&mut out, "method", kept.get(Part::Method));
     text(&mut out, "host", kept.get(Part::Host));
-    let path = kept.get(Part::Path).unwrap_or_default();
+    let path = kept.get(Part::Path);
     match kept.get(Part::Query).filter(|_| query == Query::Keep) {
-        Some(query) => text(&mut out, "path", Some(&[path, b"?", query].concat())),
-        None => text(&mut out, "path", Some(path)),
+        Some(query) => text(&mut out, "path", Some(&[path.unwrap_or_default(), b"?", query].concat())),
+        None => text(&mut out, "path", path),
     }
     text(&mut out, "protocol", Some(ended.notes.protocol().name().as_bytes()));
     number(&mut out, "status", u64::from(ended.status()));
     number(&mut out, "bytes", ended.notes.sent());
     if let Some(received) = &kept.received {
         number(&mut out, "request_bytes", received.load(std::sync::atomic::Ordering::Relaxed));
+    }
+    if let Some(tunnel) = ended.notes.tunnel() {
+        number(&mut out, "tunnel_bytes_in", tunnel.up);
+        number(&mut out, "tunnel_bytes_out", tunnel.down);
+        text(&mut out, "tunnel_ended_by", Some(tunnel.by.name().as_bytes()));
     }
     millis(&mut out, "duration_ms", Some(ended.took));
     millis(&mut out, "upstream_connect_ms", ended.notes.connect());
@@ -102,6 +107,7 @@ fn line(query: Query, kept: &Kept, ended: &Ended<'_>, now: SystemTime) -> Vec<u8
         out.extend_from_slice(b",\"retried\":true");
     }
     text(&mut out, "error", ended.error().map(str::as_bytes));
+    text(&mut out, "reason", kept.get(Part::Reason));
     text(&mut out, "request_id", kept.get(Part::RequestId));
     if let Some(place) = &ended.notes.place {
         text(&mut out, "trace_id", Some(format!("{:032x}", place.trace).as_bytes()));
@@ -201,6 +207,13 @@ mod tests {
         let line = logged(Query::Keep, &head, &notes, Some(StatusCode::OK));
         assert!(line.contains("\"/cart?card=4111\"") && line.contains("?token=t#f"), "{line}");
         assert!(!line.contains("s3cret"), "{line}");
+    }
+
+    #[test]
+    fn a_password_in_the_target_is_no_part_of_the_host() {
+        let head = head("http://ann:s3cret@shop.example:8080/a", &[]);
+        let line = logged(Query::Keep, &head, &Notes::of(&Request::from_parts(head.clone(), ())), None);
+        assert!(line.contains("\"host\":\"shop.example:8080\"") && !line.contains("s3cret"), "{line}");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use http::Request;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
+use http::{Method, Request};
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -23,10 +23,12 @@ pub(super) enum Part {
     RequestId,
     TraceState,
     Scheme,
+    /// Why it was refused before it was a request.
+    Reason,
 }
 
 /// The most bytes of each.
-const BOUNDS: [usize; 10] = [45, 32, 255, 2048, 1024, 256, 512, 128, 512, 5];
+const BOUNDS: [usize; 11] = [45, 32, 255, 2048, 1024, 256, 512, 128, 512, 5, 96];
 
 /// See the module's text.
 pub(super) struct Kept {
@@ -48,7 +50,11 @@ impl Kept {
         kept.keep(Part::Method, request.method().as_str().as_bytes());
         // An absolute-form target's authority wins over `Host` (RFC 9112 §3.2.2), and HTTP/2 has nothing else.
         match target.authority() {
-            Some(authority) => kept.keep(Part::Host, authority.as_str().as_bytes()),
+            // Without the user and password that may stand before it.
+            Some(authority) => {
+                let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+                kept.keep(Part::Host, host.as_bytes());
+            }
             None => kept.field(Part::Host, headers, &HOST),
         }
         kept.keep(Part::Path, target.path().as_bytes());
@@ -58,6 +64,36 @@ impl Kept {
         kept.field(Part::UserAgent, headers, &USER_AGENT);
         kept.field(Part::Referer, headers, &REFERER);
         kept.field(Part::RequestId, headers, &X_REQUEST_ID);
+        kept
+    }
+
+    /// What is kept of a request that was refused for `reason` when its head began with `seen`: of its first line what
+    /// can be made out.
+    pub(super) fn of_refused(seen: &[u8], address: &[u8], reason: &str, sampled: bool) -> Box<Self> {
+        let mut kept =
+            Box::new(Self { text: Vec::with_capacity(256), parts: Default::default(), sampled, received: None });
+        kept.keep(Part::Client, address);
+        kept.keep(Part::Reason, reason.as_bytes());
+        let line = seen.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+        // Something else altogether, TLS for example, has no business in a log.
+        let Some(method) = words.next().filter(|word| Method::from_bytes(word).is_ok()) else { return kept };
+        let Some(target) = words.next() else { return kept };
+        kept.keep(Part::Method, method);
+        // Of an absolute form not the authority, where a password may stand.
+        let path = match memchr::memmem::find(target, b"://") {
+            Some(at) if !target.starts_with(b"/") => {
+                memchr::memchr(b'/', &target[at + 3..]).map(|to| &target[at + 3 + to..])
+            }
+            _ => Some(target).filter(|target| target.starts_with(b"/")),
+        };
+        let mut parts = path.unwrap_or_default().splitn(2, |byte| matches!(byte, b'?' | b'#'));
+        if let Some(path) = parts.next().filter(|path| !path.is_empty()) {
+            kept.keep(Part::Path, path);
+        }
+        if let Some(query) = parts.next() {
+            kept.keep(Part::Query, query);
+        }
         kept
     }
 

@@ -6,7 +6,7 @@ mod json;
 mod kept;
 mod notes;
 mod span;
-mod trace;
+pub mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -21,7 +21,7 @@ pub(super) use self::notes::Notes;
 use self::trace::{Parent, Place, TRACESTATE};
 use super::flag_headers::Flags;
 use super::headers::Hop;
-use super::metrics::listener::Counts;
+use super::metrics::listener::{Counts, Protocol};
 use crate::net::otlp::Spans;
 use crate::telemetry::writer::Lines;
 
@@ -44,6 +44,17 @@ pub(super) struct Observer {
     spans: Option<Spans>,
 }
 
+/// Why, and how, something that was to be a request was refused.
+pub(super) struct Refusal<'w> {
+    pub(super) status: StatusCode,
+    pub(super) why: &'w str,
+    pub(super) protocol: Protocol,
+    /// How long its head was awaited.
+    pub(super) took: Duration,
+    /// The length of the answer's body.
+    pub(super) bytes: usize,
+}
+
 /// Counts the bytes of one request's body.
 pub(super) struct Meter {
     counts: Arc<Counts>,
@@ -59,7 +70,7 @@ impl Observer {
     /// Notes a request that came by `hop`.
     pub(super) fn begin<B>(&self, request: &Request<B>, hop: &Hop) -> Notes {
         let mut notes = Notes::of(request);
-        if self.log.is_none() && self.spans.is_none() {
+        if !self.looks() {
             return notes;
         }
         let parent = Parent::of(request.headers());
@@ -78,6 +89,25 @@ impl Observer {
             notes.kept = Some(kept);
         }
         notes
+    }
+
+    /// Whether more is told of requests than what is counted, so that their heads are looked into.
+    pub(super) fn looks(&self) -> bool {
+        self.log.is_some() || self.spans.is_some()
+    }
+
+    /// What came by `hop`, and began with `seen`, was refused before it was a request.
+    pub(super) fn refused(&self, hop: &Hop, seen: &[u8], refusal: &Refusal<'_>) {
+        let Some(log) = &self.log else { return };
+        let sampled = log.samples();
+        let wanted = sampled || (log.wants_failures() && refusal.status.is_server_error());
+        if !wanted {
+            return;
+        }
+        let notes = Notes::refused(refusal.protocol, refusal.bytes);
+        let kept = Kept::of_refused(seen, hop.address(), refusal.why, sampled);
+        let (status, took) = (Some(refusal.status), refusal.took);
+        log.write(&kept, &Ended { listener: &self.listener, notes: &notes, status, took });
     }
 
     /// Tells the app of the trace, and notes what was added to a request on its way.

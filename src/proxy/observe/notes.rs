@@ -7,6 +7,7 @@ use http::{Request, StatusCode};
 use super::kept::Kept;
 use super::trace::Place;
 use crate::proxy::metrics::listener::{Protocol, Verb};
+use crate::proxy::tunnel::Carried;
 
 /// A client that left before its answer began; nginx's number, which log tools know.
 const LEFT: u16 = 499;
@@ -23,6 +24,7 @@ pub(in crate::proxy) struct Notes {
     first_byte: Option<Duration>,
     held: Option<Duration>,
     error: Option<&'static str>,
+    carried: Option<Carried>,
     /// The request's place in a trace, where traces matter.
     pub(super) place: Option<Place>,
     pub(super) kept: Option<Box<Kept>>,
@@ -40,9 +42,20 @@ impl Notes {
             first_byte: None,
             held: None,
             error: None,
+            carried: None,
             place: None,
             kept: None,
         }
+    }
+
+    /// Of what was refused before it was a request, with an answer of so many bytes.
+    pub(super) fn refused(protocol: Protocol, bytes: usize) -> Self {
+        let mut notes = Self::of(&Request::new(()));
+        (notes.verb, notes.protocol) = (Verb::Other, protocol);
+        notes.failed("http_request_error");
+        notes.delivered(bytes);
+        notes.whole();
+        notes
     }
 
     /// A connection to the app was opened for this request.
@@ -70,6 +83,11 @@ impl Notes {
         self.error = Some(error);
     }
 
+    /// The tunnel that the request became has ended.
+    pub(in crate::proxy) fn carried(&mut self, carried: Carried) {
+        self.carried = Some(carried);
+    }
+
     /// A part of the answer's body went to the client.
     pub(in crate::proxy) fn delivered(&mut self, bytes: usize) {
         self.sent += bytes as u64;
@@ -90,6 +108,11 @@ impl Notes {
 
     pub(super) fn is_retried(&self) -> bool {
         self.retried
+    }
+
+    /// What went through its tunnel.
+    pub(super) fn tunnel(&self) -> Option<Carried> {
+        self.carried
     }
 
     pub(super) fn sent(&self) -> u64 {

@@ -3,8 +3,10 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// The field of a request's parent.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The field of what vendors know of a trace.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// `version "-" trace-id "-" parent-id "-" trace-flags`
 const LENGTH: usize = 55;
@@ -14,20 +16,25 @@ const KNOWN: u8 = 3;
 
 /// A `traceparent` that is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Parent {
-    pub(super) trace: u128,
-    pub(super) span: u64,
+pub struct Parent {
+    /// `trace-id`, not 0.
+    pub trace: u128,
+    /// `parent-id`, not 0.
+    pub span: u64,
     flags: u8,
 }
 
 /// A request's place in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) trace: u128,
+pub struct Place {
+    /// The trace.
+    pub trace: u128,
     /// Our span, when there is one.
-    pub(super) span: Option<u64>,
-    pub(super) parent: Option<u64>,
-    pub(super) flags: u8,
+    pub span: Option<u64>,
+    /// The span above ours, when there is one.
+    pub parent: Option<u64>,
+    /// `trace-flags`.
+    pub flags: u8,
     told: Told,
 }
 
@@ -45,7 +52,7 @@ enum Told {
 impl Parent {
     /// The parent that a request names. None if there is none, if there are several, or if it is malformed: then the
     /// trace begins anew (§4.2, §3.2.2).
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut fields = headers.get_all(TRACEPARENT).iter();
         match (fields.next(), fields.next()) {
             (Some(only), None) => Self::read(only.as_bytes()),
@@ -92,14 +99,14 @@ fn hex(digits: &[u8]) -> Option<u128> {
 
 impl Place {
     /// The place of a request that is passed on as it is.
-    pub(super) fn passing(parent: Parent) -> Self {
+    pub fn passing(parent: Parent) -> Self {
         let Parent { trace, span, flags } = parent;
         Self { trace, span: None, parent: Some(span), flags, told: Told::TheSame }
     }
 
     /// The place of a request where traces are recorded: what its parent decided holds, and a trace that begins here is
     /// recorded if `samples` says so.
-    pub(super) fn recording(parent: Option<Parent>, samples: impl FnOnce() -> bool) -> Self {
+    pub fn recording(parent: Option<Parent>, samples: impl FnOnce() -> bool) -> Self {
         let ours = fastrand::u64(1..);
         match parent {
             Some(parent) if parent.is_sampled() => {
@@ -123,7 +130,7 @@ impl Place {
     }
 
     /// Tells the app.
-    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+    pub fn tell(&self, headers: &mut HeaderMap) {
         match self.told {
             Told::TheSame => return,
             Told::OurSpan => {}

@@ -63,6 +63,21 @@ pub(super) enum EndedBy {
 impl EndedBy {
     /// Every name, in the order of the variants.
     pub(super) const NAMES: [&'static str; 5] = ["client", "app", "deadline", "idle", "broken"];
+
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+/// What came of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Carried {
+    pub(super) by: EndedBy,
+    /// Bytes from the client to the app.
+    pub(super) up: u64,
+    /// Bytes from the app to the client.
+    pub(super) down: u64,
 }
 
 /// What holds for a tunnel.
@@ -89,16 +104,16 @@ impl Speaks {
 
 /// Joins the client's side and the app's, whatever they are made of. What either has read ahead it gives first, and
 /// closing it is a plain half-close. The flight (the ledger's entry, as a tunnel) ends with it.
-pub(super) async fn join<C, A>(client: C, app: A, speaks: Speaks, flight: Flight)
+pub(super) async fn join<C, A>(client: C, app: A, speaks: Speaks, mut flight: Flight)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     A: AsyncRead + AsyncWrite + Unpin,
 {
     let terms = flight.terms();
     let counters = terms.counters.clone();
-    let by = Tunnel::new(client, app, speaks).run(terms).await;
-    counters.tunnel_ended(by);
-    drop(flight);
+    let carried = Tunnel::new(client, app, speaks).run(terms).await;
+    counters.tunnel_ended(carried.by);
+    flight.carried(carried);
 }
 
 struct Tunnel<C, A> {
@@ -110,6 +125,8 @@ struct Tunnel<C, A> {
     down: Flow,
     stage: Stage,
     by: Option<EndedBy>,
+    /// Bytes that went up and down.
+    passed: (u64, u64),
     /// Whether the process is on its way out: what a client is told of an app that is gone.
     draining: bool,
     moved: Instant,
@@ -144,13 +161,14 @@ where
             down: Flow::new(speaks.walker()),
             stage: Stage::Open,
             by: None,
+            passed: (0, 0),
             draining: false,
             moved: now(),
         }
     }
 
     /// Carries bytes until the end. No timer runs for a tunnel that may stay.
-    async fn run(mut self, terms: Terms) -> EndedBy {
+    async fn run(mut self, terms: Terms) -> Carried {
         let Terms { mut phase, tunnels, idle, counters } = terms;
         let place = fastrand::f64();
         loop {
@@ -165,17 +183,22 @@ where
             tokio::select! {
                 biased;
                 next = poll_fn(|cx| self.poll(cx, &counters)) => match next {
-                    Next::Over => return self.by.unwrap_or(EndedBy::Broken),
+                    Next::Over => return self.carried(),
                     Next::Rearm => {}
                 },
                 () = changed(&mut phase) => {}
                 () = until(next) => {
                     if self.limit(idle).is_some_and(|limit| limit <= now()) && self.expired() {
-                        return self.by.unwrap_or(EndedBy::Broken);
+                        return self.carried();
                     }
                 }
             }
         }
+    }
+
+    fn carried(&self) -> Carried {
+        let (up, down) = self.passed;
+        Carried { by: self.by.unwrap_or(EndedBy::Broken), up, down }
     }
 
     fn stays(&self) -> bool {
@@ -206,6 +229,7 @@ where
         let (up, down) = (self.up.take_passed(), self.down.take_passed());
         if up + down > 0 {
             counters.tunnel_passed(up, down);
+            self.passed = (self.passed.0 + up, self.passed.1 + down);
             self.moved = now();
         }
         let before = self.stage;

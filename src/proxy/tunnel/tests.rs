@@ -22,7 +22,7 @@ struct Rig {
     client: DuplexStream,
     app: DuplexStream,
     phase: watch::Sender<Phase>,
-    ended: JoinHandle<EndedBy>,
+    ended: JoinHandle<Carried>,
     counters: Arc<Counters>,
 }
 
@@ -44,7 +44,7 @@ impl Rig {
     }
 
     async fn ends(self) -> EndedBy {
-        self.ended.await.expect("no panic")
+        self.ended.await.expect("no panic").by
     }
 }
 
@@ -134,7 +134,7 @@ async fn at_the_deadline_both_ends_of_a_websocket_get_a_close_and_answer_it() {
     writes(&mut rig.client, ANSWERED).await;
     reads_end(&mut rig.client).await;
     drop((rig.client, rig.app));
-    assert_eq!(rig.ended.await.expect("no panic"), EndedBy::Deadline);
+    assert_eq!(rig.ended.await.expect("no panic").by, EndedBy::Deadline);
     assert_eq!(now() - began, 37 * SECOND, "nothing to wait for");
     assert_eq!(rig.counters.tunnel_bytes(), [11, 0], "what we made up is not counted");
 }
@@ -155,7 +155,7 @@ async fn check_finished(frame: &[u8], at: usize) {
     reads_end(&mut rig.client).await;
     reads_end(&mut rig.app).await;
     drop((rig.client, rig.app));
-    assert_eq!(rig.ended.await.expect("no panic"), EndedBy::Deadline);
+    assert_eq!(rig.ended.await.expect("no panic").by, EndedBy::Deadline);
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,7 +233,7 @@ async fn an_app_that_goes_without_a_close_is_said_to_restart() {
     reads(&mut rig.client, b"\x88\x11\x03\xf4service restart").await;
     writes(&mut rig.client, ANSWERED).await;
     reads_end(&mut rig.client).await;
-    assert_eq!(rig.ended.await.expect("no panic"), EndedBy::Broken);
+    assert_eq!(rig.ended.await.expect("no panic").by, EndedBy::Broken);
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +243,7 @@ async fn an_app_that_goes_in_the_middle_of_a_frame_ends_the_tunnel() {
     drop(rig.app);
     reads(&mut rig.client, b"\x81\x03en").await;
     reads_end(&mut rig.client).await;
-    assert_eq!(rig.ended.await.expect("no panic"), EndedBy::Broken);
+    assert_eq!(rig.ended.await.expect("no panic").by, EndedBy::Broken);
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +254,7 @@ async fn a_client_that_goes_without_a_word_ends_the_apps_side() {
     reads(&mut rig.app, HELLO).await;
     reads_end(&mut rig.app).await;
     let began = now();
-    assert_eq!(rig.ended.await.expect("no panic"), EndedBy::Broken);
+    assert_eq!(rig.ended.await.expect("no panic").by, EndedBy::Broken);
     assert!(now() - began <= HALF + LINGER, "an app that does not close is not waited for long");
 }
 

@@ -4,15 +4,18 @@ use std::convert::Infallible;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use sha1_smol::Sha1;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -49,6 +52,14 @@ impl App {
     }
 }
 
+impl App {
+    /// Sends the process a signal.
+    pub(super) fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+}
+
 impl Drop for App {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -67,7 +78,8 @@ fn runs_as_a_process_when_told_to() {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
             tokio::spawn(async move {
-                let builder = auto::Builder::new(TokioExecutor::new());
+                let mut builder = auto::Builder::new(TokioExecutor::new());
+                builder.http2().enable_connect_protocol();
                 let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service_fn(answer)).await;
             });
         }
@@ -124,6 +136,12 @@ fn grpc(request: Request<Incoming>) -> Response<Body> {
 
 /// A WebSocket that echoes messages below 126 bytes.
 fn chat(mut request: Request<Incoming>) -> Response<Body> {
+    let is_http2 = request.method() == Method::CONNECT;
+    // RFC 6455 section 4.2.2.
+    let mut hash = Sha1::new();
+    hash.update(request.headers().get(header::SEC_WEBSOCKET_KEY).map_or(b"", |key| key.as_bytes()));
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let accept = STANDARD.encode(hash.digest().bytes());
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };
@@ -148,8 +166,13 @@ fn chat(mut request: Request<Incoming>) -> Response<Body> {
             }
         }
     });
+    if is_http2 {
+        // RFC 8441 section 5.
+        return Response::new(empty());
+    }
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::SEC_WEBSOCKET_ACCEPT, accept)
         .header(header::CONNECTION, "upgrade")
         .header(header::UPGRADE, "websocket")
         .body(empty())

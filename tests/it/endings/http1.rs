@@ -143,7 +143,7 @@ async fn closed(mut client: Client, payload: &[u8]) -> Result<Option<End>, Fault
 }
 
 /// A short frame of a client.
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
 }
 

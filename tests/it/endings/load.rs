@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::tally::{Cell, Tally};
-use super::{http1, http2};
+use super::{http1, http2, websocket};
 use crate::support::eventually;
 
 /// Nothing takes longer.
@@ -23,6 +23,7 @@ pub(super) enum Protocol {
     GrpcUnary,
     GrpcStream,
     WebSocket,
+    WebSocketHttp2,
     Events,
 }
 
@@ -45,13 +46,14 @@ impl Habit {
 }
 
 impl Protocol {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Http1Fresh,
         Self::Http1Kept,
         Self::Http2,
         Self::GrpcUnary,
         Self::GrpcStream,
         Self::WebSocket,
+        Self::WebSocketHttp2,
         Self::Events,
     ];
 
@@ -64,16 +66,22 @@ impl Protocol {
             Self::GrpcUnary => "gRPC unary",
             Self::GrpcStream => "gRPC stream",
             Self::WebSocket => "WebSocket",
+            Self::WebSocketHttp2 => "WebSocket, HTTP/2",
             Self::Events => "SSE",
         }
     }
 
     pub(super) fn is_stream(self) -> bool {
-        matches!(self, Self::GrpcStream | Self::WebSocket | Self::Events)
+        matches!(self, Self::GrpcStream | Self::WebSocket | Self::WebSocketHttp2 | Self::Events)
     }
 
-    fn is_grpc(self) -> bool {
-        matches!(self, Self::GrpcUnary | Self::GrpcStream)
+    /// Whether a client's app speaks HTTP/2.
+    fn asks_http2(self, number: u64) -> bool {
+        match self {
+            Self::GrpcUnary | Self::GrpcStream => true,
+            Self::WebSocketHttp2 => number % 2 == 1,
+            _ => false,
+        }
     }
 
     /// How many clients it has.
@@ -105,8 +113,8 @@ impl Load {
         let mut tallies = BTreeMap::new();
         for protocol in Protocol::ALL {
             let tally = Arc::new(Tally::default());
-            let to = if protocol.is_grpc() { target.grpc } else { target.http };
             for number in 0..protocol.clients() {
+                let to = if protocol.asks_http2(number) { target.grpc } else { target.http };
                 clients.spawn(client(protocol, to, habit, number, tally.clone()));
             }
             tallies.insert(protocol, tally);
@@ -150,6 +158,7 @@ async fn client(protocol: Protocol, to: SocketAddr, habit: Habit, number: u64, t
             Protocol::GrpcUnary => http2::call(to, &tally, &mut multiplexed).await,
             Protocol::GrpcStream => http2::talk(to, &tally, habit).await,
             Protocol::WebSocket => http1::chat(to, &tally, habit).await,
+            Protocol::WebSocketHttp2 => websocket::chat(to, &tally, habit).await,
             Protocol::Events => http1::events(to, &tally, habit).await,
         }
         if protocol.is_stream() && habit == Habit::Endless {

@@ -53,8 +53,8 @@ impl Ending {
     pub(super) fn promise(self, protocol: Protocol) -> Promise {
         match (self, protocol) {
             (Self::AppCrash, _) => Promise::InFlight,
-            (Self::AppRestart, Protocol::WebSocket) => Promise::Streams(End::Close(1012)),
-            (Self::Deadline, Protocol::WebSocket) => Promise::Ends(&[End::Close(1001)]),
+            (Self::AppRestart, Protocol::WebSocket | Protocol::WebSocketHttp2) => Promise::Streams(End::Close(1012)),
+            (Self::Deadline, Protocol::WebSocket | Protocol::WebSocketHttp2) => Promise::Ends(&[End::Close(1001)]),
             (Self::Deadline, Protocol::GrpcStream) => Promise::Ends(&[End::Reset]),
             (Self::Deadline, Protocol::Events) => Promise::Ends(&[End::Cut]),
             _ => Promise::Nothing,

@@ -24,7 +24,7 @@ async fn a_slot_that_moves_in_the_middle_of_writes_loses_and_doubles_no_revision
     writer.set("n", 0).await;
     let flags = Flags::start(settings(&url, &["orders"]), attentive());
     flags.until("the snapshot is applied", |flags| flags.value("n") == Some(0)).await;
-    let load = load(&url, 3);
+    let load = load(&url, 3, 0);
     load.more(50).await;
     for _ in 0..3 {
         let (slot, from) = cluster.place(&writer.keys.meta).await;
@@ -47,7 +47,7 @@ async fn a_node_that_dies_in_the_middle_of_writes_loses_and_doubles_no_acknowled
     writer.set("n", 0).await;
     let flags = Flags::start(settings(&url, &["orders"]), attentive());
     flags.until("the snapshot is applied", |flags| flags.value("n") == Some(0)).await;
-    let load = load(&url, 3);
+    let load = load(&url, 3, 1);
     load.more(50).await;
     let (_, owner) = cluster.place(&writer.keys.meta).await;
     cluster.nodes[owner].kill();

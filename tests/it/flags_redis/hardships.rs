@@ -22,7 +22,7 @@ async fn a_write_whose_answer_was_lost_is_made_exactly_once() {
     let mut writer = Writer::to(&redis.url(), "orders").await;
     writer.set("n", 0).await;
     let chaos = Chaos::to(redis.upstream());
-    let load = load(&Secret::new(format!("redis://{}", chaos.address())), 3);
+    let load = load(&Secret::new(format!("redis://{}", chaos.address())), 3, 0);
     for _ in 0..30 {
         load.more(10).await;
         chaos.reset();
@@ -203,7 +203,7 @@ async fn ten_thousand_flags_are_read_in_pieces_whole_even_while_they_change() {
     assert!(calls.contains("cmdstat_hscan") && !calls.contains("cmdstat_hgetall"), "in pieces: {calls}");
 
     // Changes go on while it is read again and again: what is in force is always of one revision.
-    let load = load(&redis.url(), 1);
+    let load = load(&redis.url(), 1, 0);
     for _ in 0..5 {
         load.more(20).await;
         let _: u64 = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).query_async(&mut raw).await.unwrap();

@@ -18,25 +18,25 @@ fn attentive() -> Pace {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_in_the_middle_of_writes_loses_and_doubles_no_acknowledged_revision() {
     let deployment = Sentinels::start(&[]).await;
-    let url = deployment.url();
+    // With one copy the other replica may take over, which has less.
+    let url = Secret::new(format!("{}?wait_replicas=2", deployment.url().expose()));
     Writer::to(&url, "orders").await.set("n", 0).await;
     let flags = Flags::start(settings(&url, &["orders"]), attentive());
     flags.until("the snapshot is applied", |flags| flags.value("n") == Some(0)).await;
     let mut deployment = deployment;
-    let load = load(&url, 3);
+    let load = load(&url, 3, 2);
     load.more(100).await;
     deployment.servers[0].kill();
     let master = deployment.master_but(0).await;
     load.more(100).await;
+    // Right after the failover, before the other replica has found its new master, they are said to be only there.
+    load.confirmed().await;
     let acknowledged = load.stop().await;
 
     let mut writer = Writer::to(&url, "orders").await;
     let last = writer.set("end", 7).await.rev;
     flags.until("the last write is in force", |flags| flags.source(0).revision == Some(last)).await;
     assert_eq!(flags.value("end"), Some(7));
-    // Those right after the failover, before the other replica has found its new master, are said to be only there.
-    let written = acknowledged.revisions.len() as u64;
-    assert!(acknowledged.unconfirmed < written / 2, "{} of {written}", acknowledged.unconfirmed);
     acknowledged.are_in_the_log_exactly_once(&mut writer).await;
     let led = Endpoint::new(&url).unwrap().connect(PATIENCE).await.unwrap();
     assert!(led.node().to_string().ends_with(&format!(":{}", deployment.servers[master].port())), "{}", led.node());
@@ -102,9 +102,9 @@ async fn sentinels_with_a_stale_or_no_answer_do_not_decide() {
 #[tokio::test]
 async fn writes_that_a_failover_lost_are_lost_openly() {
     let deployment = Sentinels::start(&[]).await;
-    let url = deployment.url();
+    let url = Secret::new(format!("{}?wait_replicas=2", deployment.url().expose()));
     let mut writer = Writer::to(&url, "orders").await;
-    writer.set("a", 1).await;
+    assert_eq!(writer.set("a", 1).await.confirmed, Confirmed::Replicas(2));
     let flags = Flags::start(settings(&url, &["orders"]), attentive());
     flags.until("the snapshot is applied", |flags| flags.value("a") == Some(1)).await;
     // Replicas that no longer hear the master, which goes on.

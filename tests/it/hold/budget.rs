@@ -25,7 +25,11 @@ fn a_drain_that_does_not_fit_is_told_with_its_sum() {
         ),
         (
             "drain: {grace: 15s}",
-            "drain.grace: \"15s\": leaves a deadline of 8s (15s less 5s for app_stop and 2s), not longer than delay and quiet together (11s); raise terminationGracePeriodSeconds and grace with it, or shorten drain.delay (line 1)\n",
+            "drain.grace: \"15s\": leaves a deadline of 8s (15s less 5s for app_stop and 2s), not longer than delay and quiet together (11s); raise terminationGracePeriodSeconds and grace with it above 18s, or shorten drain.delay (line 1)\n",
+        ),
+        (
+            "drain: {grace: 5s}",
+            "drain.grace: \"5s\": leaves no time to drain: app_stop (5s) and 2s come after it, and delay and quiet together take 11s; raise terminationGracePeriodSeconds and grace with it above 18s, or shorten drain.delay and drain.app_stop (line 1)\n",
         ),
     ] {
         assert_eq!(check(settings), (64, expected.to_owned()), "{settings}");

@@ -206,3 +206,64 @@ async fn an_upgrade_waits_as_well() {
     tunnel.send("through").await.unwrap();
     assert_eq!(tunnel.take(7).await.unwrap(), b"through");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_listener_tells_of_its_own_app() {
+    let (app, port) = (App::start().await, Port::reserve());
+    let sidecar = Sidecar::start_with(&format!(
+        "proxy:\n- {{ listen: '127.0.0.1:0', upstream: 'http://{}' }}\n- {{ listen: '127.0.0.1:0', upstream: 'http://{}' }}",
+        port.address(),
+        app.address
+    ));
+    let _waits = held(&sidecar, &get("/"), 1).await;
+    let [away, here] = sidecar.proxy[..] else { panic!("two listeners") };
+    for (name, more, expected) in [
+        ("tidegate_hold_closed", ",reason=\"app_refuses\"", [1.0, 0.0]),
+        ("tidegate_hold_requests", "", [1.0, 0.0]),
+        ("tidegate_hold_ended_total", ",end=\"passed\"", [0.0, 0.0]),
+        ("tidegate_hold_wait_seconds_count", "", [0.0, 0.0]),
+    ] {
+        for (listener, expected) in [away, here].into_iter().zip(expected) {
+            let labels = format!("{{listener=\"{listener}\"{more}}}");
+            assert_eq!(sidecar.metric(name, &labels).await, expected, "{name}{labels}");
+        }
+    }
+    let told = status(&sidecar).await;
+    let route = |at: usize| {
+        let route = &told["hold"]["routes"][at];
+        (&route["listener"], &route["app"], &route["state"], &route["held"], &route["reasons"][0]["reason"])
+    };
+    let name = |address: std::net::SocketAddr| serde_json::Value::from(address.to_string());
+    let url = |address: std::net::SocketAddr| serde_json::Value::from(format!("http://{address}"));
+    let closed = ("closed".into(), 1.into(), "app_refuses".into());
+    assert_eq!(route(0), (&name(away), &url(port.address()), &closed.0, &closed.1, &closed.2), "{told}");
+    let open = ("open".into(), 0.into(), serde_json::Value::Null);
+    assert_eq!(route(1), (&name(here), &url(app.address), &open.0, &open.1, &open.2), "{told}");
+    let (_, table, _) = sidecar.cli(&["status"]);
+    let closed = format!("gate       {away} → http://{}: closed: app_refuses for ", port.address());
+    assert!(table.contains(&closed) && table.contains("; 1 request waits, the first for "), "{table}");
+    assert!(table.contains(&format!("gate       {here} → http://{}: open\n", app.address)), "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_comes_and_goes_does_not_fill_the_log() {
+    const TIMES: u64 = 8;
+    let port = Port::reserve();
+    let sidecar = Sidecar::start(port.address(), "");
+    for _ in 0..TIMES {
+        eventually(LONG, "the app is gone", async || tokio::net::TcpStream::connect(port.address()).await.is_err())
+            .await;
+        let mut waits = held(&sidecar, &get("/"), 1).await;
+        let _app = App::on(port.address()).await;
+        assert_eq!(waits.answer().await.unwrap().status, 200);
+    }
+    let lines = |message: &str| -> Vec<serde_json::Value> {
+        let begins = |line: &&serde_json::Value| line["message"].as_str().is_some_and(|text| text.starts_with(message));
+        sidecar.log().iter().filter(begins).cloned().collect()
+    };
+    let left_out = || lines("the app comes and goes").iter().map(|line| line["times"].as_u64().unwrap()).sum::<u64>();
+    let told = || lines("requests are held").len() as u64;
+    eventually(LONG, "each is told or counted", async || told() + left_out() == TIMES).await;
+    assert!(told() < TIMES, "{:?}", sidecar.log());
+    assert!(lines("requests are no longer held").len() as u64 <= told());
+}

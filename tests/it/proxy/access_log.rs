@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::passing::Script;
 use crate::support::app::App;
@@ -18,24 +19,24 @@ use crate::support::sidecar::Sidecar;
 const LONG: Duration = Duration::from_secs(20);
 
 /// A sidecar whose standard output is a file.
-struct Logging {
-    sidecar: Sidecar,
+pub(super) struct Logging {
+    pub(super) sidecar: Sidecar,
     directory: TempDir,
 }
 
 impl Logging {
-    fn start(upstream: SocketAddr, settings: &str) -> Self {
+    pub(super) fn start(upstream: SocketAddr, settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = File::create(directory.path().join("out")).unwrap();
         Self { sidecar: Sidecar::start_writing_to(file, upstream, settings), directory }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("out")).unwrap()
     }
 
     /// The lines, once there are so many.
-    async fn lines(&self, count: usize) -> Vec<Value> {
+    pub(super) async fn lines(&self, count: usize) -> Vec<Value> {
         eventually(LONG, "the lines are written", async || self.text().matches('\n').count() >= count).await;
         let lines: Vec<Value> = self
             .text()
@@ -285,4 +286,114 @@ async fn a_request_that_was_held_says_for_how_long() {
     let millis = |field: &str| line[field].as_f64().unwrap_or_else(|| panic!("no {field} in {line}"));
     assert!(millis("held_ms") > 0.0, "{line}");
     assert!(millis("held_ms") + millis("upstream_first_byte_ms") <= millis("duration_ms") + 0.01, "{line}");
+}
+
+#[tokio::test]
+async fn what_is_refused_before_it_is_a_request_gets_a_line_with_the_reason() {
+    let app = App::start().await;
+    let settings = "access_log: { sample: 1 }\nlimits: { header_bytes: 8KiB, target_bytes: 1KiB, header_timeout: 1s }";
+    let logging = Logging::start(app.address, settings);
+    let long = format!("/{}", "x".repeat(1200));
+    let mut seen = 0;
+    for (bytes, status, method, path, reason) in [
+        (
+            "GET /a?token=s3cret HTTP/1.1\r\nHost : t\r\n\r\n".to_owned(),
+            400,
+            Some("GET"),
+            Some("/a"),
+            "the request is malformed",
+        ),
+        (
+            "POST http://ann:s3cret@h/b?c HTTP/1.0\r\nHost: h\r\nContent-Length: x\r\n\r\n".to_owned(),
+            400,
+            Some("POST"),
+            Some("/b"),
+            "the length of the request's body is ambiguous",
+        ),
+        (
+            format!("GET {long} HTTP/1.1\r\nHost: t\r\n\r\n"),
+            414,
+            Some("GET"),
+            Some(long.as_str()),
+            "the request target is too long",
+        ),
+        (
+            format!("GET /c HTTP/1.1\r\nA: {}", "x".repeat(9000)),
+            431,
+            Some("GET"),
+            Some("/c"),
+            "the request header fields are too large",
+        ),
+        (
+            "GET /d HTTP/3.0\r\n\r\n".to_owned(),
+            505,
+            Some("GET"),
+            Some("/d"),
+            "the request line does not end with a version that is served here, HTTP/1.0 or HTTP/1.1",
+        ),
+        ("\x16\x03\x01\x02\0\x01 s3cret\r\n\r\n".to_owned(), 400, None, None, "the request is malformed"),
+        (
+            "GET /slow HTTP/1.1\r\nHost: s3cret".to_owned(),
+            408,
+            Some("GET"),
+            Some("/slow"),
+            "the request's head did not arrive in time",
+        ),
+    ] {
+        let mut client = Client::connect(logging.sidecar.proxy()).await.unwrap();
+        client.send(&bytes).await.unwrap();
+        let answer = client.answer().await.unwrap();
+        assert_eq!(answer.status, status, "{bytes}");
+        seen += 1;
+        let line = logging.lines(seen).await.remove(seen - 1);
+        let text = |field: &str| line[field].as_str();
+        assert_eq!((line["status"].as_u64(), text("reason")), (Some(status.into()), Some(reason)), "{bytes}");
+        assert_eq!((text("method"), text("path")), (method, path), "{bytes}");
+        assert_eq!((text("error"), text("client")), (Some("http_request_error"), Some("127.0.0.1")), "{bytes}");
+        assert_eq!(line["bytes"].as_u64(), Some(answer.body.len() as u64), "{bytes}");
+        assert!(status != 408 || line["duration_ms"].as_f64().unwrap() >= 900.0, "{line}");
+    }
+    let client = crate::support::h2::Client::connect(logging.sidecar.proxy()).await;
+    assert_eq!(client.get(&format!("{long}?token=s3cret")).await.unwrap().status(), 414);
+    let line = logging.lines(seen + 1).await.remove(seen);
+    let text = |field: &str| line[field].as_str();
+    assert_eq!((text("protocol"), text("path")), (Some("HTTP/2"), Some(&*long)), "{line}");
+    assert_eq!(
+        (line["status"].as_u64(), text("reason")),
+        (Some(414), Some("the request target is too long")),
+        "{line}"
+    );
+    assert!(!logging.text().contains("s3cret"), "{}", logging.text());
+}
+
+#[tokio::test]
+async fn a_tunnel_says_how_much_went_each_way_and_who_ended_it() {
+    let app = App::serve(|mut stream| async move {
+        let mut read = [0; 4096];
+        let _ = stream.read(&mut read).await.unwrap();
+        stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+            .await
+            .unwrap();
+        let mut ten = [0; 10];
+        stream.read_exact(&mut ten).await.unwrap();
+        stream.write_all(&[b'x'; 3000]).await.unwrap();
+        while stream.read(&mut read).await.is_ok_and(|length| length > 0) {}
+    })
+    .await;
+    let logging = Logging::start(app.address, "access_log: { sample: 1 }");
+    let mut stream = tokio::net::TcpStream::connect(logging.sidecar.proxy()).await.unwrap();
+    let asked = "GET /t HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    stream.write_all(b"0123456789").await.unwrap();
+    stream.read_exact(&mut [0; 3000]).await.unwrap();
+    drop(stream);
+    let line = logging.lines(1).await.remove(0);
+    assert_eq!((line["status"].as_u64(), line["path"].as_str()), (Some(101), Some("/t")), "{line}");
+    assert_eq!((line["tunnel_bytes_in"].as_u64(), line["tunnel_bytes_out"].as_u64()), (Some(10), Some(3000)), "{line}");
+    assert_eq!((line["tunnel_ended_by"].as_str(), line["bytes"].as_u64()), (Some("client"), Some(0)), "{line}");
 }

@@ -28,7 +28,7 @@ const HEADERS: &str = "flag_headers: { X-Flag-Search: search, X-Flag-Plan: plan,
     flag_context: { targetingKey: 'header:X-User-Id', plan: 'cookie:plan' }";
 
 /// A sidecar that tells these flags, which are in a file of its own.
-async fn start(upstream: SocketAddr) -> Sidecar {
+pub(super) async fn start(upstream: SocketAddr) -> Sidecar {
     let directory = tempfile::tempdir().unwrap();
     let flags = directory.path().join("flags.json");
     std::fs::write(&flags, FLAGS).unwrap();

@@ -2,7 +2,9 @@
 
 mod abuse;
 mod endings;
+mod fatal;
 mod limits;
 mod malformed;
 mod passing;
+mod telling;
 mod websocket;

@@ -26,7 +26,7 @@ async fn told(client: &mut Client, fields: &str) -> (Option<String>, Option<Stri
     (value("traceparent"), value("tracestate"))
 }
 
-async fn spans(collector: &Collector, count: usize) -> Vec<Received> {
+pub(super) async fn spans(collector: &Collector, count: usize) -> Vec<Received> {
     eventually(LONG, "the spans come", async || collector.received().len() >= count).await;
     let received = collector.received();
     assert_eq!(received.len(), count, "{received:#?}");
@@ -196,6 +196,29 @@ async fn a_collector_that_is_gone_garbled_or_refuses_costs_spans_and_no_request(
         collector.be(Mood::Refuses);
         raw::get(sidecar.proxy(), "/").await.unwrap();
         eventually(LONG, "refused", async || count("rejected").await == 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn spans_are_sent_once_more_where_that_may_help() {
+    let app = App::start().await;
+    for (collector, protocol) in [(Collector::http().await, "http/protobuf"), (Collector::grpc().await, "grpc")] {
+        let endpoint = format!("endpoint: 'http://{}/base', protocol: {protocol}", collector.address);
+        let sidecar = Sidecar::start(app.address, &format!("tracing: {{ otlp: {{ {endpoint} }} }}"));
+        let count = async |result: &str| sidecar.metric("tidegate_trace_spans_total", result).await;
+        collector.be(Mood::FailsOnce);
+        raw::get(sidecar.proxy(), "/").await.unwrap();
+        eventually(LONG, "taken in the end", async || count("exported").await == 1.0).await;
+        assert_eq!((collector.asked(), collector.received().len()), (2, 1));
+        collector.be(Mood::Fails);
+        raw::get(sidecar.proxy(), "/").await.unwrap();
+        eventually(LONG, "given up", async || count("failed").await == 1.0).await;
+        assert_eq!(collector.asked(), 4, "twice at most");
+        collector.be(Mood::Denies);
+        raw::get(sidecar.proxy(), "/").await.unwrap();
+        eventually(LONG, "given up at once", async || count("failed").await == 2.0).await;
+        assert_eq!(collector.asked(), 5);
+        assert_eq!(sidecar.logs("spans cannot be exported, and are lost").await, 1);
     }
 }
 

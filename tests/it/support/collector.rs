@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -62,6 +63,10 @@ pub(crate) enum Mood {
     Refuses,
     /// Answers 503, or UNAVAILABLE.
     Fails,
+    /// Does so once, and takes what comes after.
+    FailsOnce,
+    /// Answers 400, or INVALID_ARGUMENT.
+    Denies,
 }
 
 /// Stopped on drop.
@@ -74,6 +79,7 @@ pub(crate) struct Collector {
 struct State {
     received: Mutex<Vec<Received>>,
     mood: Mutex<Mood>,
+    asked: AtomicUsize,
 }
 
 impl State {
@@ -93,8 +99,14 @@ impl State {
                 spans.push(Received { service: service.clone(), authorization: authorization.clone(), span });
             }
         }
-        if mood == Mood::Fails {
-            return None;
+        self.asked.fetch_add(1, Relaxed);
+        match mood {
+            Mood::Fails | Mood::Denies => return None,
+            Mood::FailsOnce => {
+                *self.mood.lock().unwrap() = Mood::Takes;
+                return None;
+            }
+            Mood::Takes | Mood::Refuses => {}
         }
         self.received.lock().unwrap().extend(spans);
         let refused = ExportTracePartialSuccess { rejected_spans: 1, error_message: "not this one".into() };
@@ -112,7 +124,10 @@ impl TraceService for Service {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, Status> {
         let authorization = request.metadata().get("authorization").map(|value| value.to_str().unwrap().to_owned());
         let answer = self.0.take(request.into_inner(), authorization);
-        answer.map(tonic::Response::new).ok_or_else(|| Status::unavailable("not now"))
+        answer.map(tonic::Response::new).ok_or_else(|| match *self.0.mood.lock().unwrap() {
+            Mood::Denies => Status::invalid_argument("never"),
+            _ => Status::unavailable("not now"),
+        })
     }
 }
 
@@ -176,12 +191,17 @@ impl Collector {
     }
 
     async fn listen() -> (TcpListener, Arc<State>) {
-        let state = State { received: Mutex::default(), mood: Mutex::new(Mood::Takes) };
+        let state = State { received: Mutex::default(), mood: Mutex::new(Mood::Takes), asked: AtomicUsize::new(0) };
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::new(state))
     }
 
     pub(crate) fn be(&self, mood: Mood) {
         *self.state.mood.lock().unwrap() = mood;
+    }
+
+    /// How often it was asked to take something.
+    pub(crate) fn asked(&self) -> usize {
+        self.state.asked.load(Relaxed)
     }
 
     /// Everything taken so far.
@@ -215,6 +235,13 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             .header("content-type", "application/x-protobuf")
             .body(Full::from(answer.encode_to_vec()))
             .unwrap(),
-        None => Response::builder().status(StatusCode::SERVICE_UNAVAILABLE).body(Full::from("not now")).unwrap(),
+        None if *state.mood.lock().unwrap() == Mood::Denies => {
+            Response::builder().status(StatusCode::BAD_REQUEST).body(Full::default()).unwrap()
+        }
+        None => Response::builder()
+            .status(StatusCode::SERVICE_UNAVAILABLE)
+            .header("retry-after", "1")
+            .body(Full::from("not now"))
+            .unwrap(),
     })
 }

@@ -183,7 +183,7 @@ impl Sentinels {
         for number in 0..3 {
             let file = directory.path().join(format!("sentinel-{number}.conf"));
             let text = format!(
-                "sentinel monitor main 127.0.0.1 {master} 2\nsentinel down-after-milliseconds main 1500\n\
+                "sentinel monitor main 127.0.0.1 {master} 2\nsentinel down-after-milliseconds main 2500\n\
                  sentinel failover-timeout main 6000\nsentinel parallel-syncs main 2\n"
             );
             fs::write(&file, text).unwrap();

@@ -120,6 +120,18 @@ fn values_are_passed_on_as_they_came() {
     assert_eq!(head.parts.headers["b"], "");
 }
 
+#[test]
+fn a_length_is_passed_on_as_everybody_writes_it() {
+    for (sent, expected) in [("005", "5"), ("000", "0"), ("0", "0"), ("50", "50"), ("0000000000000000000000005", "5")] {
+        let bytes = format!("POST / HTTP/1.1\r\nContent-Length: {sent}\r\n\r\n");
+        let (head, _) = Decoder::new(BOUNDS).head(bytes.as_bytes()).unwrap().unwrap();
+        let lengths: Vec<&[u8]> =
+            head.parts.headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes).collect();
+        let framing = Framing::Length(expected.parse().unwrap());
+        assert_eq!((lengths, head.framing), (vec![expected.as_bytes()], framing), "{sent}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_are_beyond_it(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0_usize..200) {

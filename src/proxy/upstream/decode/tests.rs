@@ -120,9 +120,12 @@ fn a_length_delimits_the_body() {
 
 #[test]
 fn equal_lengths_are_one_and_others_are_refused() {
-    for lengths in
-        ["Content-Length: 2\r\nContent-Length: 2", "Content-Length: 2, 2", "Content-Length: 02\r\ncontent-length: 2"]
-    {
+    for lengths in [
+        "Content-Length: 2\r\nContent-Length: 2",
+        "Content-Length: 2, 2",
+        "Content-Length: 02\r\ncontent-length: 2",
+        "Content-Length: 002",
+    ] {
         let told = check(&format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\nok"), "ok", true, "");
         assert_eq!(told.fields, [("content-length".to_owned(), "2".to_owned())], "for {lengths}");
     }
@@ -354,6 +357,22 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
         let end = if field == "\r\n" || !whole { "" } else { "\r\n" };
         [status, field, end].into_iter().chain(rest).collect::<String>().into_bytes()
     })
+}
+
+#[test]
+fn a_body_that_is_all_there_can_be_taken_at_once() {
+    for (bytes, framing, expected, left) in [
+        ("12345", Framing::Length(3), Some(3), "45"),
+        ("123", Framing::Length(3), Some(3), ""),
+        ("12", Framing::Length(3), None, "12"),
+        ("123", Framing::Close, None, "123"),
+        ("3\r\n123\r\n0\r\n\r\n", Framing::Chunked, None, "3\r\n123\r\n0\r\n\r\n"),
+    ] {
+        let (mut body, mut buffer, mut out) = (Body::new(framing, BOUNDS), BytesMut::from(bytes), b"head".to_vec());
+        assert_eq!(body.whole(&mut buffer, &mut out), expected, "{bytes} {framing:?}");
+        assert_eq!((text(&buffer).as_str(), body.is_end()), (left, expected.is_some()));
+        assert_eq!(text(&out), format!("head{}", &bytes[..expected.unwrap_or(0)]));
+    }
 }
 
 proptest! {

@@ -39,8 +39,10 @@ const CONNECTIONS: usize = 16;
 /// How long a connection is kept that carries nothing.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// An app that owes an answer and has said nothing for this long is asked for a sign of life.
-const QUIET: Duration = Duration::from_secs(30);
+/// An app that owes an answer and has said nothing for so many looks is asked for a sign of life: after 30 s.
+const QUIET: u32 = 3;
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(10);
 /// And then has this long.
 const SIGN: Duration = Duration::from_secs(20);
 /// Not again before this: servers of gRPC take more than one ping in five minutes for an attack.
@@ -178,9 +180,11 @@ impl Connection {
 
 /// Ends when the app has not given the sign of life it was asked for.
 async fn watch(socket: &Socket, mut pings: PingPong, used: &AtomicUsize) {
+    let mut quiet = 0;
     loop {
-        sleep(QUIET).await;
-        if socket.has_heard() || used.load(Relaxed) == 0 {
+        sleep(LOOK).await;
+        quiet = if socket.has_heard() || used.load(Relaxed) == 0 { 0 } else { quiet + 1 };
+        if quiet < QUIET {
             continue;
         }
         match timeout(SIGN, pings.ping(Ping::opaque())).await {

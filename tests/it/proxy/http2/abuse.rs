@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::app::App;
 use crate::support::eventually;
 use crate::support::h2::{
-    CANCEL, CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS, PING,
+    ACK, CANCEL, CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS, PING,
     PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire, get, literals, post,
 };
 use crate::support::sidecar::Sidecar;
@@ -116,6 +116,21 @@ async fn requests_taken_back_before_they_are_seen_end_the_connection() {
         sidecar.metric("tidegate_in_flight", "kind=\"request\"").await == 0.0
     })
     .await;
+}
+
+/// The h2 crate has something to say of each.
+#[tokio::test]
+async fn answers_to_pings_that_nobody_sent_do_not_fill_the_log() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "");
+    let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
+    for _ in 0..500 {
+        wire.send(PING, ACK, 0, [9; 8]).await;
+    }
+    wire.send(HEADERS, END_HEADERS | END_STREAM, 1, get("/")).await;
+    assert_eq!(wire.stream(1).await[0].status(), Some(200));
+    let said: Vec<_> = sidecar.log().into_iter().filter(|line| line.to_string().contains("PING")).collect();
+    assert!(said.is_empty(), "{said:?}");
 }
 
 /// The same, slowly: each request is seen, passed on, and taken back then.

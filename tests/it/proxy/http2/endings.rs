@@ -62,6 +62,39 @@ async fn an_idle_connection_is_asked_to_leave_and_cut_when_it_does_not_answer() 
     assert_eq!(drained.unwrap().json()["outcome"], "clean");
 }
 
+/// It never answers the PING, and asks again and again.
+#[tokio::test]
+async fn a_client_that_does_not_answer_the_ping_does_not_hold_a_drain() {
+    let app = App::start().await;
+    let mut sidecar = Sidecar::start(app.address, "drain: { delay: 0s, quiet: 200ms, deadline: 120s }");
+    sidecar.ready().await;
+    let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
+    wire.send(HEADERS, END_HEADERS | END_STREAM, 1, get("/slow?ms=1000")).await;
+    assert_eq!(wire.stream(1).await[0].status(), Some(200));
+    sidecar.signal("TERM");
+    let (mut asked, mut answered, mut first) = (3, 1, None);
+    wire.send(HEADERS, END_HEADERS | END_STREAM, asked, get("/slow?ms=100")).await;
+    let last = loop {
+        let frame = wire.next().await.expect("told before the end");
+        match frame.kind {
+            GOAWAY if first.is_none() => first = Some(frame.last_stream()),
+            GOAWAY => break frame,
+            DATA if frame.ends_stream() => {
+                answered = frame.stream;
+                asked += 2;
+                wire.send(HEADERS, END_HEADERS | END_STREAM, asked, get("/slow?ms=100")).await;
+            }
+            _ => {}
+        }
+    };
+    assert_eq!((first, last.code()), (Some(0x7fff_ffff), NO_ERROR));
+    assert!(answered > 1 && [answered, asked].contains(&last.last_stream()), "{answered}, {asked}: {last:?}");
+    let rest = wire.rest().await;
+    let served = rest.iter().any(|frame| frame.stream == asked && frame.ends_stream());
+    assert_eq!(served, last.last_stream() == asked, "what it was told will be served is: {rest:?}");
+    assert!(sidecar.ended(LONG).await.success());
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_asked_to_leave_in_its_time_and_pings_keep_it_no_longer() {
     let app = App::start().await;

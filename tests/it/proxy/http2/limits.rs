@@ -8,7 +8,9 @@ use http::Response;
 
 use crate::support::app::App;
 use crate::support::eventually;
-use crate::support::h2::{Answer, Client, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Wire, get};
+use crate::support::h2::{
+    Answer, CANCEL, Client, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, WINDOW_UPDATE, Wire, get,
+};
 use crate::support::sidecar::Sidecar;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -77,6 +79,48 @@ async fn an_answer_whose_client_makes_no_room_is_reset_and_the_others_go_on() {
         sidecar.metric("tidegate_in_flight", "kind=\"request\"").await == 0.0
     })
     .await;
+}
+
+/// Takes an answer of so many bytes, of which its client makes room for `step` at a time: how its stream ends.
+async fn taken(sidecar: &Sidecar, bytes: usize, step: u32, pause: Duration) -> (usize, Option<u32>) {
+    let mut wire = Wire::connect(sidecar.proxy(), &[(4, step)]).await;
+    wire.send(HEADERS, END_HEADERS | END_STREAM, 1, get(&format!("/size?n={bytes}"))).await;
+    let (mut all, mut room) = (0, step as usize);
+    loop {
+        let frame = wire.next().await.expect("the connection goes on");
+        match frame.kind {
+            DATA => {
+                all += frame.payload.len();
+                room -= frame.payload.len();
+                if frame.ends_stream() {
+                    return (all, None);
+                }
+                if room == 0 {
+                    tokio::time::sleep(pause).await;
+                    room = step as usize;
+                    for stream in [0, 1] {
+                        wire.send(WINDOW_UPDATE, 0, stream, step.to_be_bytes()).await;
+                    }
+                }
+            }
+            RST_STREAM => return (all, Some(frame.code())),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_taken_byte_by_byte_is_reset_and_one_that_is_taken_slowly_is_not() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "limits: { send_timeout: 500ms }");
+    let pause = Duration::from_millis(10);
+    let dripped = tokio::time::timeout(LONG, taken(&sidecar, 1_000_000, 1, pause)).await.expect("ended in time");
+    assert_eq!(dripped.1, Some(CANCEL));
+    assert!(dripped.0 < 4096, "{} bytes", dripped.0);
+    assert_eq!(sidecar.metric("tidegate_proxy_http2_resets_total", "limit").await, 1.0);
+    // Longer than the limit as a whole.
+    let slow = taken(&sidecar, 100_000, 5_000, Duration::from_millis(100)).await;
+    assert_eq!(slow, (100_000, None));
 }
 
 #[tokio::test]

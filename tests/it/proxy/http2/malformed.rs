@@ -39,7 +39,7 @@ async fn malformed_heads_are_refused_one_by_one() {
     let sidecar = Sidecar::start(app.address, "");
     let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
     let reset = Err(PROTOCOL_ERROR);
-    let cases: [Case<'_>; 23] = [
+    let cases: [Case<'_>; 37] = [
         ("well-formed", vec![METHOD, SCHEME, AUTHORITY, PATH], Ok(200)),
         ("connection", vec![METHOD, SCHEME, AUTHORITY, PATH, ("connection", "close")], reset),
         ("keep-alive", vec![METHOD, SCHEME, AUTHORITY, PATH, ("keep-alive", "1")], reset),
@@ -62,25 +62,25 @@ async fn malformed_heads_are_refused_one_by_one() {
         ("host differs", vec![METHOD, SCHEME, AUTHORITY, PATH, ("host", "other")], Ok(400)),
         ("two hosts", vec![METHOD, SCHEME, PATH, ("host", "a"), ("host", "a")], Ok(400)),
         ("no host at all", vec![METHOD, SCHEME, PATH], Ok(400)),
+        ("a path beyond ASCII", vec![METHOD, SCHEME, AUTHORITY, (":path", "/ü")], reset),
+        ("an authority with a blank", vec![METHOD, SCHEME, (":authority", "a b"), PATH], reset),
+        ("a scheme with a blank", vec![METHOD, (":scheme", "ht tp"), AUTHORITY, PATH], reset),
+        ("a protocol without CONNECT", vec![METHOD, SCHEME, AUTHORITY, PATH, (":protocol", "websocket")], reset),
+        ("proxy-connection", vec![METHOD, SCHEME, AUTHORITY, PATH, ("proxy-connection", "close")], reset),
+        ("a blank before a value", vec![METHOD, SCHEME, AUTHORITY, PATH, ("x", " 1")], reset),
+        ("a blank behind a value", vec![METHOD, SCHEME, AUTHORITY, PATH, ("x", "1\t")], reset),
+        ("a blank within a value", vec![METHOD, SCHEME, AUTHORITY, PATH, ("x", "1\t 2")], Ok(200)),
+        ("an empty value", vec![METHOD, SCHEME, AUTHORITY, PATH, ("x", "")], Ok(200)),
+        ("a length that is none", vec![METHOD, SCHEME, AUTHORITY, PATH, ("content-length", "x")], reset),
+        ("a length with a sign", vec![METHOD, SCHEME, AUTHORITY, PATH, ("content-length", "+0")], reset),
+        ("a list of lengths", vec![METHOD, SCHEME, AUTHORITY, PATH, ("content-length", "0, 0")], reset),
+        ("two lengths", vec![METHOD, SCHEME, AUTHORITY, PATH, ("content-length", "0"), ("content-length", "0")], reset),
+        ("a huge length", vec![METHOD, SCHEME, AUTHORITY, PATH, ("content-length", "99999999999999999999")], reset),
         ("a length and no body", vec![METHOD, SCHEME, AUTHORITY, PATH, ("content-length", "5")], reset),
     ];
     for (index, (what, fields, expected)) in cases.iter().enumerate() {
         let stream = 2 * index as u32 + 1;
         assert_eq!(ask(&mut wire, stream, fields).await, *expected, "{what}");
-    }
-    // Names and values that HTTP/1.1 could not carry either: nobody sends them but who looks for a gap, and the whole
-    // connection ends.
-    for name in ["X-Upper", "x\r\ny", "x y", "x:y", ""] {
-        let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
-        wire.send(HEADERS, HEAD, 1, literals(&[METHOD, SCHEME, AUTHORITY, PATH, (name, "1")])).await;
-        let frames = wire.rest().await;
-        assert!(frames.iter().all(|frame| frame.kind != HEADERS), "{name:?}: {frames:?}");
-    }
-    for value in ["a\r\nHost: evil", "a\0b", "a\nb"] {
-        let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
-        wire.send(HEADERS, HEAD, 1, literals(&[METHOD, SCHEME, AUTHORITY, PATH, ("x", value)])).await;
-        let frames = wire.rest().await;
-        assert!(frames.iter().all(|frame| frame.kind != HEADERS), "{value:?}: {frames:?}");
     }
     assert_eq!(ask(&mut wire, 99, &[METHOD, SCHEME, AUTHORITY, PATH]).await, Ok(200), "the connection goes on");
 }
@@ -123,4 +123,24 @@ async fn connect_is_refused_and_what_is_wrong_with_a_connection_ends_it() {
     wire.send(HEADERS, HEAD, 2, get("/")).await;
     let goaway = wire.rest().await.pop().expect("told why");
     assert_eq!(goaway.code(), PROTOCOL_ERROR);
+}
+
+/// Known and documented: the h2 crate keeps neither where we could see it.
+#[tokio::test]
+async fn fragments_and_pseudo_fields_of_trailers_never_reach_the_app() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "");
+    let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
+    let told = |frames: Vec<Frame>| -> serde_json::Value {
+        let body: Vec<u8> =
+            frames.iter().filter(|frame| frame.kind == DATA).flat_map(|data| data.payload.clone()).collect();
+        serde_json::from_slice(&body).unwrap()
+    };
+    wire.send(HEADERS, HEAD, 1, literals(&[METHOD, SCHEME, AUTHORITY, (":path", "/echo?a=1#/admin")])).await;
+    assert_eq!(told(wire.stream(1).await)["target"], "/echo?a=1");
+    wire.send(HEADERS, END_HEADERS, 3, literals(&[(":method", "POST"), SCHEME, AUTHORITY, PATH])).await;
+    wire.send(DATA, 0, 3, "hello").await;
+    wire.send(HEADERS, HEAD, 3, literals(&[(":path", "/admin"), ("x-sum", "7")])).await;
+    let told = told(wire.stream(3).await);
+    assert_eq!((&told["target"], &told["length"]), (&"/echo".into(), &5.into()));
 }

@@ -156,6 +156,33 @@ async fn a_client_that_expects_100_gets_it_once_before_it_sends() {
 }
 
 #[tokio::test]
+async fn early_hints_of_an_app_of_http1_reach_the_client_before_the_answer() {
+    let (go, gone) = tokio::sync::watch::channel(false);
+    let app = App::serve(move |mut stream| {
+        let mut gone = gone.clone();
+        async move {
+            read_head(&mut stream).await;
+            let hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, hints).await.unwrap();
+            gone.wait_for(|gone| *gone).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+        }
+    })
+    .await;
+    let sidecar = Sidecar::start(app.address, "");
+    let client = Client::connect(sidecar.proxy()).await;
+    let request = Client::request("GET", "/").body(()).unwrap();
+    let (mut answer, _) = client.sender.clone().ready().await.unwrap().send_request(request, true).unwrap();
+    let hints = std::future::poll_fn(|cx| answer.poll_informational(cx)).await.unwrap().unwrap();
+    assert_eq!((hints.status().as_u16(), &hints.headers()["link"]), (103, &"</a.css>".parse().unwrap()));
+    let names: Vec<&str> = hints.headers().keys().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["link"], "what is of one connection is not passed on");
+    go.send_replace(true);
+    assert_eq!(Answer::read(answer.await.unwrap()).await.unwrap().text(), "body");
+}
+
+#[tokio::test]
 async fn an_answer_may_come_before_the_request_has_ended() {
     let app = App::serve(|mut stream| async move {
         read_head(&mut stream).await;
