@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::key;
 use super::super::reader::Section;
 use super::super::urls::{self, NOT_YET};
-use super::super::values::{Type, Wrong, choice, duration, integer, show_duration, wrong};
+use super::super::values::{Type, Wrong, boolean, choice, duration, integer, show_duration, wrong};
 use super::Redis;
 use crate::readiness::settings::{Check, Class, Kind, Settings};
 
@@ -36,9 +36,12 @@ pub(super) fn settings(root: &mut Section<'_>, redis: &Redis) -> Settings {
     if names.len() > MOST {
         root.problem("checks", None, format!("{} checks", names.len()), format!("configure at most {MOST}"));
     }
-    root.refuse(&["panic_threshold"], NOT_YET, "remove it");
+    root.refuse(&["panic_threshold"], BRAKE, "set fleet.brake.panic_threshold");
     Settings { checks: checks.into_iter().flatten().collect() }
 }
+
+/// Why a check has no threshold of its own.
+const BRAKE: &str = "the brake is the same for all checks";
 
 /// What readiness depends on beside the checks, by these names in `/readyz`.
 const CONDITIONS: [&str; 2] = ["lifecycle", "flags"];
@@ -46,7 +49,7 @@ const CONDITIONS: [&str; 2] = ["lifecycle", "flags"];
 /// One check; `None` when it has no usable kind, which is a problem then.
 fn check(section: &mut Section<'_>, name: &str, redis: &Redis) -> Option<Check> {
     section.refuse(&LATER, NOT_YET, "use postgres, redis, http or tcp");
-    section.refuse(&["panic_threshold", "shared"], NOT_YET, "remove it");
+    section.refuse(&["panic_threshold"], BRAKE, "set fleet.brake.panic_threshold");
     section.refuse(
         &["liveness"],
         "liveness never depends on a check: a restart does not repair a dependency",
@@ -97,7 +100,13 @@ fn check(section: &mut Section<'_>, name: &str, redis: &Redis) -> Option<Check> 
             format!("write at least {}", show_duration(least)),
         );
     }
-    kind.map(|kind| Check { name: name.to_owned(), kind, class, interval, timeout, rise, fall, max_staleness })
+    let shared = section.or_computed(
+        "shared",
+        &boolean(),
+        (kind.as_ref().is_some_and(Kind::is_shared), "`true` for `postgres`, `mysql` and `redis`, else `false`"),
+        "Whether all instances ask the same dependency, so that the brake (`fleet.brake`) may hold for it.",
+    );
+    kind.map(|kind| Check { name: name.to_owned(), kind, class, shared, interval, timeout, rise, fall, max_staleness })
 }
 
 /// Exactly one of the four.
