@@ -5,6 +5,7 @@
 
 mod edges;
 mod flag_headers;
+pub mod fleet;
 mod telling;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::edges::Edges;
+use self::fleet::{Fleet, Subject};
 use self::telling::Telling;
 use crate::config::Settings;
 use crate::flags;
@@ -86,6 +88,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     probers.iter_mut().for_each(|prober| prober.tell(&ages));
     flags::usage::exposure::register(&mut registry, store.clone());
 
+    let mut fleet = Fleet::new(&settings.fleet, &board, &mut registry)?;
     let mut telling = Telling::new(&settings.proxy, settings.tracing, &store, &mut registry)?;
     let proxy = proxy.telling(telling.outlets());
     let ledger = Arc::new(Ledger::new(workers + 1));
@@ -154,6 +157,15 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         tasks.spawn("schedules", OnEnd::MustLive, executor.run());
     }
     telling.run(&tasks);
+    fleet.join(
+        &tasks,
+        Subject {
+            board: board.clone(),
+            flags: flags.status.clone(),
+            lifecycle: lifecycle.clone(),
+            ledger: ledger.clone(),
+        },
+    );
     if let Some(reporter) = reporter {
         let evaluated = move |scope: &str| flags::reporter::evaluated(&used.load(), scope);
         tasks.spawn("reports of evaluated flags", OnEnd::MustLive, reporter.run(evaluated));
@@ -184,7 +196,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     );
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
-    telling.finish().await;
+    tokio::join!(telling.finish(), fleet.leave());
     tasks.cancel();
     if socket_is_ours {
         local::settings::remove(&settings.local.socket);

@@ -14,9 +14,6 @@ use crate::proxy::settings::{Address, Protocol, Upstream};
 use crate::readiness::checks::split_postgres_options;
 use crate::secret::Secret;
 
-/// What a later version may understand: said differently from what makes no sense at all.
-pub(super) const NOT_YET: &str = "not supported in this version";
-
 /// Bytes of a unix socket's path: `sun_path` of unix(7) without its final NUL.
 const MAX_SOCKET_PATH: usize = 107;
 

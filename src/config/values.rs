@@ -46,11 +46,13 @@ impl<T: 'static> Type<T> {
         show: impl Fn(&T) -> Json + 'static,
     ) -> Self {
         let numbers = matches!(kind, Kind::Integer { .. } | Kind::Size | Kind::Duration | Kind::Share);
+        let booleans = matches!(kind, Kind::Boolean);
         let read = move |node: &Node| {
             let parsed = match &node.value {
                 Value::Text(text) => parse(text),
                 Value::Number(number) if numbers => parse(&number.to_string()),
                 Value::Number(number) => wrong("a number, not a text", format!("write \"{number}\"")),
+                Value::Bool(value) if booleans => parse(&value.to_string()),
                 Value::Bool(value) => wrong("a boolean, not a text", format!("write \"{value}\"")),
                 Value::List(_) => wrong("a list, not a single value", "write one value"),
                 Value::Map(_) => wrong("a section, not a single value", "write one value"),
@@ -216,6 +218,16 @@ pub(super) fn share() -> Type<f64> {
         _ => wrong("not a number from 0 to 1", "write 0.05 for one in twenty, 1 for all"),
     };
     Type::new(Kind::Share, parse, |share| (*share).into())
+}
+
+/// `true` or `false`.
+pub(super) fn boolean() -> Type<bool> {
+    let parse = |text: &str| match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => wrong("neither true nor false", "write true or false"),
+    };
+    Type::new(Kind::Boolean, parse, |value| (*value).into())
 }
 
 /// One of some words.

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
 use super::flag_headers::Names;
+use super::lines;
 use super::observe::Meter;
 use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength, h2c};
@@ -186,6 +187,8 @@ pub(super) enum AnswerBody {
 
 /// An answer's body, with what is released when it ends.
 pub(super) struct Delivery {
+    /// The begin of the answer's head, where its client gets that as lines.
+    pub(super) lines: Option<lines::Answer>,
     body: AnswerBody,
     flight: Option<Flight>,
     /// An error to be told with the next turn, when what came before it is on its way to the client.
@@ -194,8 +197,8 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// Delivers `body` and then ends `flight`.
-    pub(super) fn new(body: AnswerBody, flight: Flight) -> Self {
-        let mut delivery = Self { body, flight: Some(flight), broken: None };
+    pub(super) fn new(lines: Option<lines::Answer>, body: AnswerBody, flight: Flight) -> Self {
+        let mut delivery = Self { lines, body, flight: Some(flight), broken: None };
         delivery.settle();
         delivery
     }
@@ -205,6 +208,17 @@ impl Delivery {
         if let AnswerBody::App(download) = &mut self.body {
             download.stay_small();
         }
+    }
+
+    /// Adds all of the body to `out`, if it has come already: tells whether it has.
+    pub(super) fn take_whole(&mut self, out: &mut Vec<u8>) -> bool {
+        let AnswerBody::App(download) = &mut self.body else { return false };
+        let Some(length) = download.whole(out) else { return false };
+        if let Some(flight) = &mut self.flight {
+            flight.delivered(length);
+        }
+        self.settle();
+        true
     }
 
     /// Frees the connection to the app as soon as the answer has come to its end.
@@ -235,6 +249,9 @@ impl Body for Delivery {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
+        if let Some(flight) = &mut this.flight {
+            flight.goes_on();
+        }
         if let Some(broken) = this.broken.take() {
             return Poll::Ready(Some(Err(broken)));
         }

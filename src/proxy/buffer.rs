@@ -64,8 +64,9 @@ impl Buffer {
 
     /// Gives back memory that a connection without a request has no need of.
     pub(super) fn rest(&mut self) {
-        if self.room > ROOM || self.most < MOST_ROOM {
+        if self.room > ROOM {
             *self = Self::default();
         }
+        self.most = MOST_ROOM;
     }
 }

@@ -54,7 +54,7 @@ impl Service {
                         flight.heard();
                         return Ok(match key.filter(|_| answer.status().is_success()) {
                             Some(key) => switched(call, answer, key),
-                            None => Answered::Plain(self.answer(call, answer)),
+                            None => Answered::Plain(self.answer(call, answer), None),
                         });
                     }
                     Err(Lost::Body(error)) => return Err(error.into()),

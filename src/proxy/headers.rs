@@ -9,6 +9,7 @@ use thiserror::Error;
 
 pub use super::hop::Hop;
 use super::hop::{self, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::lines;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -61,7 +62,14 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
         return Err(Refusal::Coding);
     }
     settle_host(head, &seen, authority)?;
-    let upgrade = if seen.hop_by_hop { strip_hop_by_hop(&mut head.headers, head.version) } else { Upgrade::None };
+    let upgrade = match seen.hop_by_hop {
+        HopByHop::None => Upgrade::None,
+        HopByHop::Persistence => {
+            head.headers.remove(CONNECTION);
+            Upgrade::None
+        }
+        HopByHop::More => strip_hop_by_hop(&mut head.headers, head.version),
+    };
     head.version = Version::HTTP_11;
     if seen.forwarding {
         hop::tell_after_others(&mut head.headers, hop);
@@ -69,16 +77,33 @@ pub fn prepare_request(head: &mut request::Parts, hop: &Hop, authority: &HeaderV
         hop::tell_first(&mut head.headers, hop);
     }
     if !seen.request_id {
-        head.headers.insert(X_REQUEST_ID, request_id());
+        let id = HeaderValue::from_bytes(&request_id()).expect("hexadecimal digits are visible ASCII");
+        head.headers.insert(X_REQUEST_ID, id);
     }
     Ok(upgrade)
+}
+
+/// The same for a request that needs nothing else: whoever read it into lines has seen to that.
+pub fn prepare_lines(lines: &mut lines::Request, hop: &Hop) {
+    hop::tell_first_in_lines(&mut lines.text, hop);
+    if !lines.has_id {
+        lines.text.extend_from_slice(b"x-request-id: ");
+        lines.text.extend_from_slice(&request_id());
+        lines.text.extend_from_slice(b"\r\n");
+    }
+    lines.text.extend_from_slice(b"\r\n");
 }
 
 /// Makes the app's answer into the one for the client.
 pub fn prepare_answer(head: &mut response::Parts) {
     let headers = &mut head.headers;
-    if head.status == http::StatusCode::SWITCHING_PROTOCOLS || !Seen::of(headers).hop_by_hop {
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return;
+    }
+    match Seen::of(headers).hop_by_hop {
+        HopByHop::None => return,
+        HopByHop::Persistence => return drop(headers.remove(CONNECTION)),
+        HopByHop::More => {}
     }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
@@ -100,30 +125,45 @@ struct Seen {
     hosts: usize,
     host_is_sound: bool,
     codings_are_known: bool,
-    hop_by_hop: bool,
+    hop_by_hop: HopByHop,
     forwarding: bool,
     request_id: bool,
+}
+
+/// What fields there are of this connection alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HopByHop {
+    None,
+    /// `Connection`, which names no field: many a server and client sends that with each message.
+    Persistence,
+    /// Others, or one that may name some.
+    More,
+}
+
+impl HopByHop {
+    fn and(self, connection: &HeaderValue) -> Self {
+        let is_plain =
+            [&b"keep-alive"[..], b"close"].iter().any(|name| connection.as_bytes().eq_ignore_ascii_case(name));
+        if is_plain && self != Self::More { Self::Persistence } else { Self::More }
+    }
 }
 
 impl Seen {
     fn of(headers: &HeaderMap) -> Self {
         let (mut hosts, mut host_is_sound, mut codings, mut chunked) = (0, false, 0, true);
-        let (mut hop_by_hop, mut forwarding, mut request_id) = (false, false, false);
+        let (mut hop_by_hop, mut forwarding, mut request_id) = (HopByHop::None, false, false);
         for (name, value) in headers {
             if name == HOST {
                 hosts += 1;
-                host_is_sound = is_host(value);
+                host_is_sound = is_host(value.as_bytes());
             } else if name == TRANSFER_ENCODING {
                 codings += 1;
                 chunked &= value.as_bytes().eq_ignore_ascii_case(b"chunked");
-            } else if name == CONNECTION
-                || name == UPGRADE
-                || name == TE
-                || name == KEEP_ALIVE
-                || name == PROXY_CONNECTION
-            {
-                hop_by_hop = true;
-            } else if name == FORWARDED || hop::tells(name) {
+            } else if name == CONNECTION {
+                hop_by_hop = hop_by_hop.and(value);
+            } else if name == UPGRADE || name == TE || name == KEEP_ALIVE || name == PROXY_CONNECTION {
+                hop_by_hop = HopByHop::More;
+            } else if name == FORWARDED || hop::tells(name.as_str().as_bytes()) {
                 forwarding = true;
             } else if name == X_REQUEST_ID {
                 request_id = true;
@@ -144,7 +184,8 @@ fn settle_host(head: &mut request::Parts, seen: &Seen, authority: &HeaderValue) 
         _ => return Err(Refusal::Host),
     }
     if let Some(target) = head.uri.authority() {
-        let host = HeaderValue::from_str(target.as_str()).ok().filter(is_host).ok_or(Refusal::Host)?;
+        let host =
+            HeaderValue::from_str(target.as_str()).ok().filter(|host| is_host(host.as_bytes())).ok_or(Refusal::Host)?;
         head.headers.insert(HOST, host);
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.uri = Uri::from(path);
@@ -153,8 +194,17 @@ fn settle_host(head: &mut request::Parts, seen: &Seen, authority: &HeaderValue) 
 }
 
 /// An authority without user information; empty is allowed (RFC 9112 §3.2).
-fn is_host(host: &HeaderValue) -> bool {
-    let bytes = host.as_bytes();
+pub(super) fn is_host(bytes: &[u8]) -> bool {
+    // Nearly all are a plain name, alone or with a short port: one look tells.
+    let plain = bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')).count();
+    match &bytes[plain..] {
+        [] => return true,
+        [b':', port @ ..] if port.len() <= 5 && port.iter().all(u8::is_ascii_digit) => {
+            let number = port.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+            return number <= u32::from(u16::MAX);
+        }
+        _ => {}
+    }
     let (name, port) = match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
         Some(at) if bytes[at] == b':' => (&bytes[..at], &bytes[at + 1..]),
         _ => (bytes, &b""[..]),
@@ -215,14 +265,13 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
 }
 
 /// 128 random bits in hexadecimal.
-fn request_id() -> HeaderValue {
-    let mut text = [0_u8; 32];
-    let mut bits = fastrand::u128(..);
-    for digit in &mut text {
-        *digit = b"0123456789abcdef"[(bits & 0xf) as usize];
-        bits >>= 4;
+fn request_id() -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(fastrand::u128(..).to_le_bytes()) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]]);
     }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible ASCII")
+    text
 }
 
 #[cfg(test)]

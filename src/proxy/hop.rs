@@ -5,6 +5,7 @@ use http::header::{Entry, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::forwarded;
 use super::settings::Forwarded;
+use super::upstream::encode::field;
 use crate::net::edge::Peer;
 use crate::net::tls::certificate::Client;
 use crate::net::tls::settings::ClientAuth;
@@ -66,11 +67,10 @@ impl Hop {
 }
 
 /// Whether a field is one of `X-Forwarded-*`, however its words are joined.
-pub(super) fn tells(name: &HeaderName) -> bool {
+pub(super) fn tells(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
-    let begin = name.as_str().as_bytes().get(..PREFIX.len()).unwrap_or_default();
-    begin.len() == PREFIX.len()
-        && begin.iter().zip(PREFIX).all(|(is, wanted)| is == wanted || (*is == b'_' && *wanted == b'-'))
+    let same = |(is, wanted): (&u8, &u8)| is.eq_ignore_ascii_case(wanted) || (*is == b'_' && *wanted == b'-');
+    name.len() >= PREFIX.len() && name.iter().zip(PREFIX).all(same)
 }
 
 /// Tells the app of this hop, to which nobody told of others.
@@ -82,13 +82,24 @@ pub(super) fn tell_first(headers: &mut HeaderMap, hop: &Hop) {
     }
 }
 
+/// The same, in lines.
+pub(super) fn tell_first_in_lines(text: &mut Vec<u8>, hop: &Hop) {
+    field(&X_FORWARDED_FOR, &hop.address, text);
+    field(&X_FORWARDED_PROTO, &hop.scheme, text);
+    if let Some(certificate) = &hop.certificate {
+        field(&X_FORWARDED_CLIENT_CERT, certificate, text);
+    }
+}
+
 /// Tells the app of this hop, in a request that tells of others, or of what an app may take for that.
 pub(super) fn tell_after_others(headers: &mut HeaderMap, hop: &Hop) {
     if hop.policy == Forwarded::Replace {
         headers.remove(FORWARDED);
     }
     // Apps behind CGI, WSGI, Rack or PHP take `x_forwarded_for` for `x-forwarded-for`: no proxy of ours writes it so.
-    let doomed = |name: &&HeaderName| tells(name) && (hop.policy == Forwarded::Replace || name.as_str().contains('_'));
+    let doomed = |name: &&HeaderName| {
+        tells(name.as_str().as_bytes()) && (hop.policy == Forwarded::Replace || name.as_str().contains('_'))
+    };
     let doomed: Vec<HeaderName> = headers.keys().filter(doomed).cloned().collect();
     for name in doomed {
         headers.remove(name);

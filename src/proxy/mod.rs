@@ -16,6 +16,7 @@ mod grpc;
 pub mod headers;
 mod hop;
 mod http2;
+pub mod lines;
 pub mod metrics;
 pub mod observe;
 mod service;

@@ -20,6 +20,7 @@ use super::gate::{Gate, room::Room};
 use super::grpc;
 use super::headers::{self, Hop, Upgrade};
 use super::http2;
+use super::lines::{self, Form};
 use super::metrics::Counters;
 use super::observe::{Notes, Observer};
 use super::settings::{Limits, Protocol};
@@ -88,6 +89,7 @@ pub(super) struct Place {
 }
 
 /// What a client is answered.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept")]
 pub(super) enum Answer {
     /// An answer of HTTP.
     Plain(Response<Delivery>),
@@ -108,6 +110,8 @@ pub(super) struct Flight {
     /// Let through by the gate, which wants to hear whether the app answers.
     pub(super) turn: Option<Turn<Gate>>,
     began: Instant,
+    /// When the app's answer had begun, until its first part is looked for.
+    heard_at: Option<Instant>,
     /// When the answer's last byte was there.
     ended: Option<Instant>,
     status: Option<StatusCode>,
@@ -130,11 +134,16 @@ impl Client {
 }
 
 impl Service {
-    /// Answers a request: with the app's answer, or with the reason why there is none.
+    /// Answers a request, which may have its head in lines: with the app's answer, or with the reason why there is none.
     ///
     /// # Cancellation
     /// Dropped when the client leaves; the request to the app is then cancelled with its connection.
-    pub(super) async fn handle(self: Arc<Self>, client: Arc<Client>, request: Request<Inbound>) -> Answer {
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        client: Arc<Client>,
+        request: Request<Inbound>,
+        lines: Option<lines::Request>,
+    ) -> Answer {
         let mut flight = self.begin(client, &request);
         if matches!(flight.client.early, Early::Http2(_)) {
             flight.grpc = grpc::content_type(request.headers());
@@ -143,19 +152,19 @@ impl Service {
             }
         }
         let answer = match self.admit(&mut flight).await {
-            Ok(()) => self.forward(&mut flight, request).await,
+            Ok(()) => self.forward(&mut flight, request, lines).await,
             Err(failure) => {
                 flight.has_body = !request.body().is_end_stream();
                 Err(failure)
             }
         };
         let phase = *self.phase.borrow();
-        let mut response = match answer {
+        let (mut response, lines) = match answer {
             Ok(Answered::Switched(response, app)) => {
                 flight.status = Some(response.status());
                 return Answer::Tunnel(response, app, flight.into_tunnel());
             }
-            Ok(Answered::Plain(response)) => response,
+            Ok(Answered::Plain(response, lines)) => (response, lines),
             Err(failure) => {
                 self.failed(&failure);
                 flight.notes.failed(failure.error_type());
@@ -167,7 +176,7 @@ impl Service {
                 if flight.has_body {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                answer
+                (answer, None)
             }
         };
         if phase.is_shedding() {
@@ -175,7 +184,7 @@ impl Service {
         }
         flight.status = Some(response.status());
         flight.client.activity.answer();
-        Answer::Plain(response.map(|body| Delivery::new(body, flight)))
+        Answer::Plain(response.map(|body| Delivery::new(lines, body, flight)))
     }
 
     fn begin<B>(self: &Arc<Self>, client: Arc<Client>, request: &Request<B>) -> Flight {
@@ -192,6 +201,7 @@ impl Service {
             ticket: None,
             turn: None,
             began,
+            heard_at: None,
             ended: None,
             status: None,
             has_body: false,
@@ -200,19 +210,27 @@ impl Service {
         }
     }
 
-    async fn forward(&self, flight: &mut Flight, request: Request<Inbound>) -> Result<Answered, Failure> {
+    async fn forward(
+        &self,
+        flight: &mut Flight,
+        request: Request<Inbound>,
+        mut lines: Option<lines::Request>,
+    ) -> Result<Answered, Failure> {
         let (mut head, body) = request.into_parts();
-        let upgrade = headers::prepare_request(&mut head, &flight.client.hop, self.app.authority())?;
-        self.observer.prepared(&mut flight.notes, &mut head);
-        if let Some(flags) = &self.flags {
-            flags.set(&mut head.headers);
-        }
-        let body = self.body(flight, &head, body)?;
+        let upgrade = match &mut lines {
+            Some(lines) => {
+                headers::prepare_lines(lines, &flight.client.hop);
+                Upgrade::None
+            }
+            None => self.prepare(flight, &mut head)?,
+        };
+        let body = self.body(flight, lines.as_ref().map_or_else(|| length(&head), |lines| Some(lines.length)), body)?;
         if self.app.protocol() == Protocol::Http2 {
-            return self.call(flight, &head, upgrade, body).await;
+            // Boxed, as what is seldom run: a request's memory is written and moved as a whole.
+            return Box::pin(self.call(flight, &head, upgrade, body)).await;
         }
-        let (answer, exchange) = self.exchange(flight, &head, body).await?;
-        let Head { parts: mut head, framing, keeps } = answer;
+        let (answer, exchange) = self.exchange(flight, &head, lines, body).await?;
+        let Head { parts: mut head, lines, framing, keeps } = answer;
         match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
             (true, Upgrade::Asked) => {
                 let far = Far::Line(exchange.into_tunnel()?);
@@ -220,26 +238,42 @@ impl Service {
             }
             (true, Upgrade::None) => Err(Failure::Unasked),
             (false, _) => {
-                headers::prepare_answer(&mut head);
+                if lines.is_none() {
+                    headers::prepare_answer(&mut head);
+                }
                 head.version = Version::HTTP_11;
                 if !exchange.is_sent() {
                     // What is left of the request stands between this answer and the next request: say that none follows.
                     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 let download = exchange.into_download(framing, keeps, &self.tasks);
-                Ok(Answered::Plain(Response::from_parts(head, AnswerBody::App(download))))
+                Ok(Answered::Plain(Response::from_parts(head, AnswerBody::App(download)), lines))
             }
         }
     }
 
-    fn body(&self, flight: &mut Flight, head: &request::Parts, body: Inbound) -> Result<RequestBody, Failure> {
+    /// What may become of heads: lines where nobody looks into them.
+    pub(super) fn form(&self) -> Form {
+        let looked_into = self.flags.is_some() || self.observer.looks() || self.app.protocol() == Protocol::Http2;
+        if looked_into { Form::Map } else { Form::Lines }
+    }
+
+    fn prepare(&self, flight: &mut Flight, head: &mut request::Parts) -> Result<Upgrade, Failure> {
+        let upgrade = headers::prepare_request(head, &flight.client.hop, self.app.authority())?;
+        self.observer.prepared(&mut flight.notes, head);
+        if let Some(flags) = &self.flags {
+            flags.set(&mut head.headers);
+        }
+        Ok(upgrade)
+    }
+
+    fn body(&self, flight: &mut Flight, length: Option<u64>, body: Inbound) -> Result<RequestBody, Failure> {
         if body.is_end_stream() {
             return Ok(RequestBody::Empty);
         }
         flight.has_body = true;
         if let Some(limit) = self.limits.body_bytes
-            && let Some(length) = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok())
-            && length.parse::<u64>().is_ok_and(|length| length > limit)
+            && length.is_some_and(|length| length > limit)
         {
             return Err(Failure::BodyTooLarge);
         }
@@ -255,17 +289,19 @@ impl Service {
         &self,
         flight: &mut Flight,
         head: &request::Parts,
+        lines: Option<lines::Request>,
         body: RequestBody,
     ) -> Result<(Head, Exchange), Failure> {
         let repeats = matches!(body, RequestBody::Empty) && is_idempotent(&head.method);
+        let form = if matches!(flight.client.early, Early::Http1(_)) { Form::Lines } else { Form::Map };
         let look = if repeats { Look::Heard } else { Look::Asked };
         let mut line = match self.app.reuse(flight.began, look) {
             Some(line) => line,
-            None => self.connect(flight).await?,
+            None => Box::pin(self.connect(flight)).await?,
         };
-        let mut upload = App::upload(&mut line, head, body).map_err(|_| Failure::BadBody)?;
+        let mut upload = App::upload(&mut line, head, lines, body).map_err(|_| Failure::BadBody)?;
         loop {
-            let mut exchange = Exchange::new(line, upload, self.app.bounds());
+            let mut exchange = Exchange::new(line, upload, self.app.bounds(), form);
             let heard = loop {
                 match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
                     Ok(Heard::Interim(answer)) => flight.client.interim(answer),
@@ -284,7 +320,7 @@ impl Service {
             }
             self.counters.retry();
             flight.notes.retried();
-            line = self.connect(flight).await?;
+            line = Box::pin(self.connect(flight)).await?;
         }
     }
 
@@ -329,8 +365,13 @@ impl Service {
 
 /// What the app has said.
 pub(super) enum Answered {
-    Plain(Response<AnswerBody>),
+    /// With the begin of its head, where that is in lines.
+    Plain(Response<AnswerBody>, Option<lines::Answer>),
     Switched(Response<()>, Far),
+}
+
+fn length(head: &request::Parts) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn is_idempotent(method: &Method) -> bool {
@@ -347,7 +388,8 @@ impl Flight {
     pub(super) fn answer_ended(&mut self, download: Download) {
         self.notes.whole();
         if let Some(line) = download.into_line() {
-            let now = Instant::now();
+            // All of it came with its begin: no time has passed.
+            let now = self.heard_at.unwrap_or_else(Instant::now);
             self.ended = Some(now);
             self.service.app.keep(line, now);
         }
@@ -375,6 +417,11 @@ impl Flight {
         }
     }
 
+    /// The app's answer did not end with its begin.
+    pub(super) fn goes_on(&mut self) {
+        self.heard_at = None;
+    }
+
     /// The tunnel that it has become has ended.
     pub(super) fn carried(&mut self, carried: Carried) {
         self.notes.carried(carried);
@@ -388,7 +435,9 @@ impl Flight {
     /// The app's answer has begun.
     pub(super) fn heard(&mut self) {
         let held = self.notes.held().unwrap_or_default();
-        self.service.observer.begun(&mut self.notes, self.began.elapsed().saturating_sub(held));
+        let now = Instant::now();
+        self.heard_at = Some(now);
+        self.service.observer.begun(&mut self.notes, now.saturating_duration_since(self.began).saturating_sub(held));
         if let Some(turn) = self.turn.take() {
             turn.answered();
         }

@@ -28,6 +28,9 @@ pub struct Check {
     pub kind: Kind,
     /// What a failure means.
     pub class: Class,
+    /// Whether all instances of the workload ask the same dependency: when it fails for most of them, that is no reason to
+    /// take them all out.
+    pub shared: bool,
     /// Between the starts of two attempts; each is jittered by up to 10 %. 5 s.
     pub interval: Duration,
     /// An attempt that takes longer has failed. 1 s.
@@ -46,6 +49,7 @@ impl Check {
         let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(1));
         Self {
             name: name.into(),
+            shared: kind.is_shared(),
             kind,
             class: Class::default(),
             interval,
@@ -109,6 +113,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether checks of this kind are shared unless they say otherwise.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.as_str(), "postgres" | "mysql" | "redis")
+    }
+
     /// The name in configuration and metrics.
     pub fn as_str(&self) -> &'static str {
         match self {

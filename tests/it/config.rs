@@ -284,7 +284,7 @@ fn values_that_do_not_fit_are_refused() {
         ("[a]", "tidegate.yaml: not a map of keys; write KEY: VALUE (line 1)"),
         (
             "zzz: 1",
-            "zzz: unknown key; known here: workload, proxy, limits, forwarded, access_log, tracing, ops, local, drain, redis, checks, hold, state_dir, flags, workers, log (line 1)",
+            "zzz: unknown key; known here: workload, proxy, limits, forwarded, access_log, tracing, ops, local, drain, redis, checks, hold, state_dir, flags, fleet, workers, log (line 1)",
         ),
         // Durations, sizes, numbers, words.
         ("drain: {delay: -1s}", "drain.delay: \"-1s\": not a duration; write 10s, 500ms or 1m30s (line 1)"),
@@ -442,8 +442,20 @@ fn values_that_do_not_fit_are_refused() {
             "checks.db.http.headers: \"a b\": not a header field with a value; write NAME: VALUE (line 1)",
         ),
         (
-            "checks: {db: {tcp: {address: 'a:1'}, shared: true}}",
-            "checks.db.shared: not supported in this version; remove it (line 1)",
+            "checks: {db: {tcp: {address: 'a:1'}, shared: perhaps}}",
+            "checks.db.shared: \"perhaps\": neither true nor false; write true or false (line 1)",
+        ),
+        (
+            "fleet: {brake: {panic_threshold: 0.2, release_threshold: 0.4}}",
+            "fleet.brake.release_threshold: \"0.4\": above panic_threshold (0.2); write at most 0.2 (line 1)",
+        ),
+        (
+            "fleet: {brake: {panic_threshold: 2}}",
+            "fleet.brake.panic_threshold: \"2\": not a number from 0 to 1; write 0.05 for one in twenty, 1 for all (line 1)",
+        ),
+        (
+            "fleet: {brake: {min_instances: 1}}",
+            "fleet.brake.min_instances: \"1\": not a whole number from 2 to 1000; write 2 to 1000 (line 1)",
         ),
         (
             "checks: {db: {postgre: {url: x}, tcp: {address: 'a:1'}}}",
@@ -699,9 +711,10 @@ checks:
   h: {http: {url: 'http://a/b?c=d', host: x.y, status: '204'}, class: degraded, rise: 2}
   p: {postgres: {url: 'postgres://db/orders', query: 'SELECT $$1 -- \"x\"'}}
   r: {redis: }
-  t: {tcp: {address: '[::1]:9'}, timeout: 10ms, max_staleness: 1m}
+  t: {tcp: {address: '[::1]:9'}, shared: true, timeout: 10ms, max_staleness: 1m}
 flags: {scopes: b, files: [/f, 'with space, comma'], max_stale: 5m, on_missing: empty, overrides: local, schedules: off, report: off, context: {n: 1.5, 'odd: key': [true, {'x': '$${y}'}], e: {}, 'no': '1'}}
 state_dir: /s
+fleet: {register: off, pod: p-1, pod_uid: u.1, version: '1.4', brake: {panic_threshold: 0.4, release_threshold: 0.1, hold: 1m, min_instances: 3}}
 workers: 3
 log: {format: human, level: 'warn,tidegate::proxy=debug'}
 ";
@@ -743,6 +756,7 @@ fn fits(schema: &serde_json::Value, value: &serde_json::Value) -> Result<(), Str
     let kind = match value {
         serde_json::Value::Null => "null",
         serde_json::Value::Bool(_) => "boolean",
+        serde_json::Value::Number(number) if number.is_f64() => "number",
         serde_json::Value::Number(_) => "integer",
         serde_json::Value::String(_) => "string",
         serde_json::Value::Array(_) => "array",
@@ -753,7 +767,8 @@ fn fits(schema: &serde_json::Value, value: &serde_json::Value) -> Result<(), Str
         serde_json::Value::Array(all) => all.iter().filter_map(|one| one.as_str()).collect(),
         _ => vec![kind],
     };
-    if !types.contains(&kind) {
+    let whole = kind == "integer" && types.contains(&"number");
+    if !types.contains(&kind) && !whole {
         return Err(format!("{value} is a {kind}, not {types:?}"));
     }
     if let Some(items) = value.as_array().filter(|_| schema["items"].is_object()) {

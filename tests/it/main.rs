@@ -23,6 +23,7 @@ mod flags_cli;
 mod flags_file;
 mod flags_redis;
 mod flags_schedule;
+mod fleet;
 mod hold;
 mod http2;
 mod metrics;

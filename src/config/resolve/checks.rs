@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::reader::Section;
-use super::super::urls::{self, NOT_YET};
-use super::super::values::{choice, duration, integer, show_duration};
+use super::super::urls;
+use super::super::values::{boolean, choice, duration, integer, show_duration};
 use super::Redis;
 use crate::proxy::settings::Upstream;
 use crate::readiness::settings::{Check, Class, Kind, Settings};
@@ -38,16 +38,19 @@ pub(super) fn settings(root: &mut Section<'_>, redis: &Redis, apps: &[Upstream])
     if names.len() > MOST {
         root.problem("checks", None, format!("{} checks", names.len()), format!("configure at most {MOST}"));
     }
-    root.refuse(&["panic_threshold"], NOT_YET, "remove it");
+    root.refuse(&["panic_threshold"], BRAKE, "set fleet.brake.panic_threshold");
     Settings { checks: checks.into_iter().flatten().collect() }
 }
+
+/// Why a check has no threshold of its own.
+const BRAKE: &str = "the brake is the same for all checks";
 
 /// What readiness depends on beside the checks, by these names in `/readyz`.
 const CONDITIONS: [&str; 2] = ["lifecycle", "flags"];
 
 /// One check; `None` when it has no usable kind, which is a problem then.
 fn check(section: &mut Section<'_>, name: &str, redis: &Redis, apps: &[Upstream]) -> Option<Check> {
-    section.refuse(&["panic_threshold", "shared"], NOT_YET, "remove it");
+    section.refuse(&["panic_threshold"], BRAKE, "set fleet.brake.panic_threshold");
     section.refuse(
         &["liveness"],
         "liveness never depends on a check: a restart does not repair a dependency",
@@ -98,7 +101,13 @@ fn check(section: &mut Section<'_>, name: &str, redis: &Redis, apps: &[Upstream]
             format!("write at least {}", show_duration(least)),
         );
     }
-    kind.map(|kind| Check { name: name.to_owned(), kind, class, interval, timeout, rise, fall, max_staleness })
+    let shared = section.or_computed(
+        "shared",
+        &boolean(),
+        (kind.as_ref().is_some_and(Kind::is_shared), "`true` for `postgres`, `mysql` and `redis`, else `false`"),
+        "Whether all instances ask the same dependency, so that the brake (`fleet.brake`) may hold for it.",
+    );
+    kind.map(|kind| Check { name: name.to_owned(), kind, class, shared, interval, timeout, rise, fall, max_staleness })
 }
 
 /// Kinds of checks.

@@ -6,6 +6,7 @@ mod drain;
 mod edge;
 mod flag_headers;
 mod flags;
+mod fleet;
 mod hold;
 mod listeners;
 mod proxy;
@@ -71,6 +72,9 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let flags = root.section("flags", "Where feature flags come from and how they are evaluated.", |s| {
         flags::settings(s, &redis, &workload, state_dir.clone())
     });
+    let fleet = root.section("fleet", "The instances of this workload, as they know of each other in Redis.", |s| {
+        fleet::settings(s, &redis, &workload, machine)
+    });
     let workers = root.or_computed(
         "workers",
         &values::integer(1..=64),
@@ -82,7 +86,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let workers = usize::try_from(workers).expect("at most 64");
     let tunnels = drain.tunnels;
     let proxy = crate::proxy::Settings { routes, workers, limits, hold, forwarded, access_log, tunnels };
-    Settings { workload, state_dir, log, tracing, proxy, ops, local, drain, checks, flags }
+    Settings { workload, state_dir, log, tracing, proxy, ops, local, drain, checks, flags, fleet }
 }
 
 fn ops(section: &mut Section<'_>, listeners: &mut Listeners, machine: &Machine) -> ops::Settings {

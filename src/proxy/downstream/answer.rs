@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
 use crate::net::activity::now_ms;
+use crate::proxy::lines;
 use crate::proxy::upstream::encode::{field, may_trail, size};
 
 pub(super) use crate::proxy::upstream::encode::CHUNK_END_AND_LAST;
@@ -37,10 +38,45 @@ pub(super) enum Coding {
     Close,
 }
 
+const VERSION_10: &[u8] = b"HTTP/1.0 ";
+
+/// Whether a head has a `Date`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dated {
+    Yes,
+    No,
+}
+
 /// Writes an answer's head to `out`, for a body that is `length` bytes long if that is known. Tells how the body is
 /// framed, and whether the connection goes on.
 pub(super) fn head(parts: &response::Parts, asked: Asked, length: Option<u64>, out: &mut Vec<u8>) -> (Coding, Next) {
     status_line(parts, asked.version, out);
+    rest(parts, Dated::No, asked, length, out)
+}
+
+/// The same for an answer the begin of which is in lines already.
+pub(super) fn head_of_lines(
+    parts: &response::Parts,
+    lines: lines::Answer,
+    asked: Asked,
+    length: Option<u64>,
+) -> (Vec<u8>, Coding, Next) {
+    let mut out = lines.text;
+    if asked.version == Version::HTTP_10 {
+        out[..VERSION_10.len()].copy_from_slice(VERSION_10);
+    }
+    let (coding, next) = rest(parts, if lines.dated { Dated::Yes } else { Dated::No }, asked, length, &mut out);
+    (out, coding, next)
+}
+
+/// Adds to the begin of a head, which has a `Date` if it is `dated`, all that follows.
+fn rest(
+    parts: &response::Parts,
+    mut dated: Dated,
+    asked: Asked,
+    length: Option<u64>,
+    out: &mut Vec<u8>,
+) -> (Coding, Next) {
     let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     let never = parts.status.is_informational() || parts.status == StatusCode::NO_CONTENT;
     // Their length is that of a body which does not come (RFC 9110 section 8.6).
@@ -61,6 +97,9 @@ pub(super) fn head(parts: &response::Parts, asked: Asked, length: Option<u64>, o
             closes |= value.as_bytes().eq_ignore_ascii_case(b"close");
             continue;
         }
+        if name == DATE {
+            dated = Dated::Yes;
+        }
         field(name, value, out);
     }
     match coding {
@@ -72,7 +111,7 @@ pub(super) fn head(parts: &response::Parts, asked: Asked, length: Option<u64>, o
         }
         Coding::Length(_) | Coding::Close => {}
     }
-    if !parts.headers.contains_key(DATE) && !parts.status.is_informational() {
+    if dated == Dated::No && !parts.status.is_informational() {
         date(out);
     }
     match (closes, asked.version) {
@@ -122,7 +161,7 @@ pub(super) fn refusal(status: StatusCode, text: &str, out: &mut Vec<u8>) {
 }
 
 fn status_line(parts: &response::Parts, version: Version, out: &mut Vec<u8>) {
-    out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(if version == Version::HTTP_10 { VERSION_10 } else { b"HTTP/1.1 " });
     out.extend_from_slice(parts.status.as_str().as_bytes());
     out.push(b' ');
     match parts.extensions.get::<ReasonPhrase>() {

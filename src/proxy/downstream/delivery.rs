@@ -36,9 +36,16 @@ impl Connection {
     /// Sends an answer to its end, and tells what may follow.
     pub(super) async fn deliver(&self, response: Response<Delivery>, asked: Asked) -> Result<Next, Lost> {
         let (parts, mut body) = response.into_parts();
-        let mut out = Outgoing { flat: Vec::with_capacity(HEAD), at: 0, data: Bytes::new(), tail: b"" };
         let length = body.size_hint().exact();
-        let (mut coding, next) = answer::head(&parts, asked, length, &mut out.flat);
+        let (flat, mut coding, next) = match body.lines.take() {
+            Some(lines) => answer::head_of_lines(&parts, lines, asked, length),
+            None => {
+                let mut flat = Vec::with_capacity(HEAD);
+                let (coding, next) = answer::head(&parts, asked, length, &mut flat);
+                (flat, coding, next)
+            }
+        };
+        let mut out = Outgoing { flat, at: 0, data: Bytes::new(), tail: b"" };
         drop(parts);
         let is_small = length.is_some_and(|length| length <= FLAT as u64);
         let large = if is_small { None } else { self.service.large.take() };
@@ -46,7 +53,8 @@ impl Connection {
             body.stay_small();
         }
         let mut state = State::Open;
-        if coding == Coding::Length(0) {
+        let has_length = matches!(coding, Coding::Length(_));
+        if coding == Coding::Length(0) || (is_small && has_length && body.take_whole(&mut out.flat)) {
             state = State::Ended;
         } else if body.is_end_stream() {
             state = end(coding, None, asked, &mut out);

@@ -10,7 +10,8 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, r
 use httparse::{Header, ParserConfig};
 use thiserror::Error;
 
-use crate::proxy::upstream::decode::{Framing, Lengths, has_mixed_ends, names, whole_lines};
+use crate::proxy::lines::{self, Form};
+use crate::proxy::upstream::decode::{Ends, Framing, Lengths, names, whole_lines};
 
 /// Fields parsed on the stack; more cost an allocation.
 const FIELDS: usize = 100;
@@ -31,6 +32,8 @@ pub struct Bounds {
 pub struct Head {
     /// Method, target and fields.
     pub parts: request::Parts,
+    /// All of that as lines, where they were asked for: then there are neither target nor fields beside them.
+    pub lines: Option<lines::Request>,
     /// How the body is delimited: never by the end of the connection.
     pub framing: Framing,
     /// Whether the client lets the connection carry another request.
@@ -85,6 +88,7 @@ impl Bad {
 #[derive(Debug)]
 pub struct Decoder {
     bounds: Bounds,
+    form: Form,
     /// Bytes that hold no whole head: without a new line there is nothing new to find.
     scanned: usize,
 }
@@ -92,7 +96,12 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for one request.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, scanned: 0 }
+        Self::in_form(bounds, Form::Map)
+    }
+
+    /// The same, of what becomes lines if it can.
+    pub fn in_form(bounds: Bounds, form: Form) -> Self {
+        Self { bounds, form, scanned: 0 }
     }
 
     /// The head that `bytes`, all that has come so far, begins with, and its length; `None` when it is not all there.
@@ -102,10 +111,12 @@ impl Decoder {
         let begin = seen.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let found = match whole_lines(seen, self.scanned.max(begin)) {
             None => None,
-            Some(end) if self.bounds.fields == FIELDS => {
-                self.parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS])?
+            Some((end, ends)) if self.bounds.fields == FIELDS => {
+                self.parse(&seen[..end], ends, &mut [const { MaybeUninit::uninit() }; FIELDS])?
             }
-            Some(end) => self.parse(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields])?,
+            Some((end, ends)) => {
+                self.parse(&seen[..end], ends, &mut vec![MaybeUninit::uninit(); self.bounds.fields])?
+            }
         };
         if found.is_some() {
             return Ok(found);
@@ -120,7 +131,12 @@ impl Decoder {
         }
     }
 
-    fn parse<'b>(&self, bytes: &'b [u8], fields: &mut [MaybeUninit<Header<'b>>]) -> Result<Option<(Head, usize)>, Bad> {
+    fn parse<'b>(
+        &self,
+        bytes: &'b [u8],
+        ends: Ends,
+        fields: &mut [MaybeUninit<Header<'b>>],
+    ) -> Result<Option<(Head, usize)>, Bad> {
         let mut request = httparse::Request::new(&mut []);
         // The default refuses what two readers may read differently: line folding, a blank before the colon.
         let parsed = ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, fields);
@@ -131,16 +147,26 @@ impl Decoder {
             Err(httparse::Error::Version) => return Err(Bad::Version),
             Err(_) => return Err(Bad::Syntax),
         };
-        if has_mixed_ends(&bytes[..length]) {
+        if ends.are_mixed(&bytes[..length]) {
             return Err(Bad::Syntax);
         }
         let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
         if target.len() > self.bounds.target {
             return Err(Bad::LongTarget);
         }
-        let shared = Shared { bytes: Bytes::copy_from_slice(&bytes[..length]), begin: bytes.as_ptr().addr() };
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| Bad::Syntax)?;
+        if self.form == Form::Lines
+            && request.version == Some(1)
+            && let Some((lines, keeps)) = lines::Request::of(&parts.method, target, request.headers)
+        {
+            let framing = Framing::Length(lines.length);
+            return Ok(Some((
+                Head { parts, lines: Some(lines), framing, keeps, expects: false, trailers: false },
+                length,
+            )));
+        }
+        let shared = Shared { bytes: Bytes::copy_from_slice(&bytes[..length]), begin: bytes.as_ptr().addr() };
         parts.uri = shared.target(target, &parts.method)?;
         parts.version = if request.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
         shared.fields(parts, request.headers).map(|head| Some((head, length)))
@@ -221,7 +247,8 @@ impl Shared {
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         let expects = expects && is_11 && framing != Framing::Length(0);
-        Ok(Head { parts, framing, keeps: !closes && (is_11 || keeps), expects, trailers: is_11 && trailers })
+        let keeps = !closes && (is_11 || keeps);
+        Ok(Head { parts, lines: None, framing, keeps, expects, trailers: is_11 && trailers })
     }
 }
 

@@ -21,6 +21,7 @@ use self::answer::{Asked, Next};
 use self::head::{Bad, Bounds, Decoder, Head};
 use self::wire::NoHead;
 use super::body::Inbound;
+use super::lines;
 use super::metrics::Counters;
 use super::service::{Answer, Client, Service};
 use super::tunnel;
@@ -105,7 +106,7 @@ impl Connection {
             };
             let asked = asked(&head);
             let request = Request::from_parts(head.parts, Inbound::Http1(Body::new(self.wire.clone())));
-            let Some(answer) = self.answer(request).await? else { return Ok(None) };
+            let Some(answer) = self.answer(request, head.lines).await? else { return Ok(None) };
             match answer {
                 Answer::Plain(response) => {
                     let next = self.deliver(response, asked).await?;
@@ -134,7 +135,7 @@ impl Connection {
     }
 
     async fn next(&self) -> Result<Coming, Lost> {
-        let mut decoder = Decoder::new(self.bounds);
+        let mut decoder = Decoder::in_form(self.bounds, self.service.form());
         poll_fn(|cx| {
             let head = self.wire.poll_head(cx, &mut decoder);
             self.activity().attend(cx.waker());
@@ -157,9 +158,9 @@ impl Connection {
     }
 
     /// The service's answer; `None` when the client is not there to have it.
-    async fn answer(&self, request: Request<Inbound>) -> Result<Option<Answer>, Lost> {
+    async fn answer(&self, request: Request<Inbound>, lines: Option<lines::Request>) -> Result<Option<Answer>, Lost> {
         // Boxed: a connection between two requests is many times smaller than a request.
-        let mut answer = Box::pin(self.service.clone().handle(self.client.clone(), request));
+        let mut answer = Box::pin(self.service.clone().handle(self.client.clone(), request, lines));
         poll_fn(|cx| {
             self.activity().attend(cx.waker());
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {

@@ -158,7 +158,7 @@ impl Stream {
 
     async fn answer(&mut self, request: Request<Inbound>) -> Result<Answer, End> {
         // Boxed: each layer around a future of a kilobyte keeps one place for it as an argument and one for polling it.
-        let mut answering = Box::pin(self.service.clone().handle(self.client.clone(), request));
+        let mut answering = Box::pin(self.service.clone().handle(self.client.clone(), request, None));
         let (activity, respond, interims) = (self.swept.activity(), &mut self.respond, &self.interims);
         poll_fn(|cx| {
             obey(activity, cx)?;

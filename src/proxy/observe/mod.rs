@@ -70,7 +70,7 @@ impl Observer {
     /// Notes a request that came by `hop`.
     pub(super) fn begin<B>(&self, request: &Request<B>, hop: &Hop) -> Notes {
         let mut notes = Notes::of(request);
-        if self.log.is_none() && self.spans.is_none() {
+        if !self.looks() {
             return notes;
         }
         let parent = Parent::of(request.headers());
@@ -89,6 +89,11 @@ impl Observer {
             notes.kept = Some(kept);
         }
         notes
+    }
+
+    /// Whether more is told of requests than what is counted, so that their heads are looked into.
+    pub(super) fn looks(&self) -> bool {
+        self.log.is_some() || self.spans.is_some()
     }
 
     /// What came by `hop`, and began with `seen`, was refused before it was a request.

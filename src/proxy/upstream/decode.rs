@@ -9,7 +9,7 @@ use http_body::Frame;
 use thiserror::Error;
 
 pub use head::{Decoder, Head, Heard};
-pub(in crate::proxy) use head::{Lengths, has_mixed_ends, names, settle_length, whole_lines};
+pub(in crate::proxy) use head::{Ends, Lengths, names, settle_length, whole_lines};
 
 /// The longest line that tells the size of a chunk, with its extensions.
 const SIZE_LINE: usize = 4 * 1024;
@@ -119,6 +119,17 @@ impl Body {
             _ => return Ok(self.trailers.take().map(Frame::trailers)),
         };
         Ok(Some(Frame::data(data)))
+    }
+
+    /// All that is left of the body, added to `out`, where its length is known and all of it is in the buffer: small
+    /// parts cost less to copy than to share. Tells how much that was.
+    pub fn whole(&mut self, buffer: &mut BytesMut, out: &mut Vec<u8>) -> Option<usize> {
+        let State::Length(left) = self.state else { return None };
+        let length = usize::try_from(left).ok().filter(|left| *left <= buffer.len())?;
+        out.extend_from_slice(&buffer[..length]);
+        buffer.advance(length);
+        self.state = State::End;
+        Some(length)
     }
 
     /// Whether the body has ended and all of it was given.

@@ -16,6 +16,7 @@ use super::line::{Input, Line, Output};
 use super::upload::{Cut, Upload};
 use crate::lifecycle::tasks::Tasks;
 use crate::proxy::body::BodyError;
+use crate::proxy::lines::Form;
 
 /// A request under way whose answer has not begun.
 pub(in crate::proxy) struct Exchange {
@@ -94,10 +95,18 @@ impl<E: Into<Broken>> From<E> for Lost {
 }
 
 impl Exchange {
-    /// Begins to send over `line`.
-    pub(in crate::proxy) fn new(line: Line, upload: Upload, bounds: Bounds) -> Self {
+    /// Begins to send over `line`, for an answer in `form`.
+    pub(in crate::proxy) fn new(line: Line, upload: Upload, bounds: Bounds, form: Form) -> Self {
         let Line { input, output, reused } = line;
-        Self { upload, input, output: Some(output), decoder: Decoder::new(bounds), bounds, reused, heard: false }
+        Self {
+            upload,
+            input,
+            output: Some(output),
+            decoder: Decoder::in_form(bounds, form),
+            bounds,
+            reused,
+            heard: false,
+        }
     }
 
     /// Sends what can be sent, and is ready with what the app says next: the head of its answer, in the end.
@@ -195,6 +204,11 @@ impl Download {
                 self.body.closed()?;
             }
         }
+    }
+
+    /// See [`Body::whole`].
+    pub(in crate::proxy) fn whole(&mut self, out: &mut Vec<u8>) -> Option<usize> {
+        self.body.whole(&mut self.input.buffer.bytes, out)
     }
 
     /// Reads small parts from now on: whoever takes them is slow, and not the only one.

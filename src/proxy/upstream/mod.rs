@@ -30,6 +30,7 @@ pub(super) use self::line::{Line, Look};
 pub(super) use self::upload::Upload;
 use super::body::RequestBody;
 use super::error::Failure;
+use super::lines;
 use super::settings::{Address, Limits, Protocol, Upstream};
 use crate::lifecycle::tasks::Tasks;
 use crate::net::resolve::{self, Purpose};
@@ -97,9 +98,18 @@ impl App {
         }
     }
 
-    /// A request that can be sent over `line`, written from that one's memory.
-    pub(super) fn upload(line: &mut Line, head: &request::Parts, body: RequestBody) -> Result<Upload, WrongLength> {
-        Upload::new(head, body, std::mem::take(&mut line.output.scratch))
+    /// A request that can be sent over `line`, written from that one's memory, if it is not in lines already.
+    pub(super) fn upload(
+        line: &mut Line,
+        head: &request::Parts,
+        lines: Option<lines::Request>,
+        body: RequestBody,
+    ) -> Result<Upload, WrongLength> {
+        let scratch = std::mem::take(&mut line.output.scratch);
+        match lines {
+            Some(lines) => Upload::of_lines(lines, body),
+            None => Upload::new(head, body, scratch),
+        }
     }
 
     /// A new connection.

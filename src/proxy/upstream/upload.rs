@@ -15,6 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::encode::{self, Coding, Place, WrongLength};
 use super::line::Output;
 use crate::proxy::body::{BodyError, RequestBody};
+use crate::proxy::lines;
 
 /// How long the app may take to say whether it wants a body that its client asks about. Not every app knows to.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -72,6 +73,15 @@ impl Upload {
     pub(super) fn new(head: &request::Parts, body: RequestBody, mut scratch: Vec<u8>) -> Result<Self, WrongLength> {
         scratch.clear();
         let coding = encode::head(head, &mut scratch)?;
+        Self::begun(scratch, coding, body)
+    }
+
+    /// A request whose head is written.
+    pub(super) fn of_lines(lines: lines::Request, body: RequestBody) -> Result<Self, WrongLength> {
+        Self::begun(lines.text, Coding::Length(lines.length), body)
+    }
+
+    fn begun(mut scratch: Vec<u8>, coding: Coding, body: RequestBody) -> Result<Self, WrongLength> {
         let stage = match () {
             () if body.is_end_stream() => Stage::Ended,
             () if body.is_expected() => Stage::Expecting,

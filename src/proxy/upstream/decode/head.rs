@@ -9,6 +9,7 @@ use httparse::{Header, ParserConfig};
 use hyper::ext::ReasonPhrase;
 
 use super::{Bounds, Framing, Malformed};
+use crate::proxy::lines::{self, Form, Status};
 
 /// Answers of 1xx that may come before the real one (RFC 9110 §15.2 sets no bound).
 const INTERIM: u32 = 32;
@@ -22,6 +23,8 @@ const PROTOCOL: &[u8] = b"HTTP/1.";
 pub struct Head {
     /// Status and fields.
     pub parts: response::Parts,
+    /// All of that as lines, where they were asked for: then there are no fields beside them.
+    pub lines: Option<lines::Answer>,
     /// How the body is delimited.
     pub framing: Framing,
     /// Whether the connection may carry another request after this answer (RFC 9112 §9.3).
@@ -41,6 +44,7 @@ pub enum Heard {
 #[derive(Debug)]
 pub struct Decoder {
     bounds: Bounds,
+    form: Form,
     interim: u32,
     /// Bytes at the buffer's begin that hold no whole head: without a new line there is nothing new to find.
     scanned: usize,
@@ -49,7 +53,12 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for one answer.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, interim: 0, scanned: 0 }
+        Self { bounds, form: Form::Map, interim: 0, scanned: 0 }
+    }
+
+    /// The same, of what becomes lines if it can.
+    pub fn in_form(bounds: Bounds, form: Form) -> Self {
+        Self { form, ..Self::new(bounds) }
     }
 
     /// Takes the next head of the answer to a request with method `asked` off `buffer` if all of it is there. 101 is no
@@ -62,10 +71,12 @@ impl Decoder {
         let seen = &buffer[..buffer.len().min(self.bounds.bytes)];
         let found = match whole_lines(seen, self.scanned) {
             None => None,
-            Some(end) if self.bounds.fields == FIELDS => {
-                parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS], asked)?
+            Some((end, ends)) if self.bounds.fields == FIELDS => {
+                parse(&seen[..end], &mut [const { MaybeUninit::uninit() }; FIELDS], ends, asked, self.form)?
             }
-            Some(end) => parse(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields], asked)?,
+            Some((end, ends)) => {
+                parse(&seen[..end], &mut vec![MaybeUninit::uninit(); self.bounds.fields], ends, asked, self.form)?
+            }
         };
         let Some((head, length)) = found else {
             self.scanned = seen.len();
@@ -83,23 +94,58 @@ impl Decoder {
 }
 
 /// The end of the lines of a head that have come with what is new since `from`: of all that are whole, so that it does
-/// not matter how they are cut, but of none behind an empty one, where a body may begin.
-pub(in crate::proxy) fn whole_lines(seen: &[u8], from: usize) -> Option<usize> {
-    let mut end = None;
+/// not matter how they are cut, but of none behind an empty one, where a body may begin. With it, what is known by then
+/// of how those lines end.
+pub(in crate::proxy) fn whole_lines(seen: &[u8], from: usize) -> Option<(usize, Ends)> {
+    let (mut end, mut sound, mut bare) = (None, false, false);
     for at in memchr::memchr_iter(b'\n', &seen[from..]) {
         let next = from + at + 1;
-        match &seen[next..] {
-            [b'\r', b'\n', ..] => return Some(next + 2),
-            [b'\n', ..] => return Some(next + 1),
-            _ => end = Some(next),
+        let is_sound = next >= 2 && seen[next - 2] == b'\r';
+        (sound, bare) = (sound | is_sound, bare | !is_sound);
+        let (last, is_sound) = match &seen[next..] {
+            [b'\r', b'\n', ..] => (next + 2, true),
+            [b'\n', ..] => (next + 1, false),
+            _ => {
+                end = Some(next);
+                continue;
+            }
+        };
+        (end, sound, bare) = (Some(last), sound | is_sound, bare | !is_sound);
+        break;
+    }
+    let ends = match (sound, bare) {
+        _ if from > 0 => Ends::Unknown,
+        (true, true) => Ends::Mixed,
+        _ => Ends::Same,
+    };
+    end.map(|end| (end, ends))
+}
+
+/// How the lines of a head end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::proxy) enum Ends {
+    /// All in one way.
+    Same,
+    /// Some in one way, some in the other.
+    Mixed,
+    /// Not all were looked at.
+    Unknown,
+}
+
+impl Ends {
+    /// Whether those of `head` are mixed.
+    pub(in crate::proxy) fn are_mixed(self, head: &[u8]) -> bool {
+        match self {
+            Self::Same => false,
+            Self::Mixed => true,
+            Self::Unknown => has_mixed_ends(head),
         }
     }
-    end
 }
 
 /// Whether some lines of a head end as they should and others with a bare LF (RFC 9112 section 2.2 lets both be taken):
 /// then one reader may see two fields where another sees one value.
-pub(in crate::proxy) fn has_mixed_ends(head: &[u8]) -> bool {
+fn has_mixed_ends(head: &[u8]) -> bool {
     let (mut sound, mut bare) = (false, false);
     for at in memchr::memchr_iter(b'\n', head) {
         match at.checked_sub(1).map(|before| head[before]) {
@@ -114,7 +160,9 @@ pub(in crate::proxy) fn has_mixed_ends(head: &[u8]) -> bool {
 fn parse<'b>(
     bytes: &'b [u8],
     fields: &mut [MaybeUninit<Header<'b>>],
+    ends: Ends,
     asked: &Method,
+    form: Form,
 ) -> Result<Option<(Head, usize)>, Malformed> {
     let mut answer = httparse::Response::new(&mut []);
     // The default refuses what two readers may read differently: line folding, a blank before the colon.
@@ -125,12 +173,19 @@ fn parse<'b>(
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
         Err(error) => return Err(error.into()),
     };
-    if has_mixed_ends(&bytes[..length]) {
+    if ends.are_mixed(&bytes[..length]) {
         return Err(Malformed::Head(httparse::Error::NewLine));
     }
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     parts.status = StatusCode::from_u16(answer.code.unwrap_or(0)).map_err(|_| Malformed::Value)?;
+    if form == Form::Lines && *asked != Method::HEAD {
+        let reason = answer.reason.unwrap_or_default();
+        let status = Status { code: parts.status, reason, old: answer.version == Some(0) };
+        if let Some((lines, framing, keeps)) = lines::Answer::of(status, answer.headers) {
+            return Ok(Some((Head { parts, lines: Some(lines), framing, keeps }, length)));
+        }
+    }
     let reason = answer.reason.filter(|reason| !reason.is_empty() && Some(*reason) != parts.status.canonical_reason());
     if let Some(reason) = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok()) {
         parts.extensions.insert(reason);
@@ -195,7 +250,7 @@ fn assemble(
         (false, _, Some(length)) => Framing::Length(length),
         (false, _, None) => Framing::Close,
     };
-    Ok(Head { parts, framing, keeps: keeps && framing != Framing::Close })
+    Ok(Head { parts, lines: None, framing, keeps: keeps && framing != Framing::Close })
 }
 
 /// The `Content-Length` fields of a head: any number, in any number of lists, as long as all are equal.

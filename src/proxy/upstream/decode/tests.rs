@@ -359,6 +359,22 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+#[test]
+fn a_body_that_is_all_there_can_be_taken_at_once() {
+    for (bytes, framing, expected, left) in [
+        ("12345", Framing::Length(3), Some(3), "45"),
+        ("123", Framing::Length(3), Some(3), ""),
+        ("12", Framing::Length(3), None, "12"),
+        ("123", Framing::Close, None, "123"),
+        ("3\r\n123\r\n0\r\n\r\n", Framing::Chunked, None, "3\r\n123\r\n0\r\n\r\n"),
+    ] {
+        let (mut body, mut buffer, mut out) = (Body::new(framing, BOUNDS), BytesMut::from(bytes), b"head".to_vec());
+        assert_eq!(body.whole(&mut buffer, &mut out), expected, "{bytes} {framing:?}");
+        assert_eq!((text(&buffer).as_str(), body.is_end()), (left, expected.is_some()));
+        assert_eq!(text(&out), format!("head{}", &bytes[..expected.unwrap_or(0)]));
+    }
+}
+
 proptest! {
     #[test]
     fn however_an_answer_is_cut_it_tells_the_same(answer in nearly(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
