@@ -76,7 +76,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let ops = settings.ops.listen.iter().map(|address| bind_tcp(*address)).collect::<Result<Vec<_>, _>>()?;
     let local = Local::bind(&settings.local)?;
     let socket_is_ours = local.unix.is_some();
-    let (board, probers) = readiness::set_up(&settings.checks, &mut registry)?;
+    let (board, mut probers) = readiness::set_up(&settings.checks, &mut registry)?;
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
@@ -84,6 +84,8 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let schedules = executors.iter().map(Executor::standing).collect();
     let (reporter, used) = (sources.reporter(), store.clone());
     flags::metrics::register_ages(&mut registry, flags.status.clone());
+    let ages = ages_of(flags.status.clone());
+    probers.iter_mut().for_each(|prober| prober.tell(&ages));
     flags::usage::exposure::register(&mut registry, store.clone());
 
     let mut fleet = Fleet::new(&settings.fleet, &board, &mut registry)?;
@@ -200,6 +202,14 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         local::settings::remove(&settings.local.socket);
     }
     Ok(outcome)
+}
+
+/// How long ago each source confirmed what it gave, for checks of kind `flags`.
+fn ages_of(status: watch::Receiver<flags::Status>) -> readiness::checks::Ages {
+    readiness::checks::Ages::new(move || {
+        let now = std::time::SystemTime::now();
+        status.borrow().sources.iter().map(|source| (source.name.clone(), source.age(now))).collect()
+    })
 }
 
 /// `Starting` ends when every check has had a result and the flags can be evaluated.

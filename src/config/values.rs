@@ -291,8 +291,16 @@ pub(super) fn check_name(text: &str, max: usize, extra: &str) -> Result<(), Wron
 /// A text with the secret parts of a URL in it taken out. What is not a URL is left as it is.
 pub(super) fn mask(text: &str) -> String {
     // Options that say nothing worth hiding; everything else after `?` may be a password or a token.
-    const HARMLESS: [&str; 13] = [
+    const HARMLESS: [&str; 21] = [
+        "ssl-mode",
+        "ssl-ca",
+        "ssl-cert",
+        "ssl-key",
+        "socket",
         "sslmode",
+        "sslrootcert",
+        "sslcert",
+        "sslkey",
         "application_name",
         "connect_timeout",
         "target_session_attrs",

@@ -122,13 +122,11 @@ fn the_example_of_the_design_resolves_to_what_it_says() {
     assert_eq!((redis.prefix.as_str(), redis.scopes), ("tidegate", vec!["orders".to_owned(), "shared".to_owned()]));
     let [app, db, redis] = settings.checks.checks.as_slice() else { panic!("three checks") };
     assert_eq!((app.class, app.fall), (Class::Info, 3));
-    assert!(matches!(&app.kind, Kind::Http { url, host: None, status: (200, 399) } if url.ends_with("/healthz")));
+    assert!(matches!(&app.kind, Kind::Http(app) if app.status == [(200, 399)] && app.url.ends_with("/healthz")));
     assert_eq!((db.class, db.interval), (Class::Critical, Duration::from_secs(5)));
     assert_eq!(db.max_staleness, Duration::from_secs(16));
-    assert!(
-        matches!(&db.kind, Kind::Postgres { query, url } if query == "SELECT 1" && url.expose().contains("pgpassw0rd"))
-    );
-    assert!(matches!(&redis.kind, Kind::Redis { url } if url.expose() == "redis://127.0.0.1:6379"));
+    assert!(matches!(&db.kind, Kind::Postgres(db) if db.query == "SELECT 1" && db.url.expose().contains("pgpassw0rd")));
+    assert!(matches!(&redis.kind, Kind::Redis(redis) if redis.url.expose() == "redis://127.0.0.1:6379"));
 }
 
 #[test]
@@ -369,16 +367,79 @@ fn values_that_do_not_fit_are_refused() {
             "redis.prefix: \"a{b}\": not a usable name; write 1 to 64 letters, digits or characters of ._:- (line 1)",
         ),
         // Checks.
-        ("checks: {db: }", "checks.db: no kind; add one of postgres, redis, http, tcp (line 1)"),
-        ("checks: {db: {class: info}}", "checks.db: no kind; add one of postgres, redis, http, tcp (line 1)"),
+        (
+            "checks: {db: }",
+            "checks.db: no kind; add one of postgres, mysql, redis, http, grpc, tcp, app, schema, flags, disk (line 1)",
+        ),
+        (
+            "checks: {db: {class: info}}",
+            "checks.db: no kind; add one of postgres, mysql, redis, http, grpc, tcp, app, schema, flags, disk (line 1)",
+        ),
         ("checks: {db: x}", "checks.db: not a section; write KEY: VALUE below it (line 1)"),
         (
             "checks: {db: {tcp: {address: 'a:1'}, http: {url: 'http://a/'}}}",
-            "checks.db: more than one kind; keep one of postgres, redis, http, tcp (line 1)",
+            "checks.db: more than one kind; keep one of postgres, mysql, redis, http, grpc, tcp, app, schema, flags, disk (line 1)",
+        ),
+        ("checks: {db: {disk: {}}}", "checks.db.disk.path: missing; add it: path, as `/var/lib/app` (line 1)"),
+        (
+            "checks: {db: {app: {route: 1}}}",
+            "checks.db.app.route: \"1\": no such element of proxy; write 0 to 0 (line 1)",
         ),
         (
-            "checks: {db: {mysql: {url: x}}}",
-            "checks.db.mysql: not supported in this version; use postgres, redis, http or tcp (line 1)",
+            "{proxy: [{upstream: 'h2c://a'}], checks: {db: {app: {path: /}}}}",
+            "checks.db.app.path: asked in HTTP/1.1, where the app speaks HTTP/2; remove the key, or use a check of kind grpc (line 1)",
+        ),
+        (
+            "checks: {db: {flags: {sources: [orders]}}}",
+            "checks.db.flags.sources[0]: \"orders\": not the name of a source; write redis:SCOPE or file:PATH, as in `tidegate status` (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'host=h'}}}",
+            "checks.db.schema: nothing to look for; add tables, columns, indexes, constraints or migration (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'host=h', columns: total}}}",
+            "checks.db.schema.columns: \"total\": a name of 1 parts; write 2 to 3 parts, as orders.total (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'mysql://h', indexes: i}}}",
+            "checks.db.schema.indexes: \"i\": an index of MySQL without its table; write TABLE.INDEX (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'host=h', migration: {tool: sqlx, version: abc}}}}",
+            "checks.db.schema.migration.version: \"abc\": not the number of a migration; write the number that the migration's file begins with (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'host=h', migration: {tool: rails, version: \"1'\"}}}}",
+            "checks.db.schema.migration.version: \"1'\": not the name of a migration; write it without quotes, backslashes and control characters (line 1)",
+        ),
+        (
+            "checks: {db: {mysql: {url: 'mysql://u:pgpassw0rd@h/d?ssl-mode=no'}}}",
+            "checks.db.mysql.url: \"REDACTED\": mysql URL: ssl-mode is none of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY; write mysql://USER:PASSWORD@HOST:PORT/DATABASE?ssl-mode=VERIFY_IDENTITY (line 1)",
+        ),
+        (
+            "checks: {db: {postgres: {url: 'host=h', role: master}}}",
+            "checks.db.postgres.role: \"master\": none of the values this key knows; write one of: any, primary, standby (line 1)",
+        ),
+        (
+            "checks: {db: {grpc: {url: 'http://a:1/x'}}}",
+            "checks.db.grpc.url: \"http://a:1/x\": a path, where the health service has its own; write http://HOST:PORT or https://HOST:PORT (line 1)",
+        ),
+        (
+            "checks: {db: {grpc: {url: 'https://a:1', cert_file: /c}}}",
+            "checks.db.grpc.key_file: missing beside cert_file; add it, or remove both",
+        ),
+        (
+            "checks: {db: {http: {url: 'http://a/', ca_file: /c}}}",
+            "checks.db.http.ca_file: without TLS, for http://a/; write https://, or remove the key (line 1)",
+        ),
+        (
+            "checks: {db: {http: {url: 'http://a/', json: {status: UP}}}}",
+            "checks.db.http.json: \"status\": not a JSON pointer; write /status (line 1)",
+        ),
+        (
+            "checks: {db: {http: {url: 'http://a/', headers: {'a b': c}}}}",
+            "checks.db.http.headers: \"a b\": not a header field with a value; write NAME: VALUE (line 1)",
         ),
         (
             "checks: {db: {tcp: {address: 'a:1'}, shared: perhaps}}",
@@ -418,12 +479,12 @@ fn values_that_do_not_fit_are_refused() {
         ),
         ("checks: {db: {redis: {}}}", "checks.db.redis.url: missing, and redis.url is not set either; set one of them"),
         (
-            "checks: {db: {http: {url: 'https://a/'}}}",
-            "checks.db.http.url: \"https://a/\": not supported in this version; write http://HOST:PORT/PATH (line 1)",
+            "checks: {db: {http: {url: 'ftp://a/'}}}",
+            "checks.db.http.url: \"ftp://a/\": not an HTTP URL; write http://HOST:PORT/PATH or https://HOST:PORT/PATH (line 1)",
         ),
         (
             "checks: {db: {http: {url: 'http://u:pgpassw0rd@a/'}}}",
-            "checks.db.http.url: \"http://u:REDACTED@a/\": a user or password in the URL, which would be shown in answers and logs; write http://HOST:PORT/PATH (line 1)",
+            "checks.db.http.url: \"http://u:REDACTED@a/\": a user or password in the URL, which would be shown in answers and logs; write http://HOST:PORT/PATH or https://HOST:PORT/PATH (line 1)",
         ),
         (
             "checks: {db: {http: {url: 'http://a/', status: 399-200}}}",
@@ -438,8 +499,8 @@ fn values_that_do_not_fit_are_refused() {
             "checks.db.postgres.url: \"REDACTED\": names no host; write postgres://USER:PASSWORD@HOST:PORT/DATABASE (line 1)",
         ),
         (
-            "checks: {db: {postgres: {url: 'postgres://u@h/d?sslrootcert=x'}}}",
-            "checks.db.postgres.url: \"REDACTED\": option sslrootcert is not supported; remove the option (line 1)",
+            "checks: {db: {postgres: {url: 'postgres://u@h/d?sslcrl=x'}}}",
+            "checks.db.postgres.url: \"REDACTED\": option sslcrl is not supported; remove the option (line 1)",
         ),
         (
             "checks: {db: {tcp: {address: 'a:1'}, liveness: true}}",
@@ -586,6 +647,9 @@ redis: { url: 'redis://app:redispassw0rd@r:6379' }
 checks:
   db: { postgres: { url: 'postgres://app:pgpassw0rd@db/orders?sslmode=require&password=pgpassw0rd' } }
   kv: { postgres: { url: 'host=db user=app password=pgpassw0rd' } }
+  my: { mysql: { url: 'mysql://app:pgpassw0rd@db/orders?ssl-mode=REQUIRED' } }
+  one: { schema: { url: 'mysql://app:pgpassw0rd@db/orders', tables: t } }
+  two: { schema: { url: 'host=db user=app password=pgpassw0rd', tables: t } }
 flags: { context: { key: '${file:/run/secrets/token}', list: ['${file:/run/secrets/token}'] } }
 ";
     let loaded = load(text).unwrap();
@@ -603,6 +667,7 @@ flags: { context: { key: '${file:/run/secrets/token}', list: ['${file:/run/secre
     }
     assert!(yaml.contains("redis://app:REDACTED@r:6379"), "{yaml}");
     assert!(yaml.contains("postgres://app:REDACTED@db/orders?sslmode=require&password=REDACTED"), "{yaml}");
+    assert!(yaml.contains("mysql://app:REDACTED@db/orders?ssl-mode=REQUIRED"), "{yaml}");
     assert!(yaml.contains("key: \"${file:/run/secrets/token}\""), "{yaml}");
 
     // The same secrets in places where they are wrong in every way.

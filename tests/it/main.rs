@@ -9,6 +9,7 @@
 
 mod support;
 
+mod checks;
 mod config;
 mod conformance;
 mod dashboards;

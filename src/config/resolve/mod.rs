@@ -23,6 +23,7 @@ use super::machine::Machine;
 use super::reader::Section;
 use super::urls;
 use super::values::{self, Type, Wrong, wrong};
+use crate::proxy::settings::Upstream;
 use crate::secret::Secret;
 use crate::telemetry::logging;
 use crate::{local, ops};
@@ -63,7 +64,8 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let local = root.section("local", "What the app and the command line may ask.", |s| local(s, &mut listeners));
     let mut drain = root.section("drain", "How traffic is led away before the process ends.", drain::settings);
     let redis = root.section("redis", "The Redis that flags come from and that `redis` checks ask.", redis);
-    let checks = checks::settings(root, &redis);
+    let apps: Vec<Upstream> = routes.iter().map(|route| route.upstream.clone()).collect();
+    let checks = checks::settings(root, &redis, &apps);
     let hold = root.section("hold", "How requests wait while the app is away.", |s| hold::settings(s, &checks));
     hold::limit_restarts(&hold, &mut drain);
     let state_dir = state_dir(root, machine);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::AsyncCommands as _;
 use tidegate::fleet::Pace;
-use tidegate::readiness::settings::{Check, Kind};
+use tidegate::readiness::settings::{self, Check, Kind};
 
 use super::{Database, INTERVAL, Replica, complete, fleet, grown};
 use crate::fleet::{keys, quick};
@@ -78,7 +78,7 @@ async fn redis_that_is_itself_what_failed_brakes_nothing() {
         interval: INTERVAL,
         timeout: Duration::from_secs(5),
         max_staleness: Duration::from_secs(600),
-        ..Check::new("db", Kind::Redis { url: url.clone() })
+        ..Check::new("db", Kind::Redis(settings::Redis::new(url.clone())))
     };
     assert!(check(&url).shared, "as it is by default");
     let replicas: Vec<Replica> = (0..3).map(|n| Replica::start(&url, &format!("r{n}"), check(&url), quick())).collect();
