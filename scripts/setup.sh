@@ -127,6 +127,7 @@ build) ;;
 test)
     need redis-server redis-server
     need_postgres
+    need mariadbd mariadb-server
     need musl-gcc musl-tools
     need openssl openssl
     need curl curl

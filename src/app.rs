@@ -5,6 +5,7 @@
 
 mod edges;
 mod flag_headers;
+pub mod fleet;
 mod telling;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::edges::Edges;
+use self::fleet::{Fleet, Subject};
 use self::telling::Telling;
 use crate::config::Settings;
 use crate::flags;
@@ -74,7 +76,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let ops = settings.ops.listen.iter().map(|address| bind_tcp(*address)).collect::<Result<Vec<_>, _>>()?;
     let local = Local::bind(&settings.local)?;
     let socket_is_ours = local.unix.is_some();
-    let (board, probers) = readiness::set_up(&settings.checks, &mut registry)?;
+    let (board, mut probers) = readiness::set_up(&settings.checks, &mut registry)?;
     let store = Arc::new(Store::new());
     let metrics = flags::metrics::register(&mut registry);
     let (sources, flags) = Sources::new(settings.flags.clone(), store.clone(), metrics)?;
@@ -82,8 +84,11 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     let schedules = executors.iter().map(Executor::standing).collect();
     let (reporter, used) = (sources.reporter(), store.clone());
     flags::metrics::register_ages(&mut registry, flags.status.clone());
+    let ages = ages_of(flags.status.clone());
+    probers.iter_mut().for_each(|prober| prober.tell(&ages));
     flags::usage::exposure::register(&mut registry, store.clone());
 
+    let mut fleet = Fleet::new(&settings.fleet, &board, &mut registry)?;
     let mut telling = Telling::new(&settings.proxy, settings.tracing, &store, &mut registry)?;
     let proxy = proxy.telling(telling.outlets());
     let ledger = Arc::new(Ledger::new(workers + 1));
@@ -152,6 +157,15 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
         tasks.spawn("schedules", OnEnd::MustLive, executor.run());
     }
     telling.run(&tasks);
+    fleet.join(
+        &tasks,
+        Subject {
+            board: board.clone(),
+            flags: flags.status.clone(),
+            lifecycle: lifecycle.clone(),
+            ledger: ledger.clone(),
+        },
+    );
     if let Some(reporter) = reporter {
         let evaluated = move |scope: &str| flags::reporter::evaluated(&used.load(), scope);
         tasks.spawn("reports of evaluated flags", OnEnd::MustLive, reporter.run(evaluated));
@@ -182,12 +196,20 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     );
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
-    telling.finish().await;
+    tokio::join!(telling.finish(), fleet.leave());
     tasks.cancel();
     if socket_is_ours {
         local::settings::remove(&settings.local.socket);
     }
     Ok(outcome)
+}
+
+/// How long ago each source confirmed what it gave, for checks of kind `flags`.
+fn ages_of(status: watch::Receiver<flags::Status>) -> readiness::checks::Ages {
+    readiness::checks::Ages::new(move || {
+        let now = std::time::SystemTime::now();
+        status.borrow().sources.iter().map(|source| (source.name.clone(), source.age(now))).collect()
+    })
 }
 
 /// `Starting` ends when every check has had a result and the flags can be evaluated.

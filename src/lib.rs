@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! In reading order, lowest layer first. A module may use those above it in this list and never those below;
-//! `readiness`, `flags` and `proxy` never use one another. `tests/tidy` holds the rule.
+//! `readiness`, `flags`, `proxy` and `fleet` never use one another. `tests/tidy` holds the rule.
 //!
 //! | module | owns |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | [`readiness`] | background checks and the verdict behind `/readyz` |
 //! | [`flags`] | flag model, compilation, evaluation, layers and sources |
 //! | [`proxy`] | the path of a proxied request |
+//! | [`fleet`] | the registry of all instances in Redis, and the brake that keeps them from failing together |
 //! | [`local`] | what the app and the CLI may ask over localhost |
 //! | [`ops`] | what the kubelet, load balancers and Prometheus may ask |
 //! | [`config`] | file, environment and arguments to the settings of every module |
@@ -28,6 +29,7 @@ pub mod lifecycle;
 pub mod net;
 
 pub mod flags;
+pub mod fleet;
 pub mod proxy;
 pub mod readiness;
 

@@ -1,6 +1,6 @@
 //! `tidegate flags …`: operates the flags in Redis.
 
-mod answer;
+pub(super) mod answer;
 mod apply;
 mod change;
 mod compare;
@@ -192,21 +192,25 @@ impl Who {
 
 /// Does what is asked and prints the answer.
 pub fn main(args: &Args, settings: &Settings) -> ExitCode {
-    match block_on(run_with(args, settings)) {
-        Ok(Ok(answer)) => {
+    block_on(run_with(args, settings)).map_or_else(|code| code, print)
+}
+
+/// Prints an answer or why there is none, and returns the exit code.
+pub(super) fn print(answer: Result<String, Failure>) -> ExitCode {
+    match answer {
+        Ok(answer) => {
             if !answer.is_empty() {
                 say(&answer);
             }
             ExitCode::SUCCESS
         }
-        Ok(Err(failure)) => {
+        Err(failure) => {
             if !failure.answer.is_empty() {
                 say(&failure.answer);
             }
             complain(&failure.text);
             ExitCode::from(failure.code)
         }
-        Err(code) => code,
     }
 }
 

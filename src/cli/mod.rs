@@ -4,6 +4,7 @@ pub mod check;
 pub mod config;
 pub mod drain;
 pub mod flags;
+pub mod fleet;
 pub mod hold;
 pub mod output;
 pub mod run;
@@ -66,6 +67,8 @@ pub enum Command {
     Status(status::Args),
     /// Operates the flags in Redis
     Flags(flags::Args),
+    /// Shows the instances of the workload, live and suspect
+    Fleet(fleet::Args),
     /// Prints a shell completion script
     Completions {
         /// The shell
@@ -90,6 +93,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Release => with_settings(file, |loaded| hold::release(&loaded.settings)),
         Command::Status(args) => with_settings(file, |loaded| status::main(&args, &loaded.settings)),
         Command::Flags(args) => with_settings(file, |loaded| flags::main(&args, &loaded.settings)),
+        Command::Fleet(args) => with_settings(file, |loaded| fleet::main(&args, &loaded.settings)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut io::stdout().lock());
             ExitCode::SUCCESS

@@ -16,7 +16,7 @@ use super::{EXIT_FAILED, Output, answer, block_on, sidecar};
 /// How long the sidecar may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
 /// The last turns that the table shows; JSON has all that are kept.
-const TURNS: usize = 10;
+const TURNS: usize = 20;
 
 /// How to answer.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,9 @@ pub struct Args {
     /// How to answer
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+    /// Also tells when checks and readiness last turned, and why
+    #[arg(long)]
+    history: bool,
 }
 
 /// Asks and prints.
@@ -33,7 +36,13 @@ pub fn main(args: &Args, settings: &Settings) -> ExitCode {
         Ok(Err(code)) | Err(code) => return code,
     };
     let code = if status["ready"] == Value::Bool(true) { 0 } else { EXIT_FAILED };
-    answer(args.output.render(&status, || table(&status)), code)
+    answer(
+        args.output.render(&status, || {
+            let turns = if args.history { history(&status) } else { String::new() };
+            table(&status) + &turns
+        }),
+        code,
+    )
 }
 
 /// `open`, or why requests are held; of each listener by itself, where there are several.
@@ -117,17 +126,18 @@ fn table(status: &Value) -> String {
         let revision = if source["revision"].is_null() { String::new() } else { text(&source["revision"]) };
         sources.add_row([&text(&source["name"]), &text(&source["state"]), &revision, &text(&source["flags"]), why]);
     }
-    let mut said = format!("{lines}\n{checks}\n\n{sources}\n");
-    let history = status["history"].as_array().map_or(&[][..], Vec::as_slice);
-    if !history.is_empty() {
-        let mut turns = Table::new();
-        turns.load_style(presets::NOTHING);
-        turns.set_header(["TURNED", "NAME", "FROM", "TO", "WHY"]);
-        for turn in &history[history.len().saturating_sub(TURNS)..] {
-            let why = turn["why"].as_str().unwrap_or("");
-            turns.add_row([&text(&turn["at"]), &text(&turn["name"]), &text(&turn["from"]), &text(&turn["to"]), why]);
-        }
-        write!(said, "\n{turns}\n").expect("a String takes all");
+    format!("{lines}\n{checks}\n\n{sources}\n")
+}
+
+/// The last turns, the newest at the end.
+fn history(status: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let all = status["history"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut turns = Table::new();
+    turns.load_style(presets::NOTHING);
+    turns.set_header(["TURNED", "NAME", "FROM", "TO", "WHY"]);
+    for turn in &all[all.len().saturating_sub(TURNS)..] {
+        turns.add_row(["at", "name", "from", "to", "why"].map(|field| text(&turn[field])));
     }
-    said
+    format!("\n{turns}\n")
 }

@@ -50,6 +50,8 @@ pub(super) enum Kind {
     Integer { min: u64, max: u64 },
     /// A part of a whole, 0 to 1.
     Share,
+    /// `true` or `false`.
+    Boolean,
     /// One of these words.
     Choice(Vec<&'static str>),
     /// Any number of these; one alone may stand without brackets.
@@ -68,6 +70,7 @@ impl Kind {
             Self::Duration => "duration, as `1m30s`".into(),
             Self::Size => "size, as `64KiB`".into(),
             Self::Integer { min, max } => format!("whole number, {min} to {max}"),
+            Self::Boolean => "`true` or `false`".into(),
             Self::Share => "number from 0 to 1, as `0.05`".into(),
             Self::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or "),
             Self::List(inner) => format!("list of: {}", inner.said()),

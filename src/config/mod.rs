@@ -27,7 +27,7 @@ pub use self::overlay::ARGUMENTS;
 pub use self::problem::{Problem, Problems};
 pub use self::reference::reference;
 pub use self::schema::schema;
-use crate::{flags, lifecycle, local, net, ops, proxy, readiness, telemetry};
+use crate::{flags, fleet, lifecycle, local, net, ops, proxy, readiness, telemetry};
 
 /// Where the configuration is when nobody says: read if it is there.
 pub const DEFAULT_FILE: &str = "/etc/tidegate/tidegate.yaml";
@@ -58,6 +58,8 @@ pub struct Settings {
     pub checks: readiness::Settings,
     /// `flags`, with `redis` and `state_dir`.
     pub flags: flags::Settings,
+    /// `fleet`, with `redis` and `workload`.
+    pub fleet: fleet::Settings,
 }
 
 /// What a configuration is made from.

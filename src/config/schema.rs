@@ -74,6 +74,7 @@ fn leaf(kind: &Kind) -> Json {
         })),
         Kind::Integer { min, max } => or_substituted(json!({ "type": "integer", "minimum": min, "maximum": max })),
         Kind::Share => or_substituted(json!({ "type": "number", "minimum": 0, "maximum": 1 })),
+        Kind::Boolean => or_substituted(json!({ "type": "boolean" })),
         Kind::Choice(words) => or_substituted(json!({ "enum": words })),
         Kind::List(inner) => json!({ "anyOf": [{ "type": "array", "items": leaf(inner) }, leaf(inner)] }),
         Kind::OrNone(inner) => json!({ "anyOf": [{ "const": "none" }, leaf(inner)] }),

@@ -8,13 +8,11 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::values::{Type, Wrong, mask, secret, wrong};
+use crate::net::mysql;
 use crate::net::redis::Endpoint;
 use crate::proxy::settings::{Address, Protocol, Upstream};
-use crate::readiness::checks::split_verification;
+use crate::readiness::checks::split_postgres_options;
 use crate::secret::Secret;
-
-/// What a later version may understand: said differently from what makes no sense at all.
-pub(super) const NOT_YET: &str = "not supported in this version";
 
 /// Bytes of a unix socket's path: `sun_path` of unix(7) without its final NUL.
 const MAX_SOCKET_PATH: usize = 107;
@@ -109,12 +107,11 @@ pub(super) fn host_port(text: &str, default: Option<u16>) -> Option<(String, u16
 
 /// What an HTTP check asks.
 pub(super) fn http_url() -> Type<String> {
-    Type::text("`http://HOST[:PORT]/PATH`", "http://127.0.0.1:3000/healthz", |text| {
-        const REMEDY: &str = "write http://HOST:PORT/PATH";
+    Type::text("`http://HOST[:PORT]/PATH` or `https://…`", "http://127.0.0.1:3000/healthz", |text| {
+        const REMEDY: &str = "write http://HOST:PORT/PATH or https://HOST:PORT/PATH";
         let Ok(uri) = Uri::from_str(text) else { return wrong("not a URL", REMEDY) };
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return wrong(NOT_YET, REMEDY),
+            Some("http" | "https") => {}
             _ => return wrong("not an HTTP URL", REMEDY),
         }
         if text.contains('#') {
@@ -132,7 +129,28 @@ pub(super) fn http_url() -> Type<String> {
 
 /// The host and port of an HTTP check's URL.
 pub(super) fn http_target(url: &str) -> Option<(String, u16)> {
-    host_port(Uri::from_str(url).ok()?.authority()?.as_str(), Some(80))
+    let uri = Uri::from_str(url).ok()?;
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    host_port(uri.authority()?.as_str(), Some(default))
+}
+
+/// Where a gRPC server listens.
+pub(super) fn grpc_url() -> Type<String> {
+    Type::text("`http://HOST:PORT`, or `https://HOST:PORT` for TLS", "http://127.0.0.1:50051", |text| {
+        const REMEDY: &str = "write http://HOST:PORT or https://HOST:PORT";
+        let Ok(uri) = Uri::from_str(text) else { return wrong("not a URL", REMEDY) };
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return wrong("neither http nor https", REMEDY);
+        }
+        if text.contains('#') || uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
+            return wrong("a path, where the health service has its own", REMEDY);
+        }
+        match uri.authority() {
+            Some(authority) if authority.as_str().contains('@') => wrong("a user or password in the URL", REMEDY),
+            Some(authority) if host_port(authority.as_str(), None).is_some() => Ok(text.to_owned()),
+            _ => wrong("not a URL with a usable host and a port", REMEDY),
+        }
+    })
 }
 
 /// Where Redis is.
@@ -150,14 +168,28 @@ pub(super) fn redis_url() -> Type<Secret> {
     secret(what, "redis://127.0.0.1:6379", check, mask)
 }
 
+/// Where MySQL is.
+pub(super) fn mysql_url() -> Type<Secret> {
+    let check = |text: &str| match mysql::Endpoint::new(&Secret::new(text)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            wrong(error.to_string(), "write mysql://USER:PASSWORD@HOST:PORT/DATABASE?ssl-mode=VERIFY_IDENTITY")
+        }
+    };
+    secret("`mysql://` or `mariadb://` URL", "mysql://app:${PASSWORD}@db:3306/orders", check, mask)
+}
+
 /// Where PostgreSQL is.
 pub(super) fn postgres_url() -> Type<Secret> {
     let check = |text: &str| {
         const REMEDY: &str = "write postgres://USER:PASSWORD@HOST:PORT/DATABASE";
         // libpq's options that connection strings in the wild carry and that mean something this client does not do.
-        const FOREIGN: [&str; 6] = ["sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile", "service"];
-        let (known, _) = split_verification(text);
-        match tokio_postgres::Config::from_str(&known) {
+        const FOREIGN: [&str; 5] = ["sslcrl", "sslcrldir", "sslpassword", "passfile", "service"];
+        let options = match split_postgres_options(text) {
+            Ok(options) => options,
+            Err(what) => return wrong(what, REMEDY),
+        };
+        match tokio_postgres::Config::from_str(&options.rest) {
             Ok(config) if config.get_hosts().is_empty() => wrong("names no host", REMEDY),
             Ok(_) => Ok(()),
             Err(_) => match FOREIGN.iter().find(|name| text.contains(&format!("{name}="))) {
@@ -244,8 +276,13 @@ mod tests {
             ("postgres:///orders?host=/run/postgresql", None),
             ("user=app", Some("names no host")),
             ("postgres://db/orders?sslmode=verify-full", None),
-            ("postgres://db/orders?sslmode=verify-nothing", Some("not a connection string of PostgreSQL")),
-            ("host=db sslkey=/k", Some("option sslkey is not supported")),
+            (
+                "postgres://db/orders?sslmode=verify-nothing",
+                Some("sslmode is none of disable, allow, prefer, require, verify-ca, verify-full"),
+            ),
+            ("host=db sslcert=/c sslkey=/k sslrootcert=/ca sslmode=verify-ca", None),
+            ("host=db sslkey=/k", Some("sslcert and sslkey belong together")),
+            ("host=db sslcrl=/k", Some("option sslcrl is not supported")),
             ("mysql://db", Some("not a connection string of PostgreSQL")),
             ("", Some("names no host")),
         ] {
@@ -259,7 +296,7 @@ mod tests {
             ("http://h/", None),
             ("http://h:1/p?q=1", None),
             ("http://[::1]:1/", None),
-            ("https://h/", Some(NOT_YET)),
+            ("https://h/", None),
             ("ftp://h/", Some("not an HTTP URL")),
             ("/path", Some("not an HTTP URL")),
             ("http://h/ path", Some("not a URL")),

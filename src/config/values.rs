@@ -46,11 +46,13 @@ impl<T: 'static> Type<T> {
         show: impl Fn(&T) -> Json + 'static,
     ) -> Self {
         let numbers = matches!(kind, Kind::Integer { .. } | Kind::Size | Kind::Duration | Kind::Share);
+        let booleans = matches!(kind, Kind::Boolean);
         let read = move |node: &Node| {
             let parsed = match &node.value {
                 Value::Text(text) => parse(text),
                 Value::Number(number) if numbers => parse(&number.to_string()),
                 Value::Number(number) => wrong("a number, not a text", format!("write \"{number}\"")),
+                Value::Bool(value) if booleans => parse(&value.to_string()),
                 Value::Bool(value) => wrong("a boolean, not a text", format!("write \"{value}\"")),
                 Value::List(_) => wrong("a list, not a single value", "write one value"),
                 Value::Map(_) => wrong("a section, not a single value", "write one value"),
@@ -218,6 +220,16 @@ pub(super) fn share() -> Type<f64> {
     Type::new(Kind::Share, parse, |share| (*share).into())
 }
 
+/// `true` or `false`.
+pub(super) fn boolean() -> Type<bool> {
+    let parse = |text: &str| match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => wrong("neither true nor false", "write true or false"),
+    };
+    Type::new(Kind::Boolean, parse, |value| (*value).into())
+}
+
 /// One of some words.
 pub(super) fn choice<T: Copy + PartialEq + 'static>(words: &'static [(&'static str, T)]) -> Type<T> {
     let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
@@ -279,8 +291,16 @@ pub(super) fn check_name(text: &str, max: usize, extra: &str) -> Result<(), Wron
 /// A text with the secret parts of a URL in it taken out. What is not a URL is left as it is.
 pub(super) fn mask(text: &str) -> String {
     // Options that say nothing worth hiding; everything else after `?` may be a password or a token.
-    const HARMLESS: [&str; 13] = [
+    const HARMLESS: [&str; 21] = [
+        "ssl-mode",
+        "ssl-ca",
+        "ssl-cert",
+        "ssl-key",
+        "socket",
         "sslmode",
+        "sslrootcert",
+        "sslcert",
+        "sslkey",
         "application_name",
         "connect_timeout",
         "target_session_attrs",

@@ -103,6 +103,7 @@ impl Control {
                     "status": line.standing.as_str(),
                     "class": line.class.as_str(),
                     "error": (!line.standing.passes()).then(|| line.standing.to_string()),
+                    "brake": line.brake.as_deref(),
                 });
                 (line.name.to_string(), standing)
             })

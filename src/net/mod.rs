@@ -1,4 +1,4 @@
-//! Accepting, serving and draining connections; TLS; reaching Redis and collectors of spans.
+//! Accepting, serving and draining connections; TLS; reaching Redis, MySQL and collectors of spans.
 //!
 //! One implementation serves every listener: [`listen`] accepts, [`connection`] speaks HTTP over a [`socket`] whose
 //! [`activity`] it records, and [`sweep`] ends, once or twice a second, what has been idle or stuck for too long. So
@@ -10,6 +10,7 @@ pub mod directory;
 pub mod edge;
 pub mod inbound;
 pub mod listen;
+pub mod mysql;
 pub mod networks;
 pub mod otlp;
 pub mod outbound;

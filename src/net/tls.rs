@@ -1,6 +1,7 @@
 //! TLS. Here: towards databases and Redis, and which authorities are trusted. Below: [`server`], the listeners' side.
 
 pub mod certificate;
+pub mod client;
 pub mod material;
 pub mod metrics;
 mod names;
@@ -72,15 +73,11 @@ pub fn client_config_from(
     builder.with_client_auth_cert(chain, key).map(Arc::new)
 }
 
-/// A client that encrypts and believes any certificate, as libpq's `sslmode=prefer` and `require` do: it keeps a
-/// listener out, not an impostor.
-pub fn unverified_client_config() -> Arc<ClientConfig> {
+/// Encrypts and believes any certificate, as libpq's `sslmode=prefer` and `require` do: it keeps a listener out, not an
+/// impostor.
+fn any_certificate() -> Arc<AnyCertificate> {
     let provider = rustls::crypto::ring::default_provider();
-    let verifier = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring serves the default versions");
-    Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    Arc::new(AnyCertificate(provider.signature_verification_algorithms))
 }
 
 /// Believes any certificate; still checks that the server holds its key.

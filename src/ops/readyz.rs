@@ -2,6 +2,7 @@
 //! Does no IO.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -76,7 +77,8 @@ fn one(snapshot: &Snapshot, name: &str, as_text: bool, now: Instant) -> Answer {
         return Answer { status: status(passes), content_type: TEXT, body: verbose(&[line], None, passes) };
     }
     let error = (!passes).then(|| line.standing.to_string());
-    json(status(passes), &One { status: line.standing.as_str(), error, class: line.class.as_str() })
+    let brake = line.brake.filter(|_| !passes);
+    json(status(passes), &One { status: line.standing.as_str(), error, class: line.class.as_str(), brake })
 }
 
 fn not_found(name: &str, snapshot: &Snapshot, now: Instant) -> Answer {
@@ -99,12 +101,13 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 /// without deciding readiness says its class.
 fn verbose(lines: &[Line], warning: Option<&str>, passes: bool) -> Bytes {
     let mut text = String::new();
-    for Line { name, class, standing, .. } in lines {
+    for Line { name, class, standing, brake, .. } in lines {
+        let brake = brake.as_ref().map(|says| format!(" (brake: {says})")).unwrap_or_default();
         text.push_str(&match (standing, class) {
             (Standing::Ok, _) => format!("[+]{name} ok\n"),
             (Standing::Excluded, _) => format!("[+]{name} excluded: ok\n"),
-            (failing, Class::Critical) => format!("[-]{name} failed: {failing}\n"),
-            (failing, class) => format!("[-]{name} failed: {failing} ({})\n", class.as_str()),
+            (failing, Class::Critical) => format!("[-]{name} failed: {failing}{brake}\n"),
+            (failing, class) => format!("[-]{name} failed: {failing} ({}){brake}\n", class.as_str()),
         });
     }
     if let Some(warning) = warning {
@@ -122,6 +125,8 @@ struct One {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     class: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brake: Option<Arc<str>>,
 }
 
 #[derive(Serialize)]

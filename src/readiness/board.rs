@@ -1,6 +1,9 @@
 //! The latest result of every check and condition, with the answer to `/readyz` rendered. Knows neither how a check
 //! is made nor what a condition stands for.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::readiness::brake::{Brake, Past};
 use crate::readiness::history::{History, Turn};
 use crate::readiness::settings::{Class, Settings};
 use crate::readiness::verdict::{Health, Line, Standing, State, Thresholds, Verdict, one_line};
@@ -40,9 +44,12 @@ pub struct Snapshot {
 struct CheckEntry {
     name: Arc<str>,
     class: Class,
+    shared: bool,
     thresholds: Thresholds,
     max_staleness: Duration,
     health: Health,
+    /// What was last told of the fleet.
+    brake: Option<Brake>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,15 +60,36 @@ struct ConditionEntry {
     reason: Option<Arc<str>>,
 }
 
+impl CheckEntry {
+    /// Whether a brake may hold for it.
+    fn brakes(&self) -> bool {
+        self.shared && self.class == Class::Critical
+    }
+
+    /// What its failing means at `now`, and what the brake says of it.
+    fn braked(&self, standing: &Standing, now: Instant) -> (Class, Option<Arc<str>>) {
+        match (&self.brake, standing) {
+            (Some(brake), Standing::Failed(_)) if self.brakes() => {
+                let past = if self.health.proven() { Past::Passed } else { Past::Unproven };
+                let (class, says) = brake.judge(&self.name, past, now);
+                (class, Some(says))
+            }
+            _ => (self.class, None),
+        }
+    }
+}
+
 impl Board {
     /// All checks pending: not ready, unless there are none.
     pub fn new(settings: &Settings) -> Self {
         let checks = settings.checks.iter().map(|check| CheckEntry {
             name: check.name.as_str().into(),
             class: check.class,
+            shared: check.shared,
             thresholds: Thresholds { rise: check.rise, fall: check.fall },
             max_staleness: check.max_staleness,
             health: Health::pending(),
+            brake: None,
         });
         let empty = Snapshot {
             conditions: Vec::new(),
@@ -110,6 +138,20 @@ impl Board {
             });
         });
         Condition { board: self.clone(), index }
+    }
+
+    /// The shared checks that a brake may hold for: those of class critical.
+    pub fn shared(&self) -> Vec<Arc<str>> {
+        self.snapshot().checks.iter().filter(|check| check.brakes()).map(|check| check.name.clone()).collect()
+    }
+
+    /// Takes in what the brake says of each check that it says something of.
+    pub fn brake(&self, said: impl Fn(&str) -> Option<Brake>) {
+        self.change(Instant::now(), |snapshot| {
+            for check in &mut snapshot.checks {
+                check.brake = said(&check.name);
+            }
+        });
     }
 
     /// One writer per check, in the order of the settings.
@@ -205,11 +247,12 @@ impl Snapshot {
     pub fn verdict(&self, now: Instant, mut excluded: impl FnMut(&str) -> bool) -> Verdict {
         let conditions = self.conditions.iter().map(|condition| {
             let standing = condition.reason.clone().map_or(Standing::Ok, Standing::Failed);
-            Line { name: condition.name.clone(), class: condition.class, listed: false, standing }
+            Line { name: condition.name.clone(), class: condition.class, listed: false, standing, brake: None }
         });
         let checks = self.checks.iter().map(|check| {
             let standing = check.health.standing(check.max_staleness, now);
-            Line { name: check.name.clone(), class: check.class, listed: true, standing }
+            let (class, brake) = check.braked(&standing, now);
+            Line { name: check.name.clone(), class, listed: true, standing, brake }
         });
         let mut lines: Vec<Line> = conditions.chain(checks).collect();
         for line in &mut lines {
@@ -218,6 +261,16 @@ impl Snapshot {
             }
         }
         Verdict { lines }
+    }
+
+    /// The shared checks that fail at `now`, one that is about to turn among them, whose state is ok yet; not one whose results are too old, of
+    /// which nobody knows.
+    pub fn failing(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, State)> {
+        let fails = move |check: &&CheckEntry| {
+            let stale = matches!(check.health.standing(check.max_staleness, now), Standing::Stale(_));
+            check.brakes() && check.health.fails() && !stale
+        };
+        self.checks.iter().filter(fails).map(|check| (&check.name, check.health.state()))
     }
 
     /// What is said at `now` about one check or condition; `None` when there is none of that name.
@@ -231,104 +284,8 @@ impl Snapshot {
         self.body = verdict.body(None);
         // One that is too old already keeps this in the past: its age is told anew at each reading.
         let ends = self.checks.iter().filter_map(|check| check.health.finished()?.checked_add(check.max_staleness));
-        self.fresh_until = ends.min();
+        let brakes = self.checks.iter().filter_map(|check| check.brake.as_ref()?.until());
+        self.fresh_until = ends.chain(brakes).min();
         (self, verdict)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::readiness::settings::{Check, Kind};
-
-    const STALE: Duration = Duration::from_secs(16);
-
-    fn board(names: &[&str]) -> (Board, Vec<Reporter>) {
-        let checks = names.iter().map(|name| Check::new(*name, Kind::Tcp { address: "127.0.0.1:1".to_owned() }));
-        let board = Board::new(&Settings { checks: checks.collect() });
-        let reporters = board.reporters().collect();
-        (board, reporters)
-    }
-
-    fn body(board: &Board, now: Instant) -> String {
-        let (ready, body) = board.snapshot().answer(now);
-        format!("{ready} {}", String::from_utf8_lossy(&body))
-    }
-
-    #[test]
-    fn nothing_is_ready_before_every_check_said_so() {
-        let (board, reporters) = board(&["db", "redis"]);
-        let now = Instant::now();
-        let done = board.first_round_done();
-        let pending = "db: no result yet; redis: no result yet";
-        assert_eq!(
-            body(&board, now),
-            format!(
-                r#"false {{"status":"not ready","error":"{pending}","checks":{{"db":"pending","redis":"pending"}}}}"#
-            )
-        );
-        let turned = reporters[0].report(Ok(()), now);
-        assert_eq!(turned, Some(Transition { from: State::Pending, to: State::Ok }));
-        assert!(!board.snapshot().answer(now).0 && !*done.borrow());
-        reporters[1].report(Err("connection refused"), now);
-        assert!(!board.snapshot().answer(now).0 && *done.borrow(), "a first failure completes the round, too");
-        reporters[1].report(Ok(()), now);
-        assert_eq!(reporters[1].report(Ok(()), now), None);
-        assert_eq!(body(&board, now), r#"true {"status":"ready","checks":{"db":"ok","redis":"ok"}}"#);
-    }
-
-    #[test]
-    fn a_board_without_checks_is_ready_at_once() {
-        let (board, _) = board(&[]);
-        assert!(board.snapshot().answer(Instant::now()).0 && *board.first_round_done().borrow());
-    }
-
-    #[test]
-    fn a_result_that_nobody_renews_is_not_ready_when_read() {
-        let (board, reporters) = board(&["db", "redis"]);
-        let start = Instant::now();
-        reporters[0].report(Ok(()), start);
-        reporters[1].report(Ok(()), start);
-        assert!(board.snapshot().answer(start + STALE).0);
-        let later = start + STALE + Duration::from_secs(1);
-        let stale = r#"false {"status":"not ready","error":"db: stale, no result for 17s; redis: stale, no result for 17s","checks":{"db":"stale","redis":"stale"}}"#;
-        assert_eq!(body(&board, later), stale);
-        drop(reporters.into_iter().next());
-        assert_eq!(body(&board, later), stale, "a dropped writer changes nothing");
-    }
-
-    #[test]
-    fn one_stale_check_is_told_though_others_are_renewed() {
-        let (board, reporters) = board(&["db", "redis"]);
-        let start = Instant::now();
-        reporters[0].report(Ok(()), start);
-        let later = start + STALE + Duration::from_secs(1);
-        reporters[1].report(Ok(()), later);
-        for (at, age) in [(later, 17), (later + Duration::from_secs(5), 22)] {
-            assert_eq!(
-                body(&board, at),
-                format!(
-                    r#"false {{"status":"not ready","error":"db: stale, no result for {age}s","checks":{{"db":"stale","redis":"ok"}}}}"#
-                )
-            );
-        }
-    }
-
-    #[test]
-    fn a_condition_fails_until_it_holds_and_again_when_its_owner_is_gone() {
-        let (board, _) = board(&[]);
-        let now = Instant::now();
-        let lifecycle = board.condition("lifecycle", Class::Critical, "not started");
-        assert_eq!(body(&board, now), r#"false {"status":"not ready","error":"lifecycle: not started","checks":{}}"#);
-        lifecycle.hold();
-        assert_eq!(body(&board, now), r#"true {"status":"ready","checks":{}}"#);
-        lifecycle.fail("shutting\n down");
-        assert_eq!(
-            board.snapshot().line("lifecycle", now).map(|l| l.standing.to_string()),
-            Some("shutting down".into())
-        );
-        lifecycle.hold();
-        drop(lifecycle);
-        assert!(!board.snapshot().answer(now).0);
     }
 }

@@ -82,7 +82,9 @@ mod tests {
     use crate::readiness::verdict::{Line, Standing};
 
     fn verdict(db: Standing) -> Verdict {
-        Verdict { lines: vec![Line { name: "db".into(), class: Class::Critical, listed: true, standing: db }] }
+        Verdict {
+            lines: vec![Line { name: "db".into(), class: Class::Critical, listed: true, standing: db, brake: None }],
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! phase, the flags) comes in as a [`Condition`]: a plain value that somebody above sets.
 
 pub mod board;
+mod brake;
 pub mod checks;
 pub mod history;
 pub mod metrics;
@@ -14,6 +15,7 @@ pub mod settings;
 pub mod verdict;
 
 pub use board::{Board, Condition, Snapshot};
+pub use brake::Brake;
 pub use metrics::Metrics;
 pub use prober::Prober;
 pub use settings::Settings;

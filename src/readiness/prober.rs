@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::readiness::board::{Reporter, Transition};
-use crate::readiness::checks::{Cause, Failure, Probe};
+use crate::readiness::checks::{Ages, Cause, Failure, Probe};
 use crate::readiness::metrics::{CheckMetrics, Ending};
 use crate::readiness::settings::Check;
 
@@ -48,6 +48,11 @@ impl Prober {
             reporter,
             metrics,
         })
+    }
+
+    /// Says how a check of the flags learns their age.
+    pub fn tell(&mut self, ages: &Ages) {
+        self.probe.tell(ages);
     }
 
     /// Asks at once, then every interval, for ever.

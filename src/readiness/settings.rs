@@ -1,8 +1,16 @@
-//! What is checked, how often, and what a failure means.
+//! What is checked, how often, and what a failure means. Below: what each kind is told.
+
+mod database;
+mod own;
+mod schema;
+mod service;
 
 use std::time::Duration;
 
-use crate::secret::Secret;
+pub use database::{Mysql, MysqlRole, Postgres, PostgresRole};
+pub use own::{Access, App, AppAddress, Disk, Flags};
+pub use schema::{Migration, Schema, Store, Tool};
+pub use service::{Grpc, Http, Redis, RedisRole, Statuses};
 
 /// All configured checks, in the order of their names.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +28,9 @@ pub struct Check {
     pub kind: Kind,
     /// What a failure means.
     pub class: Class,
+    /// Whether all instances of the workload ask the same dependency: when it fails for most of them, that is no reason to
+    /// take them all out.
+    pub shared: bool,
     /// Between the starts of two attempts; each is jittered by up to 10 %. 5 s.
     pub interval: Duration,
     /// An attempt that takes longer has failed. 1 s.
@@ -38,6 +49,7 @@ impl Check {
         let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(1));
         Self {
             name: name.into(),
+            shared: kind.is_shared(),
             kind,
             class: Class::default(),
             interval,
@@ -76,26 +88,23 @@ impl Class {
 #[derive(Debug, Clone)]
 pub enum Kind {
     /// Runs a query on PostgreSQL.
-    Postgres {
-        /// `postgres://…` URL or `key=value` string (libpq's connection string formats).
-        url: Secret,
-        /// The query; any answer without an error passes. `SELECT 1`.
-        query: String,
-    },
-    /// Sends `PING` to Redis.
-    Redis {
-        /// `redis://…` or `rediss://…`.
-        url: Secret,
-    },
+    Postgres(Postgres),
+    /// Runs a query on MySQL or MariaDB.
+    Mysql(Mysql),
+    /// Sends `PING` to Redis, and looks at its cluster and replication.
+    Redis(Redis),
     /// Asks an HTTP server.
-    Http {
-        /// `http://HOST[:PORT]/PATH`.
-        url: String,
-        /// `Host` field to send in place of the URL's authority.
-        host: Option<String>,
-        /// The statuses that pass, inclusive. 200–399, as the kubelet's `httpGet`.
-        status: (u16, u16),
-    },
+    Http(Http),
+    /// Asks a gRPC server.
+    Grpc(Grpc),
+    /// Asks the app itself.
+    App(App),
+    /// Looks whether a database has what the code needs.
+    Schema(Schema),
+    /// Looks how old the flags are.
+    Flags(Flags),
+    /// Looks how much of a disk is free.
+    Disk(Disk),
     /// Opens a TCP connection and closes it.
     Tcp {
         /// `HOST:PORT`.
@@ -104,12 +113,23 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether checks of this kind are shared unless they say otherwise.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.as_str(), "postgres" | "mysql" | "redis")
+    }
+
     /// The name in configuration and metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Postgres { .. } => "postgres",
-            Self::Redis { .. } => "redis",
-            Self::Http { .. } => "http",
+            Self::Postgres(_) => "postgres",
+            Self::Mysql(_) => "mysql",
+            Self::Redis(_) => "redis",
+            Self::Http(_) => "http",
+            Self::Grpc(_) => "grpc",
+            Self::App(_) => "app",
+            Self::Schema(_) => "schema",
+            Self::Flags(_) => "flags",
+            Self::Disk(_) => "disk",
             Self::Tcp { .. } => "tcp",
         }
     }

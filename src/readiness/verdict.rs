@@ -54,12 +54,14 @@ pub struct Health {
     reason: Arc<str>,
     /// When the latest attempt ended.
     finished: Option<Instant>,
+    /// Whether it was ever ok.
+    proven: bool,
 }
 
 impl Health {
     /// Before the first result.
     pub fn pending() -> Self {
-        Self { state: State::Pending, against: 0, reason: Arc::from(""), finished: None }
+        Self { state: State::Pending, against: 0, reason: Arc::from(""), finished: None, proven: false }
     }
 
     /// What the attempts so far amount to, however old they are.
@@ -83,7 +85,22 @@ impl Health {
             (state, _) => (state, self.against + 1),
         };
         let reason = result.err().map_or_else(|| self.reason.clone(), Arc::from);
-        Self { state, against, reason, finished: Some(now) }
+        Self { state, against, reason, finished: Some(now), proven: self.proven || state == State::Ok }
+    }
+
+    /// Whether its latest attempt failed, or it has not recovered yet from those before: what is about to turn it counts
+    /// before it does.
+    pub fn fails(&self) -> bool {
+        match self.state {
+            State::Failed => true,
+            State::Ok => self.against > 0,
+            State::Pending => false,
+        }
+    }
+
+    /// Whether it ever passed.
+    pub fn proven(&self) -> bool {
+        self.proven
     }
 
     /// What is said about it at `now`.
@@ -155,6 +172,8 @@ pub struct Line {
     pub listed: bool,
     /// What is said about it.
     pub standing: Standing,
+    /// What the brake says, of a check that it may hold for.
+    pub brake: Option<Arc<str>>,
 }
 
 /// What all checks and conditions together say.
@@ -172,12 +191,14 @@ impl Verdict {
 
     /// `{"status":"ready","checks":{"db":"ok"}}`, with `error` (what is critical and fails) when not ready and
     /// `degraded` (what fails and does not count against readiness) when there is such a thing. What is of class
-    /// `info` shows in `checks` alone. A `warning` is about the question, not about what was found.
+    /// `info` shows in `checks` alone. `brake` says what the fleet has to do with it. A `warning` is about the question, not
+    /// about what was found.
     pub fn body(&self, warning: Option<&str>) -> Bytes {
         let body = Body {
             status: if self.ready() { "ready" } else { "not ready" },
             error: self.error(),
             degraded: self.joined(Class::Degraded),
+            brake: self.brake(),
             warning,
             checks: &self.lines,
         };
@@ -192,6 +213,12 @@ impl Verdict {
     fn reasons(&self, class: Class) -> impl Iterator<Item = String> {
         let failing = self.lines.iter().filter(move |line| line.class == class && !line.standing.passes());
         failing.map(|line| format!("{}: {}", line.name, line.standing))
+    }
+
+    fn brake(&self) -> Option<String> {
+        let said: Vec<&str> =
+            self.lines.iter().filter(|line| !line.standing.passes()).filter_map(|line| line.brake.as_deref()).collect();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     fn joined(&self, class: Class) -> Option<String> {
@@ -224,6 +251,8 @@ struct Body<'a> {
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brake: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'a str>,
     #[serde(serialize_with = "as_map")]
@@ -266,6 +295,19 @@ mod tests {
         check(2, 1, &[UP, UP, DOWN, UP, DOWN, UP, UP], "poffffo");
         check(1, 1, &[DOWN, UP, DOWN], "fof");
         check(0, 0, &[UP, DOWN, UP], "ofo");
+    }
+
+    #[test]
+    fn a_check_fails_from_its_first_failure_until_it_has_recovered() {
+        let (now, thresholds) = (Instant::now(), Thresholds { rise: 2, fall: 3 });
+        let mut health = Health::pending();
+        let mut said = String::new();
+        for result in [Ok(()), Ok(()), DOWN, Ok(()), DOWN, DOWN, DOWN, Ok(()), Ok(())] {
+            health = health.after(result, thresholds, now);
+            said.push(if health.fails() { 'f' } else { '.' });
+        }
+        assert_eq!(said, "..f.ffff.");
+        assert!(health.proven() && !Health::pending().after(DOWN, thresholds, now).proven());
     }
 
     #[test]
@@ -328,7 +370,7 @@ mod tests {
     }
 
     fn line(name: &str, class: Class, standing: Standing) -> Line {
-        Line { name: name.into(), class, listed: name != "lifecycle", standing }
+        Line { name: name.into(), class, listed: name != "lifecycle", standing, brake: None }
     }
 
     #[test]
@@ -355,6 +397,19 @@ mod tests {
             (
                 vec![line("a", Class::Critical, Standing::Failed("said \"no\"\n".into()))],
                 r#"{"status":"not ready","error":"a: said \"no\"\n","checks":{"a":"failed"}}"#,
+            ),
+            (
+                vec![
+                    Line {
+                        brake: Some("db failing on 7 of 8 instances".into()),
+                        ..line("db", Class::Degraded, down())
+                    },
+                    Line {
+                        brake: Some("off, x failing on 1 of 8 instances".into()),
+                        ..line("x", Class::Critical, down())
+                    },
+                ],
+                r#"{"status":"not ready","error":"x: connection refused","degraded":"db: connection refused","brake":"db failing on 7 of 8 instances; off, x failing on 1 of 8 instances","checks":{"db":"failed","x":"failed"}}"#,
             ),
             (vec![line("a", Class::Critical, Standing::Excluded)], r#"{"status":"ready","checks":{"a":"excluded"}}"#),
         ];

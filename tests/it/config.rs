@@ -122,13 +122,11 @@ fn the_example_of_the_design_resolves_to_what_it_says() {
     assert_eq!((redis.prefix.as_str(), redis.scopes), ("tidegate", vec!["orders".to_owned(), "shared".to_owned()]));
     let [app, db, redis] = settings.checks.checks.as_slice() else { panic!("three checks") };
     assert_eq!((app.class, app.fall), (Class::Info, 3));
-    assert!(matches!(&app.kind, Kind::Http { url, host: None, status: (200, 399) } if url.ends_with("/healthz")));
+    assert!(matches!(&app.kind, Kind::Http(app) if app.status == [(200, 399)] && app.url.ends_with("/healthz")));
     assert_eq!((db.class, db.interval), (Class::Critical, Duration::from_secs(5)));
     assert_eq!(db.max_staleness, Duration::from_secs(16));
-    assert!(
-        matches!(&db.kind, Kind::Postgres { query, url } if query == "SELECT 1" && url.expose().contains("pgpassw0rd"))
-    );
-    assert!(matches!(&redis.kind, Kind::Redis { url } if url.expose() == "redis://127.0.0.1:6379"));
+    assert!(matches!(&db.kind, Kind::Postgres(db) if db.query == "SELECT 1" && db.url.expose().contains("pgpassw0rd")));
+    assert!(matches!(&redis.kind, Kind::Redis(redis) if redis.url.expose() == "redis://127.0.0.1:6379"));
 }
 
 #[test]
@@ -286,7 +284,7 @@ fn values_that_do_not_fit_are_refused() {
         ("[a]", "tidegate.yaml: not a map of keys; write KEY: VALUE (line 1)"),
         (
             "zzz: 1",
-            "zzz: unknown key; known here: workload, proxy, limits, forwarded, access_log, tracing, ops, local, drain, redis, checks, hold, state_dir, flags, workers, log (line 1)",
+            "zzz: unknown key; known here: workload, proxy, limits, forwarded, access_log, tracing, ops, local, drain, redis, checks, hold, state_dir, flags, fleet, workers, log (line 1)",
         ),
         // Durations, sizes, numbers, words.
         ("drain: {delay: -1s}", "drain.delay: \"-1s\": not a duration; write 10s, 500ms or 1m30s (line 1)"),
@@ -369,20 +367,95 @@ fn values_that_do_not_fit_are_refused() {
             "redis.prefix: \"a{b}\": not a usable name; write 1 to 64 letters, digits or characters of ._:- (line 1)",
         ),
         // Checks.
-        ("checks: {db: }", "checks.db: no kind; add one of postgres, redis, http, tcp (line 1)"),
-        ("checks: {db: {class: info}}", "checks.db: no kind; add one of postgres, redis, http, tcp (line 1)"),
+        (
+            "checks: {db: }",
+            "checks.db: no kind; add one of postgres, mysql, redis, http, grpc, tcp, app, schema, flags, disk (line 1)",
+        ),
+        (
+            "checks: {db: {class: info}}",
+            "checks.db: no kind; add one of postgres, mysql, redis, http, grpc, tcp, app, schema, flags, disk (line 1)",
+        ),
         ("checks: {db: x}", "checks.db: not a section; write KEY: VALUE below it (line 1)"),
         (
             "checks: {db: {tcp: {address: 'a:1'}, http: {url: 'http://a/'}}}",
-            "checks.db: more than one kind; keep one of postgres, redis, http, tcp (line 1)",
+            "checks.db: more than one kind; keep one of postgres, mysql, redis, http, grpc, tcp, app, schema, flags, disk (line 1)",
+        ),
+        ("checks: {db: {disk: {}}}", "checks.db.disk.path: missing; add it: path, as `/var/lib/app` (line 1)"),
+        (
+            "checks: {db: {app: {route: 1}}}",
+            "checks.db.app.route: \"1\": no such element of proxy; write 0 to 0 (line 1)",
         ),
         (
-            "checks: {db: {mysql: {url: x}}}",
-            "checks.db.mysql: not supported in this version; use postgres, redis, http or tcp (line 1)",
+            "{proxy: [{upstream: 'h2c://a'}], checks: {db: {app: {path: /}}}}",
+            "checks.db.app.path: asked in HTTP/1.1, where the app speaks HTTP/2; remove the key, or use a check of kind grpc (line 1)",
         ),
         (
-            "checks: {db: {tcp: {address: 'a:1'}, shared: true}}",
-            "checks.db.shared: not supported in this version; remove it (line 1)",
+            "checks: {db: {flags: {sources: [orders]}}}",
+            "checks.db.flags.sources[0]: \"orders\": not the name of a source; write redis:SCOPE or file:PATH, as in `tidegate status` (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'host=h'}}}",
+            "checks.db.schema: nothing to look for; add tables, columns, indexes, constraints or migration (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'host=h', columns: total}}}",
+            "checks.db.schema.columns: \"total\": a name of 1 parts; write 2 to 3 parts, as orders.total (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'mysql://h', indexes: i}}}",
+            "checks.db.schema.indexes: \"i\": an index of MySQL without its table; write TABLE.INDEX (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'host=h', migration: {tool: sqlx, version: abc}}}}",
+            "checks.db.schema.migration.version: \"abc\": not the number of a migration; write the number that the migration's file begins with (line 1)",
+        ),
+        (
+            "checks: {db: {schema: {url: 'host=h', migration: {tool: rails, version: \"1'\"}}}}",
+            "checks.db.schema.migration.version: \"1'\": not the name of a migration; write it without quotes, backslashes and control characters (line 1)",
+        ),
+        (
+            "checks: {db: {mysql: {url: 'mysql://u:pgpassw0rd@h/d?ssl-mode=no'}}}",
+            "checks.db.mysql.url: \"REDACTED\": mysql URL: ssl-mode is none of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY; write mysql://USER:PASSWORD@HOST:PORT/DATABASE?ssl-mode=VERIFY_IDENTITY (line 1)",
+        ),
+        (
+            "checks: {db: {postgres: {url: 'host=h', role: master}}}",
+            "checks.db.postgres.role: \"master\": none of the values this key knows; write one of: any, primary, standby (line 1)",
+        ),
+        (
+            "checks: {db: {grpc: {url: 'http://a:1/x'}}}",
+            "checks.db.grpc.url: \"http://a:1/x\": a path, where the health service has its own; write http://HOST:PORT or https://HOST:PORT (line 1)",
+        ),
+        (
+            "checks: {db: {grpc: {url: 'https://a:1', cert_file: /c}}}",
+            "checks.db.grpc.key_file: missing beside cert_file; add it, or remove both",
+        ),
+        (
+            "checks: {db: {http: {url: 'http://a/', ca_file: /c}}}",
+            "checks.db.http.ca_file: without TLS, for http://a/; write https://, or remove the key (line 1)",
+        ),
+        (
+            "checks: {db: {http: {url: 'http://a/', json: {status: UP}}}}",
+            "checks.db.http.json: \"status\": not a JSON pointer; write /status (line 1)",
+        ),
+        (
+            "checks: {db: {http: {url: 'http://a/', headers: {'a b': c}}}}",
+            "checks.db.http.headers: \"a b\": not a header field with a value; write NAME: VALUE (line 1)",
+        ),
+        (
+            "checks: {db: {tcp: {address: 'a:1'}, shared: perhaps}}",
+            "checks.db.shared: \"perhaps\": neither true nor false; write true or false (line 1)",
+        ),
+        (
+            "fleet: {brake: {panic_threshold: 0.2, release_threshold: 0.4}}",
+            "fleet.brake.release_threshold: \"0.4\": above panic_threshold (0.2); write at most 0.2 (line 1)",
+        ),
+        (
+            "fleet: {brake: {panic_threshold: 2}}",
+            "fleet.brake.panic_threshold: \"2\": not a number from 0 to 1; write 0.05 for one in twenty, 1 for all (line 1)",
+        ),
+        (
+            "fleet: {brake: {min_instances: 1}}",
+            "fleet.brake.min_instances: \"1\": not a whole number from 2 to 1000; write 2 to 1000 (line 1)",
         ),
         (
             "checks: {db: {postgre: {url: x}, tcp: {address: 'a:1'}}}",
@@ -406,12 +479,12 @@ fn values_that_do_not_fit_are_refused() {
         ),
         ("checks: {db: {redis: {}}}", "checks.db.redis.url: missing, and redis.url is not set either; set one of them"),
         (
-            "checks: {db: {http: {url: 'https://a/'}}}",
-            "checks.db.http.url: \"https://a/\": not supported in this version; write http://HOST:PORT/PATH (line 1)",
+            "checks: {db: {http: {url: 'ftp://a/'}}}",
+            "checks.db.http.url: \"ftp://a/\": not an HTTP URL; write http://HOST:PORT/PATH or https://HOST:PORT/PATH (line 1)",
         ),
         (
             "checks: {db: {http: {url: 'http://u:pgpassw0rd@a/'}}}",
-            "checks.db.http.url: \"http://u:REDACTED@a/\": a user or password in the URL, which would be shown in answers and logs; write http://HOST:PORT/PATH (line 1)",
+            "checks.db.http.url: \"http://u:REDACTED@a/\": a user or password in the URL, which would be shown in answers and logs; write http://HOST:PORT/PATH or https://HOST:PORT/PATH (line 1)",
         ),
         (
             "checks: {db: {http: {url: 'http://a/', status: 399-200}}}",
@@ -426,8 +499,8 @@ fn values_that_do_not_fit_are_refused() {
             "checks.db.postgres.url: \"REDACTED\": names no host; write postgres://USER:PASSWORD@HOST:PORT/DATABASE (line 1)",
         ),
         (
-            "checks: {db: {postgres: {url: 'postgres://u@h/d?sslrootcert=x'}}}",
-            "checks.db.postgres.url: \"REDACTED\": option sslrootcert is not supported; remove the option (line 1)",
+            "checks: {db: {postgres: {url: 'postgres://u@h/d?sslcrl=x'}}}",
+            "checks.db.postgres.url: \"REDACTED\": option sslcrl is not supported; remove the option (line 1)",
         ),
         (
             "checks: {db: {tcp: {address: 'a:1'}, liveness: true}}",
@@ -574,6 +647,9 @@ redis: { url: 'redis://app:redispassw0rd@r:6379' }
 checks:
   db: { postgres: { url: 'postgres://app:pgpassw0rd@db/orders?sslmode=require&password=pgpassw0rd' } }
   kv: { postgres: { url: 'host=db user=app password=pgpassw0rd' } }
+  my: { mysql: { url: 'mysql://app:pgpassw0rd@db/orders?ssl-mode=REQUIRED' } }
+  one: { schema: { url: 'mysql://app:pgpassw0rd@db/orders', tables: t } }
+  two: { schema: { url: 'host=db user=app password=pgpassw0rd', tables: t } }
 flags: { context: { key: '${file:/run/secrets/token}', list: ['${file:/run/secrets/token}'] } }
 ";
     let loaded = load(text).unwrap();
@@ -591,6 +667,7 @@ flags: { context: { key: '${file:/run/secrets/token}', list: ['${file:/run/secre
     }
     assert!(yaml.contains("redis://app:REDACTED@r:6379"), "{yaml}");
     assert!(yaml.contains("postgres://app:REDACTED@db/orders?sslmode=require&password=REDACTED"), "{yaml}");
+    assert!(yaml.contains("mysql://app:REDACTED@db/orders?ssl-mode=REQUIRED"), "{yaml}");
     assert!(yaml.contains("key: \"${file:/run/secrets/token}\""), "{yaml}");
 
     // The same secrets in places where they are wrong in every way.
@@ -634,9 +711,10 @@ checks:
   h: {http: {url: 'http://a/b?c=d', host: x.y, status: '204'}, class: degraded, rise: 2}
   p: {postgres: {url: 'postgres://db/orders', query: 'SELECT $$1 -- \"x\"'}}
   r: {redis: }
-  t: {tcp: {address: '[::1]:9'}, timeout: 10ms, max_staleness: 1m}
+  t: {tcp: {address: '[::1]:9'}, shared: true, timeout: 10ms, max_staleness: 1m}
 flags: {scopes: b, files: [/f, 'with space, comma'], max_stale: 5m, on_missing: empty, overrides: local, schedules: off, report: off, context: {n: 1.5, 'odd: key': [true, {'x': '$${y}'}], e: {}, 'no': '1'}}
 state_dir: /s
+fleet: {register: off, pod: p-1, pod_uid: u.1, version: '1.4', brake: {panic_threshold: 0.4, release_threshold: 0.1, hold: 1m, min_instances: 3}}
 workers: 3
 log: {format: human, level: 'warn,tidegate::proxy=debug'}
 ";
@@ -678,6 +756,7 @@ fn fits(schema: &serde_json::Value, value: &serde_json::Value) -> Result<(), Str
     let kind = match value {
         serde_json::Value::Null => "null",
         serde_json::Value::Bool(_) => "boolean",
+        serde_json::Value::Number(number) if number.is_f64() => "number",
         serde_json::Value::Number(_) => "integer",
         serde_json::Value::String(_) => "string",
         serde_json::Value::Array(_) => "array",
@@ -688,7 +767,8 @@ fn fits(schema: &serde_json::Value, value: &serde_json::Value) -> Result<(), Str
         serde_json::Value::Array(all) => all.iter().filter_map(|one| one.as_str()).collect(),
         _ => vec![kind],
     };
-    if !types.contains(&kind) {
+    let whole = kind == "integer" && types.contains(&"number");
+    if !types.contains(&kind) && !whole {
         return Err(format!("{value} is a {kind}, not {types:?}"));
     }
     if let Some(items) = value.as_array().filter(|_| schema["items"].is_object()) {

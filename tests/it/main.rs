@@ -9,6 +9,7 @@
 
 mod support;
 
+mod checks;
 mod config;
 mod conformance;
 mod dashboards;
@@ -22,6 +23,7 @@ mod flags_cli;
 mod flags_file;
 mod flags_redis;
 mod flags_schedule;
+mod fleet;
 mod hold;
 mod http2;
 mod metrics;

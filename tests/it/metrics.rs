@@ -67,7 +67,7 @@ async fn the_documented_metrics_are_those_that_are_exported() {
     let sidecar = Sidecar::start_with(&format!(
         "proxy:\n- {{ listen: '127.0.0.1:0', upstream: 'http://{app}' }}\n\
          - {{ listen: '127.0.0.1:0', tls: {{ certificates: [{{ chain: '{chain}', key: '{key}' }}] }} }}\n\
-         redis: {{ url: '{}' }}\nchecks: {{ app: {{ http: {{ url: 'http://{app}/' }} }} }}\n\
+         redis: {{ url: '{}' }}\nchecks: {{ app: {{ http: {{ url: 'http://{app}/' }} }}, redis: {{ redis: {{}} }} }}\n\
          flags: {{ files: ['{root}/examples/flags.json'] }}",
         redis.expose()
     ));

@@ -11,7 +11,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use tidegate::ops::readyz;
-use tidegate::readiness::settings::{Check, Class, Kind};
+use tidegate::readiness::settings::{Check, Class, Http, Kind};
 use tidegate::readiness::{self, Board, Settings};
 use tidegate::telemetry::metrics::{Registry, registry, render};
 use tokio::task::JoinSet;
@@ -21,10 +21,10 @@ use crate::support::eventually;
 use crate::support::port::Port;
 
 /// How long something may take on a busy machine before the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A critical check that is asked all the time.
-fn check(name: &str, kind: Kind) -> Check {
+pub(crate) fn check(name: &str, kind: Kind) -> Check {
     Check {
         interval: Duration::from_millis(10),
         timeout: Duration::from_secs(5),
@@ -33,18 +33,18 @@ fn check(name: &str, kind: Kind) -> Check {
     }
 }
 
-fn tcp(port: &Port) -> Kind {
+pub(crate) fn tcp(port: &Port) -> Kind {
     Kind::Tcp { address: port.address().to_string() }
 }
 
 /// Checks that run for as long as this lives.
-struct Watched {
-    board: Board,
+pub(crate) struct Watched {
+    pub(crate) board: Board,
     registry: Registry,
-    probers: JoinSet<()>,
+    pub(crate) probers: JoinSet<()>,
 }
 
-fn watch(checks: impl Into<Vec<Check>>) -> Watched {
+pub(crate) fn watch(checks: impl Into<Vec<Check>>) -> Watched {
     let mut registry = registry();
     let settings = Settings { checks: checks.into() };
     let (board, all) = readiness::set_up(&settings, &mut registry).unwrap();
@@ -57,13 +57,13 @@ fn watch(checks: impl Into<Vec<Check>>) -> Watched {
 
 impl Watched {
     /// Status and body of `/readyz`.
-    fn readyz(&self) -> (u16, String) {
+    pub(crate) fn readyz(&self) -> (u16, String) {
         let answer = readyz::answer("/readyz", None, &self.board, Instant::now());
         (answer.status.as_u16(), String::from_utf8(answer.body.to_vec()).unwrap())
     }
 
     /// Waits until `/readyz` answers `expected`.
-    async fn says(&self, expected: (u16, &str)) {
+    pub(crate) async fn says(&self, expected: (u16, &str)) {
         let mut last = self.readyz();
         let reached = async || {
             last = self.readyz();
@@ -75,7 +75,7 @@ impl Watched {
     }
 
     /// Attempts counted so far.
-    fn attempts(&self, check: &str, result: &str) -> u64 {
+    pub(crate) fn attempts(&self, check: &str, result: &str) -> u64 {
         let series = format!("tidegate_check_attempts_total{{check=\"{check}\",result=\"{result}\"}} ");
         let text = render(&self.registry);
         let value = text.lines().find_map(|line| line.strip_prefix(&series));
@@ -83,7 +83,7 @@ impl Watched {
     }
 
     /// Waits for `more` attempts with this result.
-    async fn attempts_more(&self, check: &str, result: &str, more: u64) {
+    pub(crate) async fn attempts_more(&self, check: &str, result: &str, more: u64) {
         let goal = self.attempts(check, result) + more;
         let why = format!("{more} more attempts at {check} are {result}");
         eventually(PATIENCE, &why, async || self.attempts(check, result) >= goal).await;
@@ -92,14 +92,14 @@ impl Watched {
 
 /// Everything logged by this thread from now on, at every level. One subscriber serves the whole process and sorts
 /// by thread: with one per test, a test without any could switch a log line off for all others.
-struct Logged;
+pub(crate) struct Logged;
 
 thread_local! {
     static LOGGED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
 impl Logged {
-    fn here() -> Self {
+    pub(crate) fn here() -> Self {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             let subscriber = tracing_subscriber::fmt()
@@ -113,11 +113,11 @@ impl Logged {
         Self
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         LOGGED.with_borrow(|text| String::from_utf8(text.clone().unwrap()).unwrap())
     }
 
-    fn lines_with(&self, word: &str) -> Vec<String> {
+    pub(crate) fn lines_with(&self, word: &str) -> Vec<String> {
         self.text().lines().filter(|line| line.contains(word)).map(str::to_owned).collect()
     }
 }
@@ -178,10 +178,7 @@ async fn the_first_round_is_done_when_the_slowest_check_has_its_first_result() {
     // Accepted by the kernel and never answered: an HTTP check waits for its whole timeout.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
-    let slow = Check {
-        timeout: Duration::from_millis(200),
-        ..check("slow", Kind::Http { url, host: None, status: (200, 399) })
-    };
+    let slow = Check { timeout: Duration::from_millis(200), ..check("slow", Kind::Http(Http::new(url))) };
     let quick = check("quick", tcp(&Port::reserve()));
     let watched = watch([quick, slow]);
     let mut done = watched.board.first_round_done();

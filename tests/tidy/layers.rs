@@ -3,7 +3,7 @@
 use crate::{files, none, read};
 
 /// Domains that stand side by side: they meet through plain values that `app` carries between them.
-const SIBLINGS: [&str; 3] = ["flags", "proxy", "readiness"];
+const SIBLINGS: [&str; 4] = ["flags", "fleet", "proxy", "readiness"];
 /// What knows no other room of the house.
 const ALONE: [&str; 2] = ["secret", "telemetry"];
 

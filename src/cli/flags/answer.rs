@@ -22,32 +22,32 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(code: u8, text: impl Into<String>) -> Self {
+    pub(in crate::cli) fn new(code: u8, text: impl Into<String>) -> Self {
         Self { code, text: text.into(), answer: String::new() }
     }
 
     /// The answer is no, and is told: nothing is wrong.
-    pub(super) fn no(answer: impl Into<String>) -> Self {
+    pub(in crate::cli) fn no(answer: impl Into<String>) -> Self {
         Self { answer: answer.into(), ..Self::new(EXIT_FAILED, "") }
     }
 
     /// What was asked for is false or failed.
-    pub(super) fn failed(text: impl Into<String>) -> Self {
+    pub(in crate::cli) fn failed(text: impl Into<String>) -> Self {
         Self::new(EXIT_FAILED, text)
     }
 
     /// What was asked for makes no sense.
-    pub(super) fn usage(text: impl Into<String>) -> Self {
+    pub(in crate::cli) fn usage(text: impl Into<String>) -> Self {
         Self::new(EXIT_USAGE, text)
     }
 
     /// It may go well in a moment.
-    pub(super) fn try_again(text: impl Into<String>) -> Self {
+    pub(in crate::cli) fn try_again(text: impl Into<String>) -> Self {
         Self::new(EXIT_TRY_AGAIN, text)
     }
 
     /// Redis is away, or too slow.
-    pub(super) fn redis(error: &Error) -> Self {
+    pub(in crate::cli) fn redis(error: &Error) -> Self {
         match error {
             Error::Timeout(_) => Self::try_again(format!("{error}; try again")),
             Error::Url(_) => Self::usage(error.to_string()),
@@ -59,12 +59,12 @@ impl Failure {
 }
 
 /// `value` as asked for; `table` makes the form for people.
-pub(super) fn say(value: &Value, output: Output, table: impl FnOnce() -> String) -> Result<String, Failure> {
+pub(in crate::cli) fn say(value: &Value, output: Output, table: impl FnOnce() -> String) -> Result<String, Failure> {
     output.render(value, table).map_err(|error| Failure::failed(error.to_string()))
 }
 
 /// Rows under a header.
-pub(super) fn rows<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(in crate::cli) fn rows<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     for row in rows {
@@ -75,12 +75,12 @@ pub(super) fn rows<const N: usize>(header: [&str; N], rows: impl IntoIterator<It
 }
 
 /// A moment, to the second, UTC; empty when it is not known.
-pub(super) fn moment(at: Option<SystemTime>) -> String {
+pub(in crate::cli) fn moment(at: Option<SystemTime>) -> String {
     at.map(|at| humantime::format_rfc3339_seconds(at).to_string()).unwrap_or_default()
 }
 
 /// A JSON text as a value: null when there is none, a string when it is none.
-pub(super) fn definition(text: &str) -> Value {
+pub(in crate::cli) fn definition(text: &str) -> Value {
     if text.is_empty() {
         return Value::Null;
     }

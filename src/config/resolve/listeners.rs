@@ -68,9 +68,10 @@ impl Listeners {
         }
         for check in &checks.checks {
             let (key, target, shown) = match &check.kind {
-                Kind::Http { url, .. } => ("http.url", http_target(url), url),
+                Kind::Http(http) => ("http.url", http_target(&http.url), &http.url),
+                Kind::Grpc(grpc) => ("grpc.url", http_target(&grpc.url), &grpc.url),
                 Kind::Tcp { address } => ("tcp.address", super::super::urls::host_port(address, None), address),
-                Kind::Postgres { .. } | Kind::Redis { .. } => continue,
+                _ => continue,
             };
             if let Some(own) = target.and_then(|(host, port)| self.own(&host, port)) {
                 // Readiness that asks itself can stay red for ever, or green with the app dead.

@@ -6,6 +6,7 @@ mod drain;
 mod edge;
 mod flag_headers;
 mod flags;
+mod fleet;
 mod hold;
 mod listeners;
 mod proxy;
@@ -22,6 +23,7 @@ use super::machine::Machine;
 use super::reader::Section;
 use super::urls;
 use super::values::{self, Type, Wrong, wrong};
+use crate::proxy::settings::Upstream;
 use crate::secret::Secret;
 use crate::telemetry::logging;
 use crate::{local, ops};
@@ -62,12 +64,16 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let local = root.section("local", "What the app and the command line may ask.", |s| local(s, &mut listeners));
     let mut drain = root.section("drain", "How traffic is led away before the process ends.", drain::settings);
     let redis = root.section("redis", "The Redis that flags come from and that `redis` checks ask.", redis);
-    let checks = checks::settings(root, &redis);
+    let apps: Vec<Upstream> = routes.iter().map(|route| route.upstream.clone()).collect();
+    let checks = checks::settings(root, &redis, &apps);
     let hold = root.section("hold", "How requests wait while the app is away.", |s| hold::settings(s, &checks));
     hold::limit_restarts(&hold, &mut drain);
     let state_dir = state_dir(root, machine);
     let flags = root.section("flags", "Where feature flags come from and how they are evaluated.", |s| {
         flags::settings(s, &redis, &workload, state_dir.clone())
+    });
+    let fleet = root.section("fleet", "The instances of this workload, as they know of each other in Redis.", |s| {
+        fleet::settings(s, &redis, &workload, machine)
     });
     let workers = root.or_computed(
         "workers",
@@ -80,7 +86,7 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     let workers = usize::try_from(workers).expect("at most 64");
     let tunnels = drain.tunnels;
     let proxy = crate::proxy::Settings { routes, workers, limits, hold, forwarded, access_log, tunnels };
-    Settings { workload, state_dir, log, tracing, proxy, ops, local, drain, checks, flags }
+    Settings { workload, state_dir, log, tracing, proxy, ops, local, drain, checks, flags, fleet }
 }
 
 fn ops(section: &mut Section<'_>, listeners: &mut Listeners, machine: &Machine) -> ops::Settings {

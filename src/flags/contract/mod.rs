@@ -6,7 +6,6 @@ mod event;
 mod keys;
 mod log;
 pub mod schedules;
-mod script;
 mod seen;
 mod snapshot;
 mod writer;

@@ -8,7 +8,7 @@ use redis::aio::ConnectionLike;
 use redis::{RedisError, RedisResult};
 
 use super::Keys;
-use super::script::{Lua, denied};
+use crate::net::redis::script::{Lua, denied};
 
 /// Flags told to the script at a time: more would hold Redis up.
 const AT_ONCE: usize = 1000;

@@ -8,7 +8,7 @@ use redis::aio::ConnectionLike;
 use thiserror::Error;
 
 use super::Keys;
-use super::script::{Lua, denied};
+use crate::net::redis::script::{Lua, denied};
 
 /// Flags that a scope may hold. A scope beyond it is refused, not read in part.
 pub const MAX_FLAGS: usize = 50_000;

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use super::Keys;
-use super::script::{Lua, denied};
+use crate::net::redis::script::{Lua, denied};
 use crate::net::redis::{Confirmed, Connection};
 
 /// How long a write whose answer was lost is pursued: a failover's time, with room.

@@ -384,9 +384,7 @@ pub async fn pass(
 
 /// Whether Redis refused for want of a permission. A script that lacks one in the middle fails with the text alone.
 pub fn denied(error: &RedisError) -> bool {
-    let text = error.to_string();
-    error.code() == Some("NOPERM")
-        || ["NOPERM", "ACL failure in script", "can't run this command"].iter().any(|part| text.contains(part))
+    crate::net::redis::script::is_denial(error)
 }
 
 /// Whether the fault lies with what is stored: another connection would meet it too.

@@ -64,7 +64,8 @@ async fn stream(node: &Node, trust: Option<&Trust>) -> Result<Box<dyn Stream>, E
             let name = ServerName::try_from(name.to_owned()).map_err(|e| Error::Url(format!("{name}: {e}")))?;
             let stream = tcp(host, *port).await?;
             let stream = TlsConnector::from(config).connect(name, stream).await;
-            Ok(Box::new(stream.map_err(|e| Error::Refused(format!("TLS: {e}")))?))
+            let why = |e: std::io::Error| tls::client::reason(&e).unwrap_or_else(|| e.to_string());
+            Ok(Box::new(stream.map_err(|e| Error::Refused(format!("TLS: {}", why(e))))?))
         }
     }
 }

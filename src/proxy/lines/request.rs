@@ -61,7 +61,7 @@ impl Request {
             }
             end(value, &mut text);
         }
-        if !has_host || lengths.repeated {
+        if !has_host || lengths.repeated || lengths.padded {
             return None;
         }
         let length = lengths.value.unwrap_or(0);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::net::tls::client;
 use crate::readiness::verdict::one_line;
 
 /// A failed attempt. The text is one short line and carries no credentials.
@@ -75,6 +76,11 @@ impl Failure {
             _ => return Self::new(Cause::Lost, &error.to_string()),
         };
         Self::new(cause, reason)
+    }
+
+    /// From an error of TLS among an error's sources, if there is one.
+    pub fn tls(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        client::reason(error).map(|reason| Self::new(Cause::Tls, &format!("TLS: {reason}")))
     }
 
     /// From the first error of the operating system among an error's sources, if there is one.

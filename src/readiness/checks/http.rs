@@ -1,19 +1,24 @@
-//! Asks an HTTP/1.1 server with a GET over one kept-alive connection.
+//! Asks an HTTP/1.1 server with a GET over one kept-alive connection, in the clear, over TLS or a unix socket.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
 use hyper::http::Uri;
+use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
 
+use super::answer::Conditions;
 use super::driver::Driver;
-use super::tcp::{connect, without_brackets};
+use super::stream::{self, Place};
+use super::tcp::without_brackets;
 use super::{Cause, Failure};
+use crate::net::tls::client::Trust;
+use crate::readiness::settings;
 
-/// The most that is read of an answer's body so that the connection can be used again. Beyond, it is closed.
+/// The most that is read of an answer's body, so that it can be looked at and the connection used again. Beyond, it is
+/// closed.
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// The most that hyper buffers of an answer's head.
@@ -22,11 +27,11 @@ const HEAD_LIMIT: usize = 64 * 1024;
 /// An HTTP server.
 #[derive(Debug)]
 pub struct Http {
-    host: String,
-    port: u16,
+    place: Place,
+    trust: Option<Trust>,
     target: Uri,
     host_field: HeaderValue,
-    status: (u16, u16),
+    conditions: Conditions,
     session: Option<Session>,
 }
 
@@ -39,27 +44,63 @@ struct Session {
 /// How an exchange ended that was not lost on the way.
 struct Answer {
     status: u16,
-    body_read: bool,
+    headers: HeaderMap,
+    /// `None` when it is longer than what is read.
+    body: Option<Vec<u8>>,
 }
 
-impl Http {
-    pub(super) fn new(url: &str, host_field: Option<&str>, status: (u16, u16)) -> Result<Self, Failure> {
+/// A URL, taken apart.
+pub(super) struct Target {
+    pub(super) place: Place,
+    /// Whether it asks for TLS.
+    pub(super) secure: bool,
+    pub(super) authority: String,
+    pub(super) path: String,
+}
+
+impl Target {
+    /// Parses `http://HOST[:PORT]/PATH` or `https://…`.
+    pub(super) fn parse(url: &str) -> Result<Self, Failure> {
         let unusable = |why: &str| Failure::new(Cause::Configuration, &format!("\"{url}\" {why}"));
         let uri: Uri = url.parse().map_err(|_| unusable("is not a URL"))?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| unusable("has no host"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(unusable("is not http://"));
-        }
+        let (secure, port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(unusable("is not http:// or https://")),
+        };
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(Failure::new(Cause::Configuration, "a URL with credentials is not supported"));
         }
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = target.parse().map_err(|_| unusable("has no usable path"))?;
-        let authority = uri.authority().map_or(host, |authority| authority.as_str());
-        let host_field = HeaderValue::from_str(host_field.unwrap_or(authority))
-            .map_err(|_| Failure::new(Cause::Configuration, "the Host field has characters that are not allowed"))?;
-        let port = uri.port_u16().unwrap_or(80);
-        Ok(Self { host: without_brackets(host).to_owned(), port, target, host_field, status, session: None })
+        Ok(Self {
+            place: Place::Tcp(without_brackets(host).to_owned(), uri.port_u16().unwrap_or(port)),
+            secure,
+            authority: uri.authority().map_or(host, |authority| authority.as_str()).to_owned(),
+            path: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+        })
+    }
+}
+
+impl Http {
+    pub(super) fn new(settings: &settings::Http) -> Result<Self, Failure> {
+        let Target { place, secure, authority, path } = Target::parse(&settings.url)?;
+        let trust = secure.then(|| settings.trust.clone());
+        Self::at(place, trust, settings.host.as_deref().unwrap_or(&authority), &path, Conditions::of(settings))
+    }
+
+    /// The same from its parts.
+    pub(super) fn at(
+        place: Place,
+        trust: Option<Trust>,
+        host: &str,
+        path: &str,
+        conditions: Conditions,
+    ) -> Result<Self, Failure> {
+        let unusable = |what: &str| Failure::new(Cause::Configuration, what);
+        let target = path.parse().map_err(|_| unusable("the path has characters that are not allowed"))?;
+        let host_field =
+            HeaderValue::from_str(host).map_err(|_| unusable("the Host field has characters that are not allowed"))?;
+        Ok(Self { place, trust, target, host_field, conditions, session: None })
     }
 
     pub(super) async fn attempt(&mut self) -> Result<(), Failure> {
@@ -71,7 +112,7 @@ impl Http {
                 Err(_) => self.session = None,
             }
         }
-        let stream = connect(&self.host, self.port).await?;
+        let stream = stream::open(&self.place, self.trust.as_ref(), &[b"http/1.1"]).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(HEAD_LIMIT)
             .handshake(TokioIo::new(stream))
@@ -102,15 +143,10 @@ impl Http {
     }
 
     fn judge(&mut self, answer: &Answer) -> Result<(), Failure> {
-        if !answer.body_read {
+        if answer.body.is_none() {
             self.session = None;
         }
-        let (lowest, highest) = self.status;
-        if (lowest..=highest).contains(&answer.status) {
-            return Ok(());
-        }
-        let expected = if lowest == highest { lowest.to_string() } else { format!("{lowest} to {highest}") };
-        Err(Failure::new(Cause::Answer, &format!("status {}, expected {expected}", answer.status)))
+        self.conditions.judge(answer.status, &answer.headers, answer.body.as_deref())
     }
 }
 
@@ -119,28 +155,29 @@ impl Session {
         let Self { sender, driver } = self;
         let exchange = async {
             sender.ready().await?;
-            let answer = sender.send_request(request).await?;
-            let status = answer.status().as_u16();
-            Ok(Answer { status, body_read: read(answer.into_body()).await? })
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: read(body).await? })
         };
         driver.during(exchange).await
     }
 }
 
-/// Reads a body to its end and throws it away; stops with false beyond the limit.
-async fn read(mut body: Incoming) -> Result<bool, hyper::Error> {
-    let mut length = 0;
+/// Reads a body to its end; `None` beyond the limit.
+async fn read(mut body: Incoming) -> Result<Option<Vec<u8>>, hyper::Error> {
+    let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        length += frame?.data_ref().map_or(0, Bytes::len);
-        if length > BODY_LIMIT {
-            return Ok(false);
+        let frame = frame?;
+        let data = frame.data_ref().map_or(&[][..], |data| data);
+        if bytes.len() + data.len() > BODY_LIMIT {
+            return Ok(None);
         }
+        bytes.extend_from_slice(data);
     }
-    Ok(true)
+    Ok(Some(bytes))
 }
 
 fn failure(error: &hyper::Error) -> Failure {
-    if let Some(failure) = Failure::from_sources(error) {
+    if let Some(failure) = Failure::tls(error).or_else(|| Failure::from_sources(error)) {
         return failure;
     }
     if error.is_parse() {
@@ -154,22 +191,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_http_urls_without_credentials_are_taken() {
-        let http = Http::new("http://app:3000/healthz?full", None, (200, 399)).expect("legal");
-        assert_eq!((http.host.as_str(), http.port, http.target.to_string()), ("app", 3000, "/healthz?full".into()));
-        assert_eq!(http.host_field, "app:3000");
-        let http = Http::new("http://[::1]", Some("example.org"), (200, 399)).expect("legal");
-        assert_eq!((http.host.as_str(), http.port, http.target.to_string()), ("::1", 80, "/".into()));
-        assert_eq!(http.host_field, "example.org");
+    fn only_http_urls_without_credentials_are_taken() {
+        let check = |url: &str, host: Option<&str>, expected: (&str, u16, &str, &str)| {
+            let settings = settings::Http { host: host.map(str::to_owned), ..settings::Http::new(url) };
+            let http = Http::new(&settings).expect("legal");
+            let (name, port, target, field) = expected;
+            assert_eq!(http.place, Place::Tcp(name.to_owned(), port));
+            assert_eq!((http.target.to_string().as_str(), http.host_field.as_bytes()), (target, field.as_bytes()));
+        };
+        check("http://app:3000/healthz?full", None, ("app", 3000, "/healthz?full", "app:3000"));
+        check("http://[::1]", Some("example.org"), ("::1", 80, "/", "example.org"));
+        check("https://app/x", None, ("app", 443, "/x", "app"));
         for (url, host) in [
-            ("https://app/", None),
+            ("ftp://app/", None),
             ("app:3000", None),
             ("/healthz", None),
             ("http://", None),
             ("http://u:s3cret@app/", None),
             ("http://app/", Some("a\nb")),
         ] {
-            let Err(failure) = Http::new(url, host, (200, 399)) else { panic!("{url} was accepted") };
+            let settings = settings::Http { host: host.map(str::to_owned), ..settings::Http::new(url) };
+            let Err(failure) = Http::new(&settings) else { panic!("{url} was accepted") };
             assert_eq!(failure.cause, Cause::Configuration);
             assert!(!failure.to_string().contains("s3cret"), "{failure}");
         }

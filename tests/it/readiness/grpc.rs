@@ -63,7 +63,7 @@ async fn grpc_probes_hear_what_http_probes_hear_and_watchers_are_told() {
     assert_eq!(of("readyz"), ["not ready ready", "ready not ready", "not ready ready"]);
     let why = turned.iter().rfind(|turn| turn["to"] == "not ready").unwrap()["why"].as_str().unwrap();
     assert!(why.starts_with("cache: "), "{why}");
-    let (code, table, _) = sidecar.cli(&["status"]);
+    let (code, table, _) = sidecar.cli(&["status", "--history"]);
     assert!(code == 0 && table.contains("TURNED") && table.contains(why), "{table}");
 
     sidecar.signal("TERM");

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidegate::readiness::settings::{Check, Kind};
+use tidegate::readiness::settings::{self, Check, Kind};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -52,7 +52,7 @@ impl Server {
 
     fn check(&self) -> Check {
         let url = format!("http://{}/healthz?full=1", self.chaos.address());
-        check("app", Kind::Http { url, host: None, status: (200, 399) })
+        check("app", Kind::Http(settings::Http::new(url)))
     }
 }
 
@@ -93,11 +93,11 @@ async fn the_request_is_plain_and_one_connection_carries_many() {
         )
     );
     let other = Check {
-        kind: Kind::Http {
-            url: format!("http://{address}/"),
+        kind: Kind::Http(settings::Http {
             host: Some("example.org".to_owned()),
-            status: (204, 204),
-        },
+            status: vec![(204, 204)],
+            ..settings::Http::new(format!("http://{address}/"))
+        }),
         ..server.check()
     };
     let watched = watch([other]);
@@ -132,8 +132,8 @@ async fn statuses_outside_the_range_fail_and_redirects_pass() {
 async fn a_single_status_that_is_expected_is_said_alone() {
     let server = Server::start().await;
     let mut created = server.check();
-    if let Kind::Http { status, .. } = &mut created.kind {
-        *status = (201, 201);
+    if let Kind::Http(http) = &mut created.kind {
+        http.status = vec![(201, 201)];
     }
     let watched = watch([created]);
     watched.says((503, &failed("status 204, expected 201"))).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate::cli::Output;
 use tidegate::cli::check as command;
 use tidegate::readiness::Settings;
-use tidegate::readiness::settings::{Check, Class, Kind};
+use tidegate::readiness::settings::{self, Check, Class, Kind};
 use tidegate::secret::Secret;
 
 use super::{Logged, PATIENCE, Watched, check, tcp, watch};
@@ -22,7 +22,10 @@ fn failed(reason: &str) -> String {
 }
 
 fn asking(url: impl Into<String>, query: &str) -> Check {
-    check("db", Kind::Postgres { url: Secret::new(url), query: query.to_owned() })
+    check(
+        "db",
+        Kind::Postgres(settings::Postgres { query: query.to_owned(), ..settings::Postgres::new(Secret::new(url)) }),
+    )
 }
 
 fn db(url: impl Into<String>) -> Check {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate::readiness::settings::{Check, Kind};
+use tidegate::readiness::settings::{self, Check, Kind};
 use tidegate::secret::Secret;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -17,7 +17,7 @@ use crate::support::redis::Redis;
 const READY: (u16, &str) = (200, r#"{"status":"ready","checks":{"redis":"ok"}}"#);
 
 fn redis(url: impl Into<String>) -> Check {
-    check("redis", Kind::Redis { url: Secret::new(url) })
+    check("redis", Kind::Redis(settings::Redis::new(Secret::new(url))))
 }
 
 fn failed(reason: &str) -> String {

@@ -1,5 +1,8 @@
 //! A real PostgreSQL server of a test's own, on a unix socket and a reserved TCP port.
 
+mod replication;
+mod secured;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,14 +45,18 @@ impl Postgres {
 
     /// As [`Self::start`], with more of `postgresql.conf`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let template = template();
-        let directory = template.with_file_name(format!("server-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        run(Command::new("cp").arg("-a").arg(template).arg(&directory));
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut postgres = Self { directory, port: Port::reserve(), settings, server: None };
+        let mut postgres = Self::at_rest(settings);
+        run(Command::new("cp").arg("-a").arg(template()).arg(&postgres.directory));
         postgres.resume();
         postgres
+    }
+
+    /// One without data yet.
+    fn at_rest(settings: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let directory = template().with_file_name(format!("server-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Self { directory, port: Port::reserve(), settings, server: None }
     }
 
     /// Starts it again after [`Self::stop`] or [`Self::kill`], at the same addresses and with the same data.

@@ -8,7 +8,7 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 use serde::Serialize;
 
 use super::Keys;
-use super::script::{Lua, denied};
+use crate::net::redis::script::{Lua, denied};
 
 /// Schedules that a scope may hold, those that are over included.
 pub const MOST: usize = 1000;

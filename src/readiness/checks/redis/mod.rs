@@ -1,29 +1,52 @@
-//! Sends PING to Redis over one connection.
+//! Sends PING to Redis over one connection, and looks at the state of its cluster and replication.
+
+mod replication;
 
 use std::fmt;
 use std::time::Duration;
 
 use super::{Cause, Failure};
 use crate::net::redis::{Connection, Endpoint, Error};
-use crate::secret::Secret;
+use crate::readiness::settings::{self, RedisRole as Role};
 
 /// A Redis server.
 pub struct Redis {
     endpoint: Endpoint,
     timeout: Duration,
+    settings: settings::Redis,
     connection: Option<Connection>,
 }
 
 impl Redis {
-    pub(super) fn new(url: &Secret, timeout: Duration) -> Result<Self, Failure> {
-        let endpoint = Endpoint::new(url).map_err(|e| failure(&e))?;
-        Ok(Self { endpoint, timeout, connection: None })
+    pub(super) fn new(settings: &settings::Redis, timeout: Duration) -> Result<Self, Failure> {
+        let endpoint = Endpoint::new(&settings.url).map_err(|e| failure(&e))?;
+        Ok(Self { endpoint, timeout, settings: settings.clone(), connection: None })
     }
 
     pub(super) async fn attempt(&mut self) -> Result<(), Failure> {
+        self.ask("PING", &[]).await?;
+        if self.endpoint.is_cluster() {
+            let info = self.ask("CLUSTER", &["INFO"]).await?;
+            replication::cluster(&info).map_err(|why| Failure::new(Cause::Answer, &why))?;
+        }
+        let settings::Redis { role, max_lag, min_replicas, .. } = self.settings;
+        if role == Role::Any && max_lag.is_none() && min_replicas == 0 {
+            return Ok(());
+        }
+        let info = self.ask("INFO", &["replication"]).await?;
+        replication::judge(&info, role, max_lag, min_replicas).map_err(|why| {
+            // After a failover the name leads elsewhere; this connection never would.
+            self.connection = None;
+            Failure::new(Cause::Answer, &why)
+        })
+    }
+
+    /// Sends a command that is answered by a text; over a new connection when the one before was lost.
+    async fn ask(&mut self, command: &str, arguments: &[&str]) -> Result<String, Failure> {
+        let command = redis::cmd(command).arg(arguments).to_owned();
         if let Some(connection) = &mut self.connection {
-            match ping(connection).await {
-                Ok(()) => return Ok(()),
+            match command.query_async(connection).await {
+                Ok(answer) => return Ok(answer),
                 // It answered: the connection is alive, the server does not serve us.
                 Err(error) if error.code().is_some() => return Err(self.failure(&error)),
                 Err(error) if error.is_timeout() => return Err(self.failure(&error)),
@@ -31,8 +54,8 @@ impl Redis {
             }
         }
         let connection = self.endpoint.connect(self.timeout).await.map_err(|e| failure(&e))?;
-        let pinged = ping(self.connection.insert(connection)).await;
-        pinged.map_err(|error| self.failure(&error))
+        let answer = command.query_async(self.connection.insert(connection)).await;
+        answer.map_err(|error| self.failure(&error))
     }
 
     pub(super) fn abandon(&mut self) {
@@ -42,10 +65,6 @@ impl Redis {
     fn failure(&self, error: &redis::RedisError) -> Failure {
         failure(&self.endpoint.error(error, self.timeout))
     }
-}
-
-async fn ping(connection: &mut Connection) -> redis::RedisResult<()> {
-    redis::cmd("PING").query_async(connection).await
 }
 
 fn failure(error: &Error) -> Failure {
@@ -58,7 +77,8 @@ fn failure(error: &Error) -> Failure {
 
 /// The texts of the server (its error codes) and of the system, as an operator would say them.
 fn describe(text: &str) -> Failure {
-    const KNOWN: [(&str, Cause, &str); 11] = [
+    const KNOWN: [(&str, Cause, &str); 12] = [
+        ("max number of clients", Cause::Busy, "too many connections: the server has as many clients as it may"),
         ("NOAUTH", Cause::Credentials, "authentication required"),
         ("WRONGPASS", Cause::Credentials, "authentication failed"),
         ("AuthenticationFailed", Cause::Credentials, "authentication failed"),

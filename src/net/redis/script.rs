@@ -3,20 +3,21 @@
 use redis::aio::ConnectionLike;
 use redis::{ErrorKind, RedisResult, Script, ServerErrorKind, ToRedisArgs, Value};
 
-/// A script.
-pub(super) struct Lua {
+/// A script of ours.
+pub struct Lua {
     text: &'static str,
     digest: String,
 }
 
 impl Lua {
-    pub(super) fn new(text: &'static str) -> Self {
+    /// The script of this text.
+    pub fn new(text: &'static str) -> Self {
         Self { text, digest: Script::new(text).get_hash().to_owned() }
     }
 
     /// Runs it. Its text goes along in the second attempt, not by a `SCRIPT LOAD` before it: in a cluster that is
     /// moving the keys, the two would reach different servers.
-    pub(super) async fn call(
+    pub async fn call(
         &self,
         connection: &mut impl ConnectionLike,
         keys: &[&str],
@@ -37,8 +38,15 @@ impl Lua {
 }
 
 /// The error of a command that the user lacks, as Redis itself would say it: of a script it says only that there is one.
-pub(super) fn denied(command: &str) -> redis::RedisError {
+pub fn denied(command: &str) -> redis::RedisError {
     let detail =
         format!("this user has no permissions to run the '{command}' command, or not for these keys or channels");
     redis::make_extension_error("NOPERM".to_owned(), Some(detail))
+}
+
+/// Whether an error says that the user of Redis lacks a permission.
+pub fn is_denial(error: &redis::RedisError) -> bool {
+    let text = error.to_string();
+    error.code() == Some("NOPERM")
+        || ["NOPERM", "ACL failure in script", "can't run this command"].iter().any(|part| text.contains(part))
 }

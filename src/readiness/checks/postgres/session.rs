@@ -1,77 +1,82 @@
-//! Runs a query on PostgreSQL over one connection.
+//! One connection to a PostgreSQL server, made when first needed and again when lost, for whichever check asks it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::driver::Driver;
-use super::{Cause, Failure};
+use super::super::driver::Driver;
+use super::super::{Cause, Failure};
+use super::options::{self, Options};
 use crate::net::resolve::{self, Purpose};
-use crate::net::tls;
+use crate::net::tls::client::Trust;
 use crate::secret::Secret;
 
+/// One row as the server wrote it, without NULLs told from empty texts.
+pub(in super::super) type Row = Vec<Option<String>>;
+
 /// A PostgreSQL server.
-pub struct Postgres {
+pub(in super::super) struct Server {
     config: Config,
-    query: String,
+    trust: Trust,
     url: Secret,
     password: Secret,
-    tls: MakeRustlsConnect,
     session: Option<Session>,
 }
 
 struct Session {
     client: Client,
     driver: Driver<tokio_postgres::Error>,
+    tls: MakeRustlsConnect,
 }
 
-impl Postgres {
-    pub(super) fn new(url: &Secret, query: &str) -> Result<Self, Failure> {
-        let (text, verify) = split_verification(url.expose());
-        let unusable = |reason: &str| Failure::new(Cause::Configuration, &url.scrub(reason));
-        let mut config: Config = text.parse().map_err(|e: tokio_postgres::Error| {
-            let source = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
-            unusable(&format!("connection string: {source}"))
+impl Server {
+    /// Parses a connection string; nothing is connected.
+    pub(in super::super) fn new(url: &Secret) -> Result<Self, Failure> {
+        let unusable =
+            |reason: &str| Failure::new(Cause::Configuration, &format!("connection string: {}", url.scrub(reason)));
+        let Options { rest, trust } = options::split(url.expose()).map_err(unusable)?;
+        let mut config: Config = rest.parse().map_err(|e: tokio_postgres::Error| {
+            unusable(&std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string))
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(unusable("connection string: no host"));
+            return Err(unusable("no host"));
         }
         if config.get_application_name().is_none() {
             config.application_name("tidegate");
         }
         let password = config.get_password().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        let tls = match (verify, config.get_ssl_mode()) {
-            (false, _) | (_, SslMode::Disable) => tls::unverified_client_config(),
-            (true, _) => tls::client_config(),
-        };
-        Ok(Self {
-            config,
-            query: query.to_owned(),
-            url: url.clone(),
-            password: Secret::new(password.unwrap_or_default()),
-            tls: MakeRustlsConnect::new(Arc::unwrap_or_clone(tls)),
-            session: None,
-        })
+        let password = Secret::new(password.unwrap_or_default());
+        Ok(Self { config, trust, url: url.clone(), password, session: None })
     }
 
-    pub(super) async fn attempt(&mut self) -> Result<(), Failure> {
+    /// Runs statements and throws away what they answer.
+    pub(in super::super) async fn execute(&mut self, sql: &str) -> Result<(), Failure> {
+        self.run(sql, Want::Nothing).await.map(drop)
+    }
+
+    /// Runs statements whose answer is short, and returns the rows.
+    pub(in super::super) async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, Failure> {
+        self.run(sql, Want::Rows).await
+    }
+
+    async fn run(&mut self, sql: &str, want: Want) -> Result<Vec<Row>, Failure> {
         if let Some(session) = &mut self.session {
-            match session.run(&self.query).await {
+            match session.run(sql, want).await {
                 Err(error) if session.lost(&error) => self.session = None,
                 result => return result.map_err(|error| self.failure(&error)),
             }
         }
-        look_up(&self.config).await?;
-        let connected = self.config.connect(self.tls.clone()).await;
-        let (client, connection) = connected.map_err(|error| self.failure(&error))?;
-        let session = self.session.insert(Session { client, driver: Driver::new(connection) });
-        let Err(error) = session.run(&self.query).await else { return Ok(()) };
+        let session = self.connect().await?;
+        let session = self.session.insert(session);
+        let error = match session.run(sql, want).await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => error,
+        };
         let lost = session.lost(&error);
         // A server that ends the connection says why to the connection, not to the query.
         let last_words = session.driver.take_error().filter(|last| last.as_db_error().is_some());
@@ -81,11 +86,27 @@ impl Postgres {
         Err(self.failure(last_words.as_ref().unwrap_or(&error)))
     }
 
+    async fn connect(&mut self) -> Result<Session, Failure> {
+        look_up(&self.config).await?;
+        // Files that are not used need not be there.
+        let trust = if self.config.get_ssl_mode() == SslMode::Disable { &Trust::default() } else { &self.trust };
+        let tls = trust.config().await.map_err(|why| Failure::new(Cause::Configuration, &format!("TLS: {why}")))?;
+        let tls = MakeRustlsConnect::new(tls);
+        let connected = self.config.connect(tls.clone()).await;
+        let (client, connection) = connected.map_err(|error| self.failure(&error))?;
+        Ok(Session { client, driver: Driver::new(connection), tls })
+    }
+
+    /// Closes the connection, in order.
+    pub(in super::super) fn disconnect(&mut self) {
+        self.session = None;
+    }
+
     /// The server notices a closed connection only when it next writes to it, which a sleeping or waiting statement
     /// does not: each attempt would leave one more running. So the statement is cancelled as well.
-    pub(super) async fn abandon(&mut self, limit: Duration) {
+    pub(in super::super) async fn abandon(&mut self, limit: Duration) {
         let Some(session) = self.session.take() else { return };
-        let cancelled = timeout(limit, session.client.cancel_token().cancel_query(self.tls.clone())).await;
+        let cancelled = timeout(limit, session.client.cancel_token().cancel_query(session.tls)).await;
         if !matches!(cancelled, Ok(Ok(()))) {
             tracing::debug!("a statement that took too long could not be cancelled: the server does not answer");
         }
@@ -97,10 +118,27 @@ impl Postgres {
     }
 }
 
+/// What is kept of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// Whatever an operator's query answers may be long.
+    Nothing,
+    Rows,
+}
+
 impl Session {
     /// The simple protocol: a pooler in transaction mode need not keep a prepared statement for us.
-    async fn run(&mut self, query: &str) -> Result<(), tokio_postgres::Error> {
-        self.driver.during(self.client.batch_execute(query)).await
+    async fn run(&mut self, sql: &str, want: Want) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Self { client, driver, .. } = self;
+        if want == Want::Nothing {
+            return driver.during(client.batch_execute(sql)).await.map(|()| Vec::new());
+        }
+        let messages = driver.during(client.simple_query(sql)).await?;
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+            _ => None,
+        });
+        Ok(rows.collect())
     }
 
     /// Whether the error means that the connection is over, rather than that the query failed on it.
@@ -127,26 +165,6 @@ async fn look_up(config: &Config) -> Result<(), Failure> {
     last
 }
 
-/// The modes of libpq that check the server's certificate are not known to the client library, which always does
-/// what its TLS settings say. So they are told apart here: `require` and `prefer` encrypt and check nothing,
-/// `verify-ca` and `verify-full` check authority and name (PostgreSQL documentation, "SSL Mode Descriptions").
-pub(crate) fn split_verification(url: &str) -> (String, bool) {
-    let options_at = if url.contains("://") { url.find('?').unwrap_or(url.len()) } else { 0 };
-    let (before, options) = url.split_at(options_at);
-    let mut options = options.to_owned();
-    let mut verify = false;
-    for mode in ["verify-full", "verify-ca"] {
-        for (quoted, plain) in
-            [(format!("sslmode='{mode}'"), "sslmode=require"), (format!("sslmode={mode}"), "sslmode=require")]
-        {
-            verify |= options.contains(&quoted);
-            options = options.replace(&quoted, plain);
-        }
-    }
-    options = options.replace("sslmode=allow", "sslmode=prefer");
-    (format!("{before}{options}"), verify)
-}
-
 fn describe(error: &tokio_postgres::Error) -> Failure {
     if let Some(error) = error.as_db_error() {
         let message = error.message();
@@ -164,6 +182,9 @@ fn describe(error: &tokio_postgres::Error) -> Failure {
     if error.is_closed() {
         return Failure::new(Cause::Lost, "connection closed by the server");
     }
+    if let Some(failure) = Failure::tls(error) {
+        return failure;
+    }
     // The client library tells its kinds of error by their texts alone.
     let (text, source) = (error.to_string(), std::error::Error::source(error));
     let detail = source.map(|source| format!(": {source}")).unwrap_or_default();
@@ -174,29 +195,15 @@ fn describe(error: &tokio_postgres::Error) -> Failure {
     }
 }
 
-impl fmt::Debug for Postgres {
+impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Postgres").field("query", &self.query).finish_non_exhaustive()
+        f.debug_struct("Server").field("connected", &self.session.is_some()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn libpqs_verifying_modes_are_told_apart() {
-        for (url, text, verify) in [
-            ("postgres://h/d", "postgres://h/d", false),
-            ("postgres://h/d?sslmode=verify-full&x=1", "postgres://h/d?sslmode=require&x=1", true),
-            ("postgres://h/d?sslmode=require", "postgres://h/d?sslmode=require", false),
-            ("host=h sslmode='verify-ca'", "host=h sslmode=require", true),
-            ("host=h sslmode=allow", "host=h sslmode=prefer", false),
-            ("postgres://u:sslmode=allow@h/d", "postgres://u:sslmode=allow@h/d", false),
-        ] {
-            assert_eq!(split_verification(url), (text.to_owned(), verify));
-        }
-    }
 
     #[test]
     fn an_unusable_connection_string_is_refused_without_its_password() {
@@ -206,17 +213,17 @@ mod tests {
             "password=s3cret user=u",
             "host=h sslmode=s3cret-no",
         ] {
-            let failure = Postgres::new(&Secret::new(url), "SELECT 1").expect_err(url);
+            let failure = Server::new(&Secret::new(url)).expect_err(url);
             assert_eq!(failure.cause, Cause::Configuration);
-            assert!(url.contains("sslmode") || !failure.to_string().contains("s3cret"), "{failure}");
+            assert!(!failure.to_string().contains("s3cret"), "{failure}");
         }
     }
 
     #[test]
     fn the_server_sees_who_asks_unless_the_url_says_otherwise() {
         for (url, name) in [("host=h", "tidegate"), ("host=h application_name=mine", "mine")] {
-            let postgres = Postgres::new(&Secret::new(url), "SELECT 1").expect("legal");
-            assert_eq!(postgres.config.get_application_name(), Some(name));
+            let server = Server::new(&Secret::new(url)).expect("legal");
+            assert_eq!(server.config.get_application_name(), Some(name));
         }
     }
 }

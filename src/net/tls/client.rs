@@ -1,0 +1,226 @@
+//! TLS towards servers that are asked: whom to believe, and what to show of ourselves. Knows no protocol above it.
+
+use std::error::Error as StdError;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::task::spawn_blocking;
+
+use super::{any_certificate, material, system_roots};
+
+/// How much of a server's certificate is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// Nothing: a listener is kept out, an impostor is not.
+    Nothing,
+    /// That an authority we trust vouches for it.
+    Authority,
+    /// That, and that it bears the server's name.
+    #[default]
+    Name,
+}
+
+/// Whom to believe and what to show. The files are read anew for each connection, so that a certificate may be replaced
+/// under a running process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trust {
+    /// What is checked.
+    pub verify: Verify,
+    /// Authorities in place of the system's, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate chain and its key, PEM, for servers that ask.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that the certificate must bear, where it is not that of the host.
+    pub server_name: Option<String>,
+}
+
+impl Trust {
+    /// What a connection is made with.
+    ///
+    /// # Errors
+    /// Which file is not what it should be, and why; never its content.
+    pub async fn config(&self) -> Result<ClientConfig, String> {
+        if self.verify == Verify::Name && self.ca_file.is_none() && self.identity.is_none() {
+            static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+            if let Some(known) = SYSTEM.get() {
+                return Ok(ClientConfig::clone(known));
+            }
+            let read = spawn_blocking(super::client_config).await.map_err(|e| e.to_string())?;
+            return Ok(ClientConfig::clone(SYSTEM.get_or_init(|| read)));
+        }
+        // A file may be on a disk that hangs.
+        let trust = self.clone();
+        spawn_blocking(move || trust.gathered()).await.map_err(|e| e.to_string())?
+    }
+
+    /// The name that the certificate of `host` must bear.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn name(&self, host: &str) -> Result<ServerName<'static>, String> {
+        let name = self.server_name.as_deref().unwrap_or(host);
+        ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is no name that a certificate bears"))
+    }
+
+    fn gathered(&self) -> Result<ClientConfig, String> {
+        let builder = match self.verify {
+            Verify::Nothing => {
+                let verifier = any_certificate();
+                ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier)
+            }
+            Verify::Name => ClientConfig::builder().with_root_certificates(self.roots()?),
+            Verify::Authority => {
+                let inner = WebPkiServerVerifier::builder(Arc::new(self.roots()?)).build();
+                let inner = inner.map_err(|error| error.to_string())?;
+                ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyName(inner)))
+            }
+        };
+        let Some((chain_file, key_file)) = &self.identity else { return Ok(builder.with_no_client_auth()) };
+        let chain = certificates(chain_file)?;
+        let bytes = material::read(key_file).map_err(|why| told(key_file, &why))?;
+        let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| told(key_file, "no private key in it"))?;
+        let joined = builder.with_client_auth_cert(chain, key);
+        joined.map_err(|_| told(key_file, &format!("not the key of the certificate in {}", chain_file.display())))
+    }
+
+    fn roots(&self) -> Result<RootCertStore, String> {
+        let Some(file) = &self.ca_file else { return Ok(system_roots()) };
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(file)? {
+            roots.add(authority).map_err(|_| told(file, "not an authority's certificate"))?;
+        }
+        Ok(roots)
+    }
+}
+
+/// The certificates of a PEM file: one at least.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = material::read(path).map_err(|why| told(path, &why))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(|| told(path, "no certificate in it"))
+}
+
+fn told(path: &Path, why: &str) -> String {
+    format!("{}: {why}", path.display())
+}
+
+/// Why TLS was not agreed on, in short words, when `error` or one of its sources says so.
+pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut source = Some(error);
+    let error = loop {
+        let error = source?;
+        if let Some(found) = of_rustls(error) {
+            break found;
+        }
+        source = error.source();
+    };
+    let certificate = |what: &str| format!("invalid peer certificate: {what}");
+    Some(match error {
+        rustls::Error::InvalidCertificate(why) => certificate(match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "not valid yet",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "not for the name of this server"
+            }
+            // One that we trust has the issuer's name, and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "no authority that we trust vouches for it"
+            }
+            CertificateError::Revoked => "revoked",
+            _ => return Some(error.to_string()),
+        }),
+        rustls::Error::AlertReceived(alert) => format!("the server broke off: {alert:?}"),
+        rustls::Error::InvalidMessage(_) => "the answer is not TLS".to_owned(),
+        error => error.to_string(),
+    })
+}
+
+/// An io::Error holds the error that it was made around without counting it among its sources.
+fn of_rustls<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
+    let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.downcast_ref().or_else(|| within?.downcast_ref())
+}
+
+/// Checks all but the name.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.0.verify_server_cert(leaf, others, name, ocsp, now) {
+            // The name is looked at last, when all else was found right.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_used_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let empty = directory.path().join("empty.pem");
+        std::fs::write(&empty, "").expect("a file");
+        let missing = directory.path().join("missing.pem");
+        for (ca_file, identity, expected) in [
+            (Some(missing.clone()), None, "missing.pem: no such file"),
+            (Some(empty.clone()), None, "empty.pem: no certificate in it"),
+            (None, Some((empty.clone(), missing.clone())), "empty.pem: no certificate in it"),
+        ] {
+            for verify in [Verify::Authority, Verify::Name] {
+                super::super::install_provider();
+                let trust = Trust { verify, ca_file: ca_file.clone(), identity: identity.clone(), server_name: None };
+                let error = trust.config().await.expect_err("nothing to trust");
+                assert!(error.ends_with(expected), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reason_is_found_within_other_errors() {
+        let inner = rustls::Error::InvalidCertificate(CertificateError::Expired);
+        assert_eq!(reason(&inner).as_deref(), Some("invalid peer certificate: expired"));
+        let within = std::io::Error::new(std::io::ErrorKind::InvalidData, inner);
+        assert_eq!(reason(&within).as_deref(), Some("invalid peer certificate: expired"));
+        assert_eq!(reason(&std::io::Error::other("else")), None);
+    }
+}

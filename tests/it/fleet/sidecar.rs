@@ -1,0 +1,85 @@
+//! The running binary as a member of its fleet.
+
+use std::time::Duration;
+
+use super::PATIENCE;
+use crate::support::app::App;
+use crate::support::eventually;
+use crate::support::raw;
+use crate::support::redis::Redis;
+use crate::support::sidecar::Sidecar;
+
+fn settings(redis: &Redis, pod: &str) -> String {
+    format!("redis: {{ url: '{}' }}\nfleet: {{ pod: {pod}, pod_uid: uid-{pod}, version: '7' }}", redis.url().expose())
+}
+
+fn instances(sidecar: &Sidecar) -> Vec<serde_json::Value> {
+    let (code, text, error) = sidecar.cli(&["fleet", "--output", "json"]);
+    assert_eq!(code, 0, "{error}");
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    value["instances"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_sidecar_is_in_the_fleet_from_its_start_to_its_end() {
+    let (app, redis) = (App::start().await, Redis::start());
+    let mut first = Sidecar::start(app.address, &settings(&redis, "a"));
+    let second = Sidecar::start(app.address, &settings(&redis, "b"));
+    first.ready().await;
+    second.ready().await;
+    eventually(PATIENCE, "both are known as they are", async || {
+        let all = instances(&second);
+        let serving = all.iter().filter(|i| i["phase"] == "serving" && i["ready"] == true && i["state"] == "live");
+        serving.count() == 2
+    })
+    .await;
+    let all = instances(&second);
+    assert_eq!((&all[0]["pod"], &all[0]["id"], &all[0]["version"]), (&"a".into(), &"uid-a".into(), &"7".into()));
+    assert_eq!(first.metric("tidegate_fleet_registered", "").await, 1.0);
+    first.signal("TERM");
+    assert!(first.ended(PATIENCE).await.success());
+    let pods: Vec<String> = instances(&second).iter().map(|i| i["pod"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(pods, ["b"], "it said goodbye");
+    // `kill -9`, and the next boot of the same pod.
+    let directory = second.kill();
+    drop(directory);
+    let again = Sidecar::start(app.address, &settings(&redis, "b"));
+    again.ready().await;
+    eventually(PATIENCE, "the new boot is registered", async || {
+        again.metric("tidegate_fleet_registered", "").await == 1.0
+    })
+    .await;
+    assert_eq!(instances(&again).len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_of_a_sidecar_waits_for_a_redis_that_hangs_or_is_away() {
+    let (app, mut redis) = (App::start().await, Redis::start());
+    let mut sidecar = Sidecar::start(app.address, &settings(&redis, "a"));
+    sidecar.ready().await;
+    redis.freeze();
+    eventually(PATIENCE, "a heartbeat failed", async || {
+        sidecar.metric("tidegate_fleet_heartbeats_total", "failed").await >= 1.0
+    })
+    .await;
+    for path in ["/readyz", "/healthz", "/startupz"] {
+        assert_eq!(raw::get(sidecar.ops, path).await.unwrap().status, 200, "{path}");
+    }
+    assert_eq!(raw::get(sidecar.proxy(), "/").await.unwrap().status, 200);
+    redis.thaw();
+    redis.kill();
+    assert_eq!(raw::get(sidecar.ops, "/readyz").await.unwrap().status, 200);
+    sidecar.signal("TERM");
+    assert!(sidecar.ended(Duration::from_secs(30)).await.success());
+}
+
+#[tokio::test]
+async fn an_instance_that_is_not_to_register_does_not() {
+    let (app, redis) = (App::start().await, Redis::start());
+    let url = redis.url();
+    let sidecar =
+        Sidecar::start(app.address, &format!("redis: {{ url: '{}' }}\nfleet: {{ register: off }}", url.expose()));
+    sidecar.ready().await;
+    assert!(instances(&sidecar).is_empty());
+    assert_eq!(sidecar.metric("tidegate_fleet_heartbeats_total", "").await, 0.0);
+}
