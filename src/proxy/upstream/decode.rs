@@ -226,20 +226,25 @@ fn size_line(buffer: &[u8]) -> Result<Option<(u64, usize)>, Malformed> {
     Ok(Some((size, end + 1)))
 }
 
-/// The trailer section and its length, once all of it is there (RFC 9112 §7.1.2).
+/// The trailer section and its length, once all of it is there (RFC 9112 §7.1.2). No line of it ends with a bare LF, nor
+/// is the empty one that ends the body one: what one reader takes for the end of a body, another takes for a part of it,
+/// and what follows is a request to the first alone. In heads section 2.2 lets it be taken; in chunks section 7.1 does not.
 fn trailers(buffer: &[u8], bounds: Bounds) -> Result<Option<(HeaderMap, usize)>, Malformed> {
     match buffer {
         [] | [b'\r'] => return Ok(None),
         [b'\r', b'\n', ..] => return Ok(Some((HeaderMap::new(), 2))),
         _ => {}
     }
+    let seen = &buffer[..buffer.len().min(bounds.bytes)];
+    let bare = bare_lf(seen);
     let mut fields = vec![httparse::EMPTY_HEADER; bounds.fields];
-    let parsed = match httparse::parse_headers(&buffer[..buffer.len().min(bounds.bytes)], &mut fields) {
+    let parsed = match httparse::parse_headers(&seen[..bare.unwrap_or(seen.len())], &mut fields) {
         Ok(parsed) => parsed,
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
         Err(error) => return Err(error.into()),
     };
     match parsed {
+        httparse::Status::Partial if bare.is_some() => Err(Malformed::Chunk),
         httparse::Status::Partial if buffer.len() >= bounds.bytes => Err(Malformed::TooLarge),
         httparse::Status::Partial => Ok(None),
         httparse::Status::Complete((length, fields)) => {
@@ -252,6 +257,19 @@ fn trailers(buffer: &[u8], bounds: Bounds) -> Result<Option<(HeaderMap, usize)>,
             Ok(Some((map, length)))
         }
     }
+}
+
+/// Where the first line begins to end with a bare LF, of those up to an empty one.
+fn bare_lf(seen: &[u8]) -> Option<usize> {
+    for at in memchr::memchr_iter(b'\n', seen) {
+        if !seen[..at].ends_with(b"\r") {
+            return Some(at);
+        }
+        if seen[at + 1..].starts_with(b"\r\n") {
+            break;
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -203,6 +203,29 @@ fn trailers_are_told_apart_and_bounded() {
 }
 
 #[test]
+fn a_bare_lf_ends_neither_a_chunked_body_nor_a_line_in_it() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    for end in [
+        "0\r\n\nHTTP/1.1 200 OK\r\n\r\n",
+        "0\n\r\n",
+        "0\n\n",
+        "0;a\n\r\n",
+        "0\r\nX: a\r\n\n",
+        "0\r\nX: a\n\r\n",
+        "0\r\nX: a\n\n",
+        "0\r\nX: a\nY: b\r\n\r\n",
+        "0\r\nX: a\r\nY: b\n\r\n",
+        "0\r\nX: a\r\nY:\n b\r\n\r\n",
+    ] {
+        refused(&format!("{head}{end}"), Malformed::Chunk);
+    }
+    // Those of what follows are not its own.
+    let told = check(&format!("{head}0\r\nX: a\r\n\r\nHTTP/1.1 200 OK\n\n"), "abc", true, "HTTP/1.1 200 OK\n\n");
+    assert_eq!(told.trailers, [("x".to_owned(), "a".to_owned())]);
+    check(&format!("{head}0\r\n\r\n\nHTTP/1.1"), "abc", true, "\nHTTP/1.1");
+}
+
+#[test]
 fn without_length_or_chunks_the_connections_end_delimits_the_body() {
     check("HTTP/1.1 200 OK\r\n\r\nhello\r\n", "hello\r\n", false, "");
     check("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nhello", "hello", false, "");
