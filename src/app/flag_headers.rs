@@ -16,24 +16,30 @@ use crate::proxy::settings::Route;
 /// See the module's text.
 pub(super) struct FromStore {
     store: Arc<Store>,
-    /// The flags in use, and whether one's failure has been told.
-    told: HashMap<String, AtomicBool>,
+    /// The flags in use, and what has been told of each.
+    told: HashMap<String, Told>,
+}
+
+/// Each once: every request would say the same.
+#[derive(Default)]
+struct Told {
+    failure: AtomicBool,
+    length: AtomicBool,
 }
 
 impl FromStore {
     /// For the flags that `routes` tell; `None` when there are none.
     pub(super) fn of(store: &Arc<Store>, routes: &[Route]) -> Option<Arc<dyn Flags>> {
         let keys = routes.iter().flat_map(|route| &route.flags.headers);
-        let told: HashMap<_, _> = keys.map(|(_, key)| (key.clone(), AtomicBool::new(false))).collect();
+        let told: HashMap<_, _> = keys.map(|(_, key)| (key.clone(), Told::default())).collect();
         if told.is_empty() {
             return None;
         }
         Some(Arc::new(Self { store: store.clone(), told }))
     }
 
-    /// Once a flag: every request would say the same.
     fn tell(&self, key: &str, failure: &Failure) {
-        if self.told.get(key).is_some_and(|told| !told.swap(true, Relaxed)) {
+        if self.told.get(key).is_some_and(|told| !told.failure.swap(true, Relaxed)) {
             tracing::warn!(flag = key, code = failure.code.name(), error = %failure, "a flag that the app is told in a header has no value");
         }
     }
@@ -56,6 +62,12 @@ impl Flags for FromStore {
                 Err(failure) if snapshot.generation() > 0 => self.tell(key, &failure),
                 Err(_) => {}
             }
+        }
+    }
+
+    fn too_long(&self, flag: &str, most: usize) {
+        if self.told.get(flag).is_some_and(|told| !told.length.swap(true, Relaxed)) {
+            tracing::warn!(flag, most, "a flag that the app is told in a header is too long for one");
         }
     }
 }

@@ -30,7 +30,8 @@ pub fn sound_addresses(line: &[u8]) -> &[u8] {
 
 /// Whether a line is a list of schemes, or of hosts: nothing in it that an app could take for anything else.
 pub(super) fn is_plain_list(line: &[u8]) -> bool {
-    !line.is_empty() && line.iter().all(|byte| byte.is_ascii_alphanumeric() || b".:[]_-+, ".contains(byte))
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".:[]_-+".contains(byte);
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).all(|name| !name.is_empty() && name.iter().all(plain))
 }
 
 /// The last elements of a line of `Forwarded` that are as RFC 7239 section 4 says. The whole line if all are.
@@ -132,6 +133,16 @@ mod tests {
             ("", ""),
         ] {
             check(sound_addresses, line, expected);
+        }
+    }
+
+    #[test]
+    fn a_plain_list_has_names_between_commas_and_blanks_around_them_alone() {
+        for line in ["https", "https, http", "a.example:80,[::1]", "a ,\tb", "git+ssh"] {
+            assert!(is_plain_list(line.as_bytes()), "{line:?}");
+        }
+        for line in ["", " ", "a b", "https http", "https, a b", "a\tb", "a,", ",a", "a, ,b", "a/b", "a;b", "\"a\""] {
+            assert!(!is_plain_list(line.as_bytes()), "{line:?}");
         }
     }
 

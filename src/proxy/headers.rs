@@ -13,7 +13,7 @@ use super::lines;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that a client's `Connection` may not name away: an app that trusts them would be fooled by their absence.
 const KEPT: [HeaderName; 9] = [

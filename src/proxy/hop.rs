@@ -5,6 +5,7 @@ use http::header::{Entry, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::forwarded;
 use super::settings::Forwarded;
+use super::spelling;
 use super::upstream::encode::field;
 use crate::net::edge::Peer;
 use crate::net::tls::certificate::Client;
@@ -69,8 +70,7 @@ impl Hop {
 /// Whether a field is one of `X-Forwarded-*`, however its words are joined.
 pub(super) fn tells(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
-    let same = |(is, wanted): (&u8, &u8)| is.eq_ignore_ascii_case(wanted) || (*is == b'_' && *wanted == b'-');
-    name.len() >= PREFIX.len() && name.iter().zip(PREFIX).all(same)
+    spelling::begins(name, PREFIX)
 }
 
 /// Tells the app of this hop, to which nobody told of others.
@@ -96,9 +96,10 @@ pub(super) fn tell_after_others(headers: &mut HeaderMap, hop: &Hop) {
     if hop.policy == Forwarded::Replace {
         headers.remove(FORWARDED);
     }
-    // Apps behind CGI, WSGI, Rack or PHP take `x_forwarded_for` for `x-forwarded-for`: no proxy of ours writes it so.
+    // Apps take `x_forwarded_for` and `x.forwarded.for` for `x-forwarded-for`: no proxy of ours writes it so.
     let doomed = |name: &&HeaderName| {
-        tells(name.as_str().as_bytes()) && (hop.policy == Forwarded::Replace || name.as_str().contains('_'))
+        let name = name.as_str().as_bytes();
+        tells(name) && (hop.policy == Forwarded::Replace || spelling::is_odd(name))
     };
     let doomed: Vec<HeaderName> = headers.keys().filter(doomed).cloned().collect();
     for name in doomed {

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod observe;
 mod service;
 pub mod settings;
+mod spelling;
 pub mod tunnel;
 pub mod upstream;
 mod websocket;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::header::{HeaderMap, HeaderName};
 
 pub use self::cookie::is_name as is_cookie_name;
+use super::spelling;
 
 /// The most bytes of a value that joins an evaluation's context. A longer one is left out.
 const LONGEST: usize = 1024;
@@ -46,6 +47,9 @@ pub trait Flags: Send + Sync {
     /// Evaluates `flags`, all of one revision, in a context of `attributes`, and gives the place and the value, as JSON,
     /// of each that has one.
     fn evaluate(&self, flags: &[String], attributes: &[(&str, &str)], give: &mut dyn FnMut(usize, &str));
+
+    /// The value that a flag has is longer than `most` bytes, and so has no field.
+    fn too_long(&self, flag: &str, most: usize);
 }
 
 /// One listener's flags.
@@ -86,7 +90,11 @@ impl FlagHeaders {
             let attributes: Vec<(&str, &str)> =
                 attributes.filter_map(|(name, source)| Some((name.as_str(), source.read(headers)?))).collect();
             self.evaluator.evaluate(&self.flags, &attributes, &mut |place, json| {
-                values.extend(self.names.names.get(place).cloned().zip(text::field(json)));
+                let (Some(name), Some(flag)) = (self.names.names.get(place), self.flags.get(place)) else { return };
+                match text::field(json) {
+                    Some(value) => values.push((name.clone(), value)),
+                    None => self.evaluator.too_long(flag, text::LONGEST),
+                }
             });
         }
         for (name, value) in values {
@@ -117,8 +125,7 @@ impl Names {
         Self { odd: names.iter().any(is_odd), names }
     }
 
-    /// Takes the names out, and every other spelling that an app may take for them: CGI, WSGI, Rack and PHP make
-    /// `HTTP_X_FLAG` of `X-Flag` and of `X_Flag`, and some of `X.Flag`.
+    /// Takes the names out, and every other spelling that an app may take for them.
     pub(super) fn strip(&self, headers: &mut HeaderMap) {
         for name in &self.names {
             headers.remove(name);
@@ -132,15 +139,12 @@ impl Names {
 }
 
 fn is_odd(name: &HeaderName) -> bool {
-    name.as_str().bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
+    spelling::is_odd(name.as_str().as_bytes())
 }
 
 /// Whether an app may take one name for the other.
 pub fn same(one: &HeaderName, other: &HeaderName) -> bool {
-    let plain = |name: &HeaderName| -> Vec<u8> {
-        name.as_str().bytes().map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' }).collect()
-    };
-    one.as_str().len() == other.as_str().len() && plain(one) == plain(other)
+    spelling::is_same(one.as_str().as_bytes(), other.as_str().as_bytes())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use http::header::HeaderValue;
 
 use super::*;
 
-/// Says what it was asked, and gives each flag's key as its value, but for `none`.
+/// Says what it was asked and told, and gives each flag's key as its value, but for `none`.
 #[derive(Default)]
 struct Asked(Mutex<Vec<String>>);
 
@@ -17,6 +17,10 @@ impl Flags for Asked {
         for (place, flag) in flags.iter().enumerate().filter(|(_, flag)| *flag != "none") {
             give(place, &format!("\"{flag}\""));
         }
+    }
+
+    fn too_long(&self, flag: &str, most: usize) {
+        self.0.lock().expect("unpoisoned").push(format!("{} bytes for {most}", flag.len()));
     }
 }
 
@@ -87,6 +91,20 @@ fn attributes_are_taken_from_fields_and_cookies_that_say_one_thing() {
     ] {
         assert_eq!(set(fields).1, expected, "{fields:?}");
     }
+}
+
+#[test]
+fn a_value_too_long_for_a_field_has_none_and_is_told() {
+    let asked = Arc::new(Asked::default());
+    let evaluator: Arc<dyn Flags> = asked.clone();
+    let headers = vec![(name("x-fits"), "a".repeat(4096)), (name("x-long"), "a".repeat(4097))];
+    let flags =
+        FlagHeaders::new(&Settings { headers, context: Vec::new() }, Some(&evaluator)).expect("there are flags");
+    let mut headers = HeaderMap::new();
+    headers.insert(name("x-long"), HeaderValue::from_static("forged"));
+    flags.set(&mut headers);
+    assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-fits"]);
+    assert_eq!(*asked.0.lock().expect("unpoisoned"), ["4097 bytes for 4096"]);
 }
 
 #[test]

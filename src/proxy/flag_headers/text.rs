@@ -4,7 +4,7 @@
 use http::header::HeaderValue;
 
 /// The most bytes of a value: apps bound the head of a request, all fields together, to 8 KiB and more.
-const LONGEST: usize = 4096;
+pub(super) const LONGEST: usize = 4096;
 
 /// The field's value for a flag's value, given as JSON; `None` for one that is too long.
 ///

@@ -100,10 +100,17 @@ fn what_apps_take_for_the_word_of_a_proxy_is_not_passed_on_in_other_spellings() 
             ("x_forwarded_for", "6.6.6.6"),
             ("x-forwarded_client-cert", "Hash=f"),
             ("x-forwarded-prefix", "/p"),
+            ("x.forwarded.for", "6.6.6.6"),
+            ("x-forwarded.for", "6.6.6.6"),
+            ("x.forwarded.client.cert", "Hash=f"),
             ("x_other", "1"),
+            ("x.other", "1"),
         ],
-        &[("x-forwarded-for", "192.0.2.7"), ("x-forwarded-prefix", "/p"), ("x_other", "1")],
+        &[("x-forwarded-for", "192.0.2.7"), ("x-forwarded-prefix", "/p"), ("x.other", "1"), ("x_other", "1")],
     );
+    for alone in ["x.forwarded.for", "x-forwarded.for", "x_forwarded-for"] {
+        check(&[(alone, "6.6.6.6")], &[("x-forwarded-for", "192.0.2.7")]);
+    }
 }
 
 #[test]
@@ -122,6 +129,7 @@ fn what_earlier_hops_say_cannot_swallow_what_this_one_does() {
         &[("x-forwarded-for", "192.0.2.7")],
     );
     check(&[("x-forwarded-proto", "https\"><b>"), ("x-forwarded-host", "a/../b")], &[]);
+    check(&[("x-forwarded-proto", "a b"), ("x-forwarded-host", "a, b c")], &[]);
     check(&[("x-forwarded-proto", "https, http")], &[("x-forwarded-proto", "https, http")]);
 }
 

@@ -138,6 +138,8 @@ fn the_usual_goes_in_lines_and_the_rest_by_the_map() {
         ("GET http://t/ HTTP/1.1\r\nHost: t\r\n\r\n", false),
         ("GET / HTTP/1.1\r\nHost: t\r\nConnection: a\r\nA: 1\r\n\r\n", false),
         ("GET / HTTP/1.1\r\nHost: t\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n", false),
+        ("GET / HTTP/1.1\r\nHost: t\r\nX.Forwarded.For: 6.6.6.6\r\n\r\n", false),
+        ("GET / HTTP/1.1\r\nHost: t\r\nX-Forwarded.Client.Cert: Hash=f\r\n\r\n", false),
         ("POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n", false),
     ] {
         let told = request(bytes.as_bytes(), Form::Lines).expect("a request");

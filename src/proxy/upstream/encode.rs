@@ -8,6 +8,9 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 use thiserror::Error;
 
+use crate::proxy::headers::X_REQUEST_ID;
+use crate::proxy::{hop, spelling};
+
 /// What ends a chunk, and what ends the last one and with it a body without trailers.
 const CHUNK_END: &[u8] = b"\r\n";
 pub(in crate::proxy) const CHUNK_END_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
@@ -137,9 +140,10 @@ fn parse(length: &HeaderValue) -> Result<u64, WrongLength> {
 }
 
 /// Whether a field may stand after a body (RFC 9110 §6.5.1): not what frames, routes or authenticates the message
-/// before it, nor what this hop vouches for, because there are apps that merge both sections.
+/// before it, nor what this hop vouches for, because there are apps that merge both sections. Nor what an app may take
+/// for such a field.
 pub(in crate::proxy) fn may_trail(name: &HeaderName) -> bool {
-    const NEVER: [HeaderName; 15] = [
+    const NEVER: [HeaderName; 16] = [
         AUTHORIZATION,
         CACHE_CONTROL,
         CONNECTION,
@@ -155,8 +159,10 @@ pub(in crate::proxy) fn may_trail(name: &HeaderName) -> bool {
         TRAILER,
         TRANSFER_ENCODING,
         UPGRADE,
+        X_REQUEST_ID,
     ];
-    !NEVER.contains(name) && !name.as_str().starts_with("x-forwarded-") && name != "x-request-id"
+    let name = name.as_str().as_bytes();
+    !hop::tells(name) && !NEVER.iter().any(|never| spelling::is_same(name, never.as_str().as_bytes()))
 }
 
 #[cfg(test)]

@@ -139,6 +139,33 @@ async fn trailers_do_not_smuggle_what_the_head_may_not_say() {
 }
 
 #[tokio::test]
+async fn a_value_too_long_for_a_header_has_none_and_is_logged_once() {
+    let app = App::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let flags = directory.path().join("flags.json");
+    let flag = |length: usize| {
+        let value = "a".repeat(length);
+        format!(r#"{{"state":"ENABLED","variants":{{"a":"{value}"}},"defaultVariant":"a"}}"#)
+    };
+    std::fs::write(&flags, format!(r#"{{"flags":{{"fits":{},"long":{}}}}}"#, flag(4096), flag(4097))).unwrap();
+    let headers = "flag_headers: { X-Flag-Fits: fits, X-Flag-Long: long }";
+    let sidecar = Sidecar::start_in(
+        directory,
+        &format!(
+            "proxy: [{{ listen: '127.0.0.1:0', upstream: 'http://{}', {headers} }}]\nflags: {{ files: ['{}'] }}",
+            app.address,
+            flags.display()
+        ),
+    );
+    sidecar.ready().await;
+    let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(told(&mut client, "X-Flag-Long: forged\r\n").await, pairs(&[("x-flag-fits", &"a".repeat(4096))]));
+    }
+    assert_eq!(sidecar.logs("a flag that the app is told in a header is too long for one").await, 1);
+}
+
+#[tokio::test]
 async fn a_changed_flag_is_told_with_the_next_request() {
     let app = App::start().await;
     let sidecar = start(app.address).await;

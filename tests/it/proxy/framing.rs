@@ -1,7 +1,7 @@
 //! Where messages begin and end on the connections to the app, byte for byte; and both directions at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -95,6 +95,71 @@ async fn a_request_reaches_the_app_byte_for_byte() {
     let (head, body) = said.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("\r\ntransfer-encoding: chunked\r\n"), "{head}");
     assert_eq!(body, "3\r\nabc\r\nb\r\nhello world\r\n0\r\nx-sum: 1\r\n\r\n");
+}
+
+#[tokio::test]
+async fn what_an_app_may_take_for_the_word_of_this_hop_does_not_reach_it() {
+    let fields = "x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\n\r\n";
+    let (app, mut heard) = recording("END").await;
+    let sidecar = Sidecar::start(app.address, "");
+    let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nX-Request-ID: 7\r\nX.Forwarded.For: 6.6.6.6\r\n").await.unwrap();
+    client
+        .send("X-Forwarded.For: 6.6.6.6\r\nX.Forwarded.Client.Cert: Hash=f\r\nX_Forwarded_Host: a\r\n")
+        .await
+        .unwrap();
+    client.send("X-Forwarded-Proto: a b\r\nX.Y: z\r\nContent-Length: 3\r\n\r\nEND").await.unwrap();
+    assert_eq!(client.answer().await.unwrap().status, 204);
+    let said = next(&mut heard).await;
+    let mut lines: Vec<&str> = said.strip_suffix("\r\n\r\nEND").unwrap().split("\r\n").skip(1).collect();
+    lines.sort_unstable();
+    let ours: Vec<&str> = fields.trim_end().split("\r\n").collect();
+    assert_eq!(lines, [&["content-length: 3", "host: t"][..], &ours, &["x-request-id: 7", "x.y: z"]].concat());
+
+    let (app, mut heard) = recording("x-sum: 1\r\n\r\n").await;
+    let sidecar = Sidecar::start(app.address, "");
+    let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n").await.unwrap();
+    client.send("X_Forwarded_For: 6.6.6.6\r\nX.Forwarded-Proto: https\r\nX_Request_Id: 6\r\n").await.unwrap();
+    client.send("Content_Length: 9\r\nX-Sum: 1\r\n\r\n").await.unwrap();
+    assert_eq!(client.answer().await.unwrap().status, 204);
+    assert_eq!(next(&mut heard).await.split_once("\r\n\r\n").unwrap().1, "3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n");
+}
+
+/// What one reader takes for a body's end is a part of it to another: what follows must be no request.
+#[tokio::test]
+async fn a_bare_lf_ends_no_chunked_request() {
+    for end in
+        ["0\r\n\n", "0\n\r\n", "0\r\nX: a\r\n\n", "0\r\nX: a\n\r\n", "0\r\nX: a\nY: b\r\n\r\n", "1\nx\r\n0\r\n\r\n"]
+    {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let app = App::serve({
+            let heard = heard.clone();
+            move |mut stream| {
+                let heard = heard.clone();
+                async move {
+                    let mut read = Vec::new();
+                    while stream.read_buf(&mut read).await.is_ok_and(|length| length > 0) {
+                        heard.lock().unwrap().append(&mut read);
+                        let ends = heard.lock().unwrap().ends_with(b"\r\n\r\n");
+                        if ends {
+                            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+                        }
+                    }
+                }
+            }
+        })
+        .await;
+        let sidecar = Sidecar::start(app.address, "");
+        let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+        let head = "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+        client.send(format!("{head}{end}GET /smuggled HTTP/1.1\r\nHost: t\r\n\r\n")).await.unwrap();
+        let said = String::from_utf8(client.rest().await.unwrap()).unwrap();
+        assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("\r\nconnection: close\r\n"), "{end:?}: {said}");
+        assert_eq!(said.matches("HTTP/1.1 ").count(), 1, "{end:?}: {said}");
+        let heard = String::from_utf8(heard.lock().unwrap().clone()).unwrap();
+        assert!(!heard.contains("smuggled") && !heard.contains("\r\n0\r\n"), "{end:?}: {heard}");
+    }
 }
 
 #[tokio::test]
@@ -259,6 +324,11 @@ async fn a_broken_answer_is_never_ended() {
         "4\r\nhalf\r\n0\r\n",
         "4\r\nhalf\r\nzz\r\n",
         "4\r\nhalfway\r\n0\r\n\r\n",
+        "4\r\nhalf\r\n0\n\r\n",
+        "4\r\nhalf\r\n0\r\n\n",
+        "4\r\nhalf\r\n0\r\nX: a\r\n\n",
+        "4\r\nhalf\r\n0\r\nX: a\n\r\n",
+        "4\r\nhalf\r\n0\r\nX: a\nY: b\r\n\r\n",
     ] {
         let answer: &'static str = Box::leak(format!("{chunked}{body}").into_boxed_str());
         let app = App::serve(move |stream| async move {

@@ -102,6 +102,12 @@ fn trailers_follow_but_never_those_that_frame_or_vouch() {
     {
         trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
     }
+    // Apps take these for the same.
+    for name in
+        ["x_forwarded_for", "x.forwarded.for", "x-forwarded_proto", "x_request_id", "x.request-id", "content_length"]
+    {
+        trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+    }
     let sent = body(Coding::Chunked, &["ok"], Place::Within, Some(&trailers)).unwrap();
     assert_eq!(sent, "2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n");
 }
