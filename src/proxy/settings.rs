@@ -106,14 +106,16 @@ pub struct Limits {
     pub header_count: usize,
     /// Bytes of a request's target. 8 KiB. Beyond: 414.
     pub target_bytes: usize,
-    /// From the first byte of a request to the end of its head. 15 s. Beyond: the connection is closed (slow-loris).
+    /// From the first byte of a request to the end of its head. 15 s. Beyond: 408, and the connection is closed
+    /// (slow-loris).
     pub header_timeout: Duration,
     /// How long a keep-alive connection may stay idle. 620 s: above the idle time of common cloud load balancers
     /// (up to 600 s), so that they, who know of requests on their way, close first.
     pub idle_timeout: Duration,
     /// Between two reads of a request body. 30 s. Beyond: 408.
     pub body_timeout: Duration,
-    /// Between two writes of an answer. 30 s. Beyond: the connection is closed (slow readers).
+    /// For a client to take more of its answer. 30 s. Beyond: the connection is closed (slow readers). An app that
+    /// stalls in the middle of one is bounded by `request_timeout` alone.
     pub send_timeout: Duration,
     /// To open a connection to the app. 2 s. Beyond: 504.
     pub connect_timeout: Duration,

@@ -82,7 +82,8 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             "header_timeout",
             &time(),
             default.header_timeout,
-            "From the first byte of a request to the end of its head. Beyond: the connection is closed.",
+            "From the first byte of a request to the end of its head. Beyond: 408, and the connection is closed (over \
+             HTTP/2 closed without).",
         ),
         idle_timeout: section.or(
             "idle_timeout",
@@ -101,8 +102,9 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
             "send_timeout",
             &time(),
             default.send_timeout,
-            "Between two writes of an answer; over HTTP/2, for the client to make room for 4 KiB more of it. Beyond: the \
-             connection is closed, or the request reset.",
+            "For a client that does not read to take more of its answer; over HTTP/2, to make room for 4 KiB more of it. \
+             Beyond: the connection is closed, or the request reset. An app that stalls in the middle of its answer is \
+             bounded by `limits.request_timeout` alone.",
         ),
         connect_timeout: section.or(
             "connect_timeout",

@@ -116,6 +116,20 @@ async fn a_client_that_leaves_with_requests_unread_is_noticed() {
     eventually(LIMIT, "nothing in flight", async || sidecar.metric("tidegate_in_flight", "").await == 0.0).await;
 }
 
+/// Documented: a client that only closes its direction cannot be told from one that has left.
+#[tokio::test]
+async fn a_client_that_closes_its_direction_has_left() {
+    let (app, cancelled) = silent().await;
+    let sidecar = Sidecar::start(app.address, "");
+    let mut client = Client::connect(sidecar.proxy()).await.unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+    eventually(LIMIT, "it is at the app", async || app.accepted() == 1).await;
+    client.finish().await.unwrap();
+    tokio::time::timeout(LIMIT, cancelled.notified()).await.expect("the app is told");
+    assert_eq!(client.rest().await.unwrap(), b"", "no answer");
+    eventually(LIMIT, "counted", async || sidecar.metric("tidegate_proxy_abandoned_total", "").await == 1.0).await;
+}
+
 #[tokio::test]
 async fn an_answer_broken_off_is_a_reset_where_its_end_is_that_of_the_connection() {
     let app = App::serve(|mut stream| async move {

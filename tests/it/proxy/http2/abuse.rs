@@ -84,6 +84,44 @@ async fn empty_parts_of_a_body_end_the_connection() {
 }
 
 #[tokio::test]
+async fn a_hundred_empty_parts_pass_and_one_more_does_not() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "workers: 1");
+    let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
+    wire.send(HEADERS, END_HEADERS, 1, post("/echo")).await;
+    wire.bytes(&Frame::new(DATA, 0, 1, []).bytes().repeat(100)).await.unwrap();
+    wire.send(DATA, END_STREAM, 1, "end").await;
+    assert_eq!(wire.stream(1).await[0].status(), Some(200));
+    // They are of the connection, whatever request has them.
+    wire.send(HEADERS, END_HEADERS, 3, post("/echo")).await;
+    wire.send(DATA, 0, 3, []).await;
+    let goaway = wire.rest().await.pop().expect("told why");
+    assert_eq!((goaway.kind, goaway.code()), (GOAWAY, ENHANCE_YOUR_CALM));
+    assert_eq!(&goaway.payload[8..], b"too_many_data_frames");
+    calmed(&sidecar, "protocol").await;
+}
+
+#[tokio::test]
+async fn small_parts_that_are_taken_pass_however_many() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "workers: 1");
+    let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
+    wire.send(HEADERS, END_HEADERS, 1, post("/echo")).await;
+    let hundred = Frame::new(DATA, 0, 1, "x").bytes().repeat(100);
+    for _ in 0..80 {
+        wire.bytes(&hundred).await.unwrap();
+        wire.send(PING, 0, 0, [0; 8]).await;
+        wire.until(PING).await;
+    }
+    wire.send(DATA, END_STREAM, 1, "end").await;
+    let frames = wire.stream(1).await;
+    let body: Vec<u8> =
+        frames.iter().filter(|frame| frame.kind == DATA).flat_map(|data| data.payload.clone()).collect();
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(told["length"], 8_003);
+}
+
+#[tokio::test]
 async fn a_few_pings_are_answered() {
     let app = App::start().await;
     let sidecar = Sidecar::start(app.address, "");
@@ -116,6 +154,23 @@ async fn requests_taken_back_before_they_are_seen_end_the_connection() {
         sidecar.metric("tidegate_in_flight", "kind=\"request\"").await == 0.0
     })
     .await;
+}
+
+/// Documented: the h2 crate is the first to see it, and tells the client alone what it was.
+#[tokio::test]
+async fn requests_taken_back_in_one_write_end_the_connection() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "workers: 1");
+    let mut wire = Wire::connect(sidecar.proxy(), &[]).await;
+    let of = |at: u32| {
+        let head = Frame::new(HEADERS, END_HEADERS | END_STREAM, 2 * at + 1, get("/slow?ms=1000")).bytes();
+        [head, Frame::new(RST_STREAM, 0, 2 * at + 1, CANCEL.to_be_bytes()).bytes()].concat()
+    };
+    drop(wire.bytes(&(0..450).flat_map(of).collect::<Vec<u8>>()).await);
+    let goaway = wire.rest().await.pop().expect("told why");
+    assert_eq!((goaway.kind, goaway.code()), (GOAWAY, ENHANCE_YOUR_CALM));
+    assert_eq!(&goaway.payload[8..], b"too_many_resets");
+    calmed(&sidecar, "protocol").await;
 }
 
 /// The h2 crate has something to say of each.

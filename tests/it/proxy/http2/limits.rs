@@ -177,8 +177,11 @@ async fn heads_beyond_their_limits_are_431() {
     let client = Client::connect(sidecar.proxy()).await;
     let long = Client::request("GET", "/").header("x-long", "x".repeat(20_000));
     assert_eq!(client.ask(long.body(&b""[..]).unwrap()).await.unwrap().status(), 431);
+    // Documented: the h2 crate answers this by itself.
+    assert_eq!(sidecar.metric("tidegate_proxy_malformed_total", "").await, 0.0);
     let many = (0..30).fold(Client::request("GET", "/"), |request, at| request.header(format!("x-{at}"), "1"));
     assert_eq!(client.ask(many.body(&b""[..]).unwrap()).await.unwrap().status(), 431);
+    assert_eq!(sidecar.metric("tidegate_proxy_malformed_total", "").await, 1.0);
     let fits = Client::request("GET", "/").header("x-long", "x".repeat(10_000));
     assert_eq!(client.ask(fits.body(&b""[..]).unwrap()).await.unwrap().status(), 200);
 }
