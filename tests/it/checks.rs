@@ -5,6 +5,7 @@ mod grpc;
 mod http;
 mod mysql;
 mod mysql_login;
+mod names;
 mod own;
 mod postgres;
 mod redis;
