@@ -1,5 +1,6 @@
 //! Every kind of check against the real thing: what it looks at, and what it says when that is not so.
 
+mod aging;
 mod faults;
 mod grpc;
 mod http;
