@@ -11,6 +11,7 @@ mod own;
 mod postgres;
 mod redis;
 mod schema;
+mod server_faults;
 
 use std::time::Duration;
 
