@@ -6,9 +6,10 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::error::Failure;
+use super::flight::Flight;
 use super::gate::Reason;
 use super::gate::queue::{self, Lane as _, Refused};
-use super::service::{Flight, Service};
+use super::service::Service;
 use super::upstream::Line;
 use crate::lifecycle::ledger::Kind;
 use crate::net::activity::Expired;
@@ -27,7 +28,7 @@ impl Service {
     }
 
     /// A new connection to the app.
-    pub(super) async fn connect(&self, flight: &mut Flight) -> Result<Line, Failure> {
+    pub(super) async fn connect(&self, flight: &mut Flight) -> Result<Box<Line>, Failure> {
         loop {
             self.counters.connect();
             let asked = Instant::now();

@@ -9,9 +9,9 @@ use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
 use super::flag_headers::Names;
+use super::flight::Flight;
 use super::lines;
 use super::observe::Meter;
-use super::service::Flight;
 use super::upstream::{Broken, Download, WrongLength, h2c};
 use super::{downstream, http2};
 use crate::net::activity::Activity;
@@ -180,7 +180,7 @@ pub(super) enum AnswerBody {
     /// The app's.
     App(Download),
     /// That of an app that speaks HTTP/2.
-    Multiplexed(h2c::Download),
+    Multiplexed(Box<h2c::Download>),
     /// Our own text.
     Text(Option<Bytes>),
 }
@@ -190,14 +190,14 @@ pub(super) struct Delivery {
     /// The begin of the answer's head, where its client gets that as lines.
     pub(super) lines: Option<lines::Answer>,
     body: AnswerBody,
-    flight: Option<Flight>,
+    flight: Option<Box<Flight>>,
     /// An error to be told with the next turn, when what came before it is on its way to the client.
     broken: Option<Broken>,
 }
 
 impl Delivery {
     /// Delivers `body` and then ends `flight`.
-    pub(super) fn new(lines: Option<lines::Answer>, body: AnswerBody, flight: Flight) -> Self {
+    pub(super) fn new(lines: Option<lines::Answer>, body: AnswerBody, flight: Box<Flight>) -> Self {
         let mut delivery = Self { lines, body, flight: Some(flight), broken: None };
         delivery.settle();
         delivery

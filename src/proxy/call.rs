@@ -8,8 +8,9 @@ use http::{Response, StatusCode, Version, request};
 
 use super::body::{AnswerBody, RequestBody};
 use super::error::Failure;
+use super::flight::Flight;
 use super::headers::{self, Upgrade};
-use super::service::{Answered, Flight, Service};
+use super::service::{Answered, Service};
 use super::upstream::decode::settle_length;
 use super::upstream::h2c::{Call, Heard, Leased, Target, Upload};
 use super::upstream::{Broken, Far, Lost};
@@ -80,7 +81,7 @@ impl Service {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let download = call.into_download(stream, &head, &self.tasks);
-        Response::from_parts(head, AnswerBody::Multiplexed(download))
+        Response::from_parts(head, AnswerBody::Multiplexed(Box::new(download)))
     }
 
     async fn lease(&self, flight: &mut Flight) -> Result<Leased, Failure> {

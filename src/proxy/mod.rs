@@ -10,6 +10,7 @@ mod call;
 pub mod downstream;
 mod error;
 pub mod flag_headers;
+mod flight;
 pub mod forwarded;
 pub mod gate;
 mod grpc;

@@ -15,21 +15,20 @@ use super::body::{AnswerBody, Delivery, Inbound, RequestBody};
 use super::downstream::{LargeParts, Wire};
 use super::error::Failure;
 use super::flag_headers::FlagHeaders;
-use super::gate::queue::{Lane as _, Turn};
+use super::flight::Flight;
 use super::gate::{Gate, room::Room};
 use super::grpc;
 use super::headers::{self, Hop, Upgrade};
 use super::http2;
 use super::lines::{self, Form};
 use super::metrics::Counters;
-use super::observe::{Notes, Observer};
+use super::observe::Observer;
 use super::settings::{Limits, Protocol};
-use super::tunnel::{Carried, Terms};
 use super::upstream::decode::Head;
-use super::upstream::{App, Broken, Download, Exchange, Far, Heard, Look, Lost};
+use super::upstream::{App, Exchange, Far, Heard, Look, Lost};
 use super::worker::Load;
 use crate::lifecycle::drain::Tunnels;
-use crate::lifecycle::ledger::{Guard, Kind, Writer};
+use crate::lifecycle::ledger::Writer;
 use crate::lifecycle::machine::Phase;
 use crate::lifecycle::tasks::Tasks;
 use crate::net::activity::{Activity, Expired};
@@ -94,32 +93,7 @@ pub(super) enum Answer {
     /// An answer of HTTP.
     Plain(Response<Delivery>),
     /// An answer after which the client's connection and the app's are one.
-    Tunnel(Response<()>, Far, Flight),
-}
-
-/// A request under way: its entry in the ledger, and what is noted when it ends.
-pub(super) struct Flight {
-    service: Arc<Service>,
-    pub(super) client: Arc<Client>,
-    guard: Option<Guard>,
-    /// Whether it has a place among the requests in flight.
-    pub(super) seated: bool,
-    /// Since when it was held, or was for the first time, and its place in the line then.
-    pub(super) held_since: Option<Instant>,
-    pub(super) ticket: Option<u64>,
-    /// Let through by the gate, which wants to hear whether the app answers.
-    pub(super) turn: Option<Turn<Gate>>,
-    began: Instant,
-    /// When the app's answer had begun, until its first part is looked for.
-    heard_at: Option<Instant>,
-    /// When the answer's last byte was there.
-    ended: Option<Instant>,
-    status: Option<StatusCode>,
-    /// Whether the request has a body, of which something may be left when the answer is ours.
-    has_body: bool,
-    /// The content type of a call of gRPC, which is answered in its own way when the app does not.
-    grpc: Option<HeaderValue>,
-    pub(super) notes: Notes,
+    Tunnel(Response<()>, Far, Box<Flight>),
 }
 
 impl Client {
@@ -144,7 +118,7 @@ impl Service {
         request: Request<Inbound>,
         lines: Option<lines::Request>,
     ) -> Answer {
-        let mut flight = self.begin(client, &request);
+        let mut flight = Flight::begin(&self, client, &request);
         if matches!(flight.client.early, Early::Http2(_)) {
             flight.grpc = grpc::content_type(request.headers());
             if flight.grpc.is_some() {
@@ -185,29 +159,6 @@ impl Service {
         flight.status = Some(response.status());
         flight.client.activity.answer();
         Answer::Plain(response.map(|body| Delivery::new(lines, body, flight)))
-    }
-
-    fn begin<B>(self: &Arc<Self>, client: Arc<Client>, request: &Request<B>) -> Flight {
-        let began = Instant::now();
-        let notes = self.observer.begin(request, &client.hop);
-        client.activity.begin();
-        self.writer.arrived(began);
-        Flight {
-            service: self.clone(),
-            client,
-            guard: Some(self.writer.begin(Kind::Request)),
-            seated: false,
-            held_since: None,
-            ticket: None,
-            turn: None,
-            began,
-            heard_at: None,
-            ended: None,
-            status: None,
-            has_body: false,
-            grpc: None,
-            notes,
-        }
     }
 
     async fn forward(
@@ -376,91 +327,4 @@ fn length(head: &request::Parts) -> Option<u64> {
 
 fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
-}
-
-impl Flight {
-    /// Enters it into the ledger as something else, without a moment in which it is not there.
-    pub(super) fn enter(&mut self, kind: Kind) {
-        self.guard = Some(self.service.writer.begin(kind));
-    }
-
-    /// The answer is complete: its connection carries the next request, if it can.
-    pub(super) fn answer_ended(&mut self, download: Download) {
-        self.notes.whole();
-        if let Some(line) = download.into_line() {
-            // All of it came with its begin: no time has passed.
-            let now = self.heard_at.unwrap_or_else(Instant::now);
-            self.ended = Some(now);
-            self.service.app.keep(line, now);
-        }
-    }
-
-    /// The app broke off in the middle of its answer.
-    pub(super) fn answer_broke(&mut self, error: &Broken) {
-        self.service.counters.broken();
-        self.notes.failed("connection_terminated");
-        tracing::debug!(%error, "the app broke off in the middle of an answer");
-    }
-
-    /// Where its tunnel's task belongs.
-    pub(super) fn tasks(&self) -> Tasks {
-        self.service.tasks.clone()
-    }
-
-    /// What holds for the tunnel it has become.
-    pub(super) fn terms(&self) -> Terms {
-        Terms {
-            phase: self.service.phase.clone(),
-            tunnels: self.service.tunnels,
-            idle: self.service.limits.tunnel_idle,
-            counters: self.service.counters.clone(),
-        }
-    }
-
-    /// The app's answer did not end with its begin.
-    pub(super) fn goes_on(&mut self) {
-        self.heard_at = None;
-    }
-
-    /// The tunnel that it has become has ended.
-    pub(super) fn carried(&mut self, carried: Carried) {
-        self.notes.carried(carried);
-    }
-
-    /// A part of the answer's body went to the client.
-    pub(super) fn delivered(&mut self, bytes: usize) {
-        self.service.observer.delivered(&mut self.notes, bytes);
-    }
-
-    /// The app's answer has begun.
-    pub(super) fn heard(&mut self) {
-        let held = self.notes.held().unwrap_or_default();
-        let now = Instant::now();
-        self.heard_at = Some(now);
-        self.service.observer.begun(&mut self.notes, now.saturating_duration_since(self.began).saturating_sub(held));
-        if let Some(turn) = self.turn.take() {
-            turn.answered();
-        }
-    }
-
-    fn into_tunnel(mut self) -> Self {
-        self.notes.whole();
-        self.client.activity.tunnel();
-        self.guard = self.guard.take().map(Guard::into_tunnel);
-        self
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        let now = self.ended.unwrap_or_else(Instant::now);
-        self.client.activity.end();
-        if self.seated {
-            self.service.room.give_back();
-        }
-        if self.status.is_none() {
-            self.service.counters.abandoned();
-        }
-        self.service.observer.ended(&self.notes, self.status, now.saturating_duration_since(self.began));
-    }
 }

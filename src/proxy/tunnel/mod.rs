@@ -21,8 +21,8 @@ use tokio::time::sleep_until;
 use self::flow::{End, Flow};
 use self::leave::leave;
 use self::walker::{Place, Walker};
+use super::flight::Flight;
 use super::metrics::Counters;
-use super::service::Flight;
 use crate::lifecycle::drain::Tunnels;
 use crate::lifecycle::machine::Phase;
 
@@ -104,7 +104,7 @@ impl Speaks {
 
 /// Joins the client's side and the app's, whatever they are made of. What either has read ahead it gives first, and
 /// closing it is a plain half-close. The flight (the ledger's entry, as a tunnel) ends with it.
-pub(super) async fn join<C, A>(client: C, app: A, speaks: Speaks, mut flight: Flight)
+pub(super) async fn join<C, A>(client: C, app: A, speaks: Speaks, mut flight: Box<Flight>)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     A: AsyncRead + AsyncWrite + Unpin,

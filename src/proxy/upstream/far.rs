@@ -12,7 +12,7 @@ use crate::proxy::http2::Duplex;
 /// See the module's text.
 pub(in crate::proxy) enum Far {
     /// A connection that has left HTTP/1.1.
-    Line(Line),
+    Line(Box<Line>),
     /// A stream of HTTP/2.
     Stream(Box<Duplex>),
 }

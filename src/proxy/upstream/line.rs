@@ -10,18 +10,19 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
+use super::exchange::Course;
 use crate::net::listen;
 use crate::proxy::buffer::Buffer;
-
-/// What an unused connection keeps of the memory that heads are written from.
-const KEPT_SCRATCH: usize = 8 * 1024;
 
 /// See the module's text. Dropping it closes the connection.
 pub(in crate::proxy) struct Line {
     pub(super) input: Input,
-    pub(super) output: Output,
+    /// Gone when the app reads no more, or the connection is not to be used again.
+    pub(super) output: Option<Output>,
     /// Whether it has carried a request before.
-    pub(in crate::proxy) reused: bool,
+    pub(super) reused: bool,
+    /// How far its request has come.
+    pub(super) course: Course,
 }
 
 /// What comes from the app.
@@ -33,8 +34,6 @@ pub(super) struct Input {
 /// What goes to the app.
 pub(super) struct Output {
     writer: Writer,
-    /// Memory for the next head.
-    pub(super) scratch: Vec<u8>,
 }
 
 enum Reader {
@@ -57,19 +56,19 @@ pub(in crate::proxy) enum Look {
 }
 
 impl Line {
-    pub(super) fn tcp(stream: TcpStream) -> Self {
+    pub(super) fn tcp(stream: TcpStream) -> Box<Self> {
         let (reader, writer) = stream.into_split();
         Self::new(Reader::Tcp(reader), Writer::Tcp(writer))
     }
 
-    pub(super) fn unix(stream: UnixStream) -> Self {
+    pub(super) fn unix(stream: UnixStream) -> Box<Self> {
         let (reader, writer) = stream.into_split();
         Self::new(Reader::Unix(reader), Writer::Unix(writer))
     }
 
-    fn new(reader: Reader, writer: Writer) -> Self {
+    fn new(reader: Reader, writer: Writer) -> Box<Self> {
         let input = Input { reader, buffer: Buffer::default() };
-        Self { input, output: Output { writer, scratch: Vec::new() }, reused: false }
+        Box::new(Self { input, output: Some(Output { writer }), reused: false, course: Course::new() })
     }
 
     /// Whether the app has neither closed nor said anything: what comes before a request is no answer to it.
@@ -102,9 +101,7 @@ impl Line {
     /// Gives back the memory that an unused connection has no need of.
     pub(super) fn rest(&mut self) {
         self.input.buffer.rest();
-        if self.output.scratch.capacity() > KEPT_SCRATCH {
-            self.output.scratch = Vec::new();
-        }
+        self.course.upload.rest();
     }
 }
 
@@ -170,7 +167,10 @@ impl AsyncRead for Line {
 
 impl AsyncWrite for Line {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.output.poll_write(cx, [buf, &[], &[]])
+        match &mut self.output {
+            Some(output) => output.poll_write(cx, [buf, &[], &[]]),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -179,9 +179,10 @@ impl AsyncWrite for Line {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.output.writer {
-            Writer::Tcp(half) => Pin::new(half).poll_shutdown(cx),
-            Writer::Unix(half) => Pin::new(half).poll_shutdown(cx),
+        match &mut self.output {
+            Some(Output { writer: Writer::Tcp(half) }) => Pin::new(half).poll_shutdown(cx),
+            Some(Output { writer: Writer::Unix(half) }) => Pin::new(half).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct App {
 }
 
 struct Idle {
-    line: Line,
+    line: Box<Line>,
     since: Instant,
 }
 
@@ -83,7 +83,7 @@ impl App {
     }
 
     /// An unused connection, if one is left that the app has not closed.
-    pub(super) fn reuse(&self, now: Instant, look: Look) -> Option<Line> {
+    pub(super) fn reuse(&self, now: Instant, look: Look) -> Option<Box<Line>> {
         let mut idle = self.lock();
         loop {
             let last = idle.pop()?;
@@ -105,15 +105,14 @@ impl App {
         lines: Option<lines::Request>,
         body: RequestBody,
     ) -> Result<Upload, WrongLength> {
-        let scratch = std::mem::take(&mut line.output.scratch);
         match lines {
             Some(lines) => Upload::of_lines(lines, body),
-            None => Upload::new(head, body, scratch),
+            None => Upload::new(head, body, line.course.upload.take_scratch()),
         }
     }
 
     /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Line, Failure> {
+    pub(super) async fn connect(&self) -> Result<Box<Line>, Failure> {
         let opening = timeout(self.limits.connect_timeout, self.open());
         Ok(match opening.await.unwrap_or(Err(Failure::ConnectTimeout))? {
             Stream::Tcp(stream) => Line::tcp(stream),
@@ -154,7 +153,7 @@ impl App {
     }
 
     /// Keeps a connection for the next request, if there is room.
-    pub(super) fn keep(&self, mut line: Line, now: Instant) {
+    pub(super) fn keep(&self, mut line: Box<Line>, now: Instant) {
         line.rest();
         let mut idle = self.lock();
         if idle.len() < self.limits.pool_size {

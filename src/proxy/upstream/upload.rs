@@ -19,6 +19,8 @@ use crate::proxy::lines;
 
 /// How long the app may take to say whether it wants a body that its client asks about. Not every app knows to.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// What an unused connection keeps of the memory that heads are written from.
+const KEPT: usize = 8 * 1024;
 
 /// See the module's text.
 pub(in crate::proxy) struct Upload {
@@ -69,6 +71,44 @@ impl From<WrongLength> for Cut {
 }
 
 impl Upload {
+    /// Nothing to send.
+    pub(super) fn none() -> Self {
+        Self {
+            body: RequestBody::Empty,
+            coding: Coding::Length(0),
+            out: Vec::new(),
+            at: 0,
+            data: Bytes::new(),
+            tail: b"",
+            stage: Stage::Ended,
+            written: false,
+            patience: None,
+        }
+    }
+
+    /// What is to be sent, to be sent by somebody else.
+    pub(super) fn hand_over(&mut self) -> Self {
+        std::mem::replace(self, Self::none())
+    }
+
+    /// All is sent: lets go of everything but the memory that it was written from.
+    pub(super) fn settle(&mut self) {
+        (self.body, self.data, self.patience) = (RequestBody::Empty, Bytes::new(), None);
+    }
+
+    /// Gives back the memory that an unused connection has no need of.
+    pub(super) fn rest(&mut self) {
+        if self.out.capacity() > KEPT {
+            (self.out, self.at) = (Vec::new(), 0);
+        }
+    }
+
+    /// Memory for another head.
+    pub(super) fn take_scratch(&mut self) -> Vec<u8> {
+        self.at = 0;
+        std::mem::take(&mut self.out)
+    }
+
     /// A request that is written from `scratch`.
     pub(super) fn new(head: &request::Parts, body: RequestBody, mut scratch: Vec<u8>) -> Result<Self, WrongLength> {
         scratch.clear();
@@ -121,11 +161,6 @@ impl Upload {
         if self.stage == Stage::Expecting {
             self.stage = Stage::Streaming;
         }
-    }
-
-    /// The memory it was written from.
-    pub(super) fn into_scratch(self) -> Vec<u8> {
-        self.out
     }
 
     /// Nobody reads it any more: the client is no longer waited for either.

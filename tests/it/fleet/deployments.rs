@@ -8,6 +8,7 @@ use tidegate::secret::Secret;
 
 use super::{PATIENCE, Running, fleet_is, keys};
 use crate::support::deployment::{Cluster, Sentinels};
+use crate::support::eventually;
 use crate::support::redis::Redis;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,6 +66,35 @@ async fn the_shipped_users_are_enough_for_the_fleet_and_a_sidecar_still_cannot_w
     for key in ["tidegate:{orders}:flags", "tidegate:{orders:fleet:x}:flags", "other"] {
         let written: Result<u64, _> = sidecar.hset(key, "a", "b").await;
         assert!(written.is_err(), "{key} was written");
+    }
+}
+
+#[tokio::test]
+async fn every_word_that_the_shipped_sidecar_has_for_the_fleet_is_needed() {
+    let redis = Redis::start();
+    let mut raw = redis.client().await;
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis-acl.conf");
+    let text = std::fs::read_to_string(shipped).unwrap();
+    let line = text.lines().find(|line| line.starts_with("user tidegate-sidecar ")).unwrap();
+    let words: Vec<&str> = line.split(' ').skip(4).collect();
+    let url = Secret::new(format!("{}?user=some&pass=x", redis.url().expose()));
+    let needed = ["+time", "+hget", "+exists", "+zcount", "+zcard", "+hset", "+set", "+zadd", "+zrem", "+pexpire"];
+    for word in needed.into_iter().chain(["+zremrangebyscore)", "+pexpire)"]).filter(|word| words.contains(word)) {
+        let rules: Vec<&str> = words.iter().copied().filter(|other| *other != word).collect();
+        let closing = if word.ends_with(')') { &[")"][..] } else { &[] };
+        let setuser = redis::cmd("ACL").arg("SETUSER").arg("some").arg(&["reset", "on", ">x"]).to_owned();
+        let _: () = setuser.clone().arg(&rules).arg(closing).query_async(&mut raw).await.unwrap();
+        let _: u64 = raw.del(&[keys().alive, keys().instances, keys().young]).await.unwrap();
+        let member = Running::quick(&url, "a");
+        let refused = "tidegate_fleet_heartbeats_total{result=\"refused\"}";
+        eventually(PATIENCE, &format!("{word} is missed"), async || {
+            let failing =
+                if member.failing.borrow().is_empty() { vec![("db".into(), Position::In)] } else { Vec::new() };
+            member.failing.send_replace(failing.into_iter().collect());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            member.metric(refused) > 0.0
+        })
+        .await;
     }
 }
 
