@@ -22,9 +22,9 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// What to hold for.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How long requests are held at most, from now on; at most hold.max_wait
-    #[arg(long = "for", value_name = "DURATION", default_value = "5s", value_parser = lasts)]
-    lasts: Duration,
+    /// How long requests are held at most, from now on; at most hold.max_wait [default: 5s, or hold.max_wait if shorter]
+    #[arg(long = "for", value_name = "DURATION", value_parser = lasts)]
+    lasts: Option<Duration>,
     /// A command to run once nothing is under way; requests are let through as soon as it ends
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
@@ -62,11 +62,17 @@ pub fn release(settings: &Settings) -> ExitCode {
 fn path(args: &Args, more: &str) -> String {
     let who = rustix::process::getuid().as_raw();
     let pid = std::process::id();
-    format!("/v1/hold?for={}ms&by=uid{who}-pid{pid}{more}", args.lasts.as_millis())
+    let lasts = args.lasts.map(|lasts| format!("&for={}ms", lasts.as_millis())).unwrap_or_default();
+    format!("/v1/hold?by=uid{who}-pid{pid}{lasts}{more}")
+}
+
+/// How long the sidecar may take to say that nothing is under way.
+fn patience(args: &Args) -> Duration {
+    args.lasts.unwrap_or(Duration::from_secs(5)) + MARGIN
 }
 
 async fn hold(args: &Args, settings: &Settings) -> Result<ExitCode, ExitCode> {
-    let mut stream = sidecar::open(settings, Method::POST, &path(args, "")).await?;
+    let mut stream = sidecar::open(settings, Method::POST, &path(args, ""), patience(args)).await?;
     let answer = quiesced(args, &mut stream).await?;
     say(&format!("held for {} ms more at most: {}", answer["left_ms"], told(&answer)));
     Ok(ExitCode::SUCCESS)
@@ -75,7 +81,7 @@ async fn hold(args: &Args, settings: &Settings) -> Result<ExitCode, ExitCode> {
 /// Runs a command while requests are held. They are let through when this process is gone, however it goes: the sidecar
 /// sees the end of the connection.
 async fn run(args: &Args, settings: &Settings, program: &str, arguments: &[String]) -> Result<ExitCode, ExitCode> {
-    let mut stream = sidecar::open(settings, Method::POST, &path(args, "&until=closed")).await?;
+    let mut stream = sidecar::open(settings, Method::POST, &path(args, "&until=closed"), patience(args)).await?;
     let answer = quiesced(args, &mut stream).await?;
     complain(&format!("requests are held for {} ms more at most: {}", answer["left_ms"], told(&answer)));
     let mut child = match Command::new(program).args(arguments).spawn() {
@@ -130,7 +136,7 @@ fn code(status: ExitStatus) -> ExitCode {
 
 /// The sidecar's word that no request is under way.
 async fn quiesced(args: &Args, stream: &mut Lasting) -> Result<Value, ExitCode> {
-    let line = timeout(args.lasts + MARGIN, stream.line()).await.ok().flatten();
+    let line = timeout(patience(args), stream.line()).await.ok().flatten();
     let answer: Value = line.and_then(|line| serde_json::from_slice(&line).ok()).unwrap_or_default();
     if answer["status"] == "held" {
         return Ok(answer);

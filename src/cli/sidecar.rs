@@ -62,8 +62,14 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Value, St
     Ok(answer)
 }
 
-/// Asks for an answer that lasts. What goes wrong has been printed; the error is the exit code.
-pub(super) async fn open(settings: &Settings, method: Method, path: &str) -> Result<Lasting, ExitCode> {
+/// Asks for an answer that lasts and must begin within `limit`. What goes wrong has been printed; the error is the exit
+/// code.
+pub(super) async fn open(
+    settings: &Settings,
+    method: Method,
+    path: &str,
+    limit: Duration,
+) -> Result<Lasting, ExitCode> {
     let socket = socket(settings)?;
     let opened = async {
         let stream = timeout(CONNECT, UnixStream::connect(socket)).await.map_err(|e| e.to_string())?;
@@ -80,7 +86,8 @@ pub(super) async fn open(settings: &Settings, method: Method, path: &str) -> Res
         let (head, body) = sender.send_request(request).await.map_err(|e| e.to_string())?.into_parts();
         Ok(Lasting { status: head.status, body, unread: Vec::new(), tasks, _sender: sender })
     };
-    opened.await.map_err(|error: String| unreachable(socket, &error))
+    let opened = timeout(limit, opened).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+    opened.map_err(|error: String| unreachable(socket, &error))
 }
 
 /// An answer that lasts; its connection ends when it is dropped.

@@ -29,7 +29,7 @@ pub(super) fn settings(section: &mut Section<'_>, checks: &readiness::Settings) 
         "check",
         &Type::text("name of a check", "app", |text| Ok(text.to_owned())),
         "none: only an app that refuses connections is away",
-        "A check of `checks` that says that the app is away while it fails.",
+        "A check of `checks` that says that the app is away while it fails; it closes every listener.",
     );
     let known = |name: &String| checks.checks.iter().any(|check| check.name == *name);
     if let Some(name) = check.clone().filter(|name| !known(name)) {

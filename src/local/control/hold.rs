@@ -29,7 +29,7 @@ pub fn serves(path: &str) -> bool {
 }
 
 struct Asked {
-    lasts: Duration,
+    lasts: Option<Duration>,
     by: String,
     until: Until,
 }
@@ -152,11 +152,11 @@ fn told(status: &Status) -> Value {
 }
 
 fn asked(query: &str) -> Result<Asked, String> {
-    let mut asked = Asked { lasts: Duration::from_secs(5), by: "somebody".to_owned(), until: Until::Released };
+    let mut asked = Asked { lasts: None, by: "somebody".to_owned(), until: Until::Released };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("for", text)) => match humantime::parse_duration(text) {
-                Ok(lasts) if !lasts.is_zero() => asked.lasts = lasts,
+                Ok(lasts) if !lasts.is_zero() => asked.lasts = Some(lasts),
                 _ => return Err("for is a duration above 0, such as 5s".to_owned()),
             },
             Some(("by", text)) if text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic()) => {
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn parameters_are_few_and_bounded() {
         let sound = asked("for=3s&by=ann&until=closed").expect("sound");
-        assert_eq!((sound.lasts, sound.by.as_str(), sound.until), (Duration::from_secs(3), "ann", Until::Closed));
+        assert_eq!((sound.lasts, sound.by.as_str(), sound.until), (Some(Duration::from_secs(3)), "ann", Until::Closed));
         assert_eq!(asked("").expect("sound").until, Until::Released);
         let long = format!("by={}", "x".repeat(65));
         for wrong in ["for=0s", "for=soon", "for", "by=a%20b c", "until=later", "wait=true", long.as_str()] {

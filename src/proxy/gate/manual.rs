@@ -53,12 +53,16 @@ pub enum NotHeld {
     Off,
 }
 
+/// How long a hold lasts of which nothing is said.
+const USUAL: Duration = Duration::from_secs(5);
+
 impl Gates {
-    /// Holds requests for `lasts`, on behalf of `by`.
-    pub fn hold(&self, by: &str, lasts: Duration) -> Result<Hold, NotHeld> {
+    /// Holds requests for `lasts`, or for [`USUAL`] if that may be, on behalf of `by`.
+    pub fn hold(&self, by: &str, lasts: Option<Duration>) -> Result<Hold, NotHeld> {
         if self.settings.max_requests == 0 {
             return Err(NotHeld::Off);
         }
+        let lasts = lasts.unwrap_or(USUAL.min(self.settings.max_wait));
         if lasts > self.settings.max_wait {
             return Err(NotHeld::TooLong { asked: lasts, most: self.settings.max_wait });
         }

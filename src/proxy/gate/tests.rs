@@ -167,18 +167,18 @@ async fn nothing_is_held_where_nothing_may_be() {
     let gates = gates(0);
     gates.close(Reason::Refuses);
     assert!(gates.of_route(0).is_open());
-    assert!(matches!(gates.hold("me", Duration::from_secs(1)), Err(NotHeld::Off)));
+    assert!(matches!(gates.hold("me", Some(Duration::from_secs(1))), Err(NotHeld::Off)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_person_holds_at_a_time_and_the_end_of_one_hold_is_not_the_end_of_the_next() {
     let gates = gates(10);
     let gate = gates.of_route(0);
-    let first = gates.hold("ann", Duration::from_secs(5)).expect("nobody holds");
-    assert!(matches!(gates.hold("bob", Duration::from_secs(5)), Err(NotHeld::Already { by, .. }) if by == "ann"));
-    assert!(matches!(gates.hold("bob", Duration::from_secs(11)), Err(NotHeld::TooLong { .. })));
+    let first = gates.hold("ann", Some(Duration::from_secs(5))).expect("nobody holds");
+    assert!(matches!(gates.hold("bob", Some(Duration::from_secs(5))), Err(NotHeld::Already { by, .. }) if by == "ann"));
+    assert!(matches!(gates.hold("bob", Some(Duration::from_secs(11))), Err(NotHeld::TooLong { .. })));
     assert!(gates.release() && gate.is_open());
-    let second = gates.hold("bob", Duration::from_secs(5)).expect("released");
+    let second = gates.hold("bob", Some(Duration::from_secs(5))).expect("released");
     drop(first);
     assert!(gate.is_closed() && second.is_held());
     drop(second);
@@ -190,7 +190,7 @@ async fn a_hold_that_nobody_ends_ends_by_itself() {
     let gates = gates(10);
     let gate = gates.of_route(0);
     let keeper = gates.keepers().pop().expect("one");
-    gates.hold("ann", Duration::from_millis(50)).expect("nobody holds").detach();
+    gates.hold("ann", Some(Duration::from_millis(50))).expect("nobody holds").detach();
     assert!(gate.is_closed());
     let opened = async {
         while gate.is_closed() {

@@ -78,6 +78,24 @@ async fn a_hold_ends_at_its_limit_by_itself_and_one_that_is_too_long_is_refused(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_of_which_no_time_is_said_fits_and_a_frozen_sidecar_is_not_waited_for() {
+    let app = App::start().await;
+    let sidecar = Sidecar::start(app.address, "hold: { max_wait: 2s }");
+    sidecar.ready().await;
+    assert_eq!(sidecar.cli(&["hold", "--", "true"]).0, 0);
+    let (code, said, _) = sidecar.cli(&["hold"]);
+    assert!(code == 0 && said.contains("nothing is under way"), "{code} {said}");
+    assert_eq!(sidecar.cli(&["release"]).0, 0);
+    sidecar.signal("STOP");
+    for arguments in [&["hold", "--for", "100ms"][..], &["hold", "--for", "100ms", "--", "touch", "never"]] {
+        let (code, _, said) = sidecar.cli(arguments);
+        assert!(code == 69 && said.contains("no answer in time"), "{code} {said}");
+    }
+    sidecar.signal("CONT");
+    assert!(!std::path::Path::new("never").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_runs_while_nothing_is_under_way_and_its_exit_code_is_passed_on() {
     let app = App::start().await;
     let sidecar = Sidecar::start(app.address, "");
