@@ -88,7 +88,6 @@ pub(super) struct Place {
 }
 
 /// What a client is answered.
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept")]
 pub(super) enum Answer {
     /// An answer of HTTP.
     Plain(Response<Delivery>),
