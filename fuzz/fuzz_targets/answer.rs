@@ -40,7 +40,8 @@ fn read(answer: &[u8], piece: usize, asked: &Method, told: &mut Told) -> Result<
                 }
             };
             let Some(head) = head else { continue };
-            told.head = Some((head.parts.status, head.parts.headers, head.framing, head.keeps));
+            let parts = *head.parts;
+            told.head = Some((parts.status, parts.headers, head.framing, head.keeps));
             body = Some(Body::new(head.framing, BOUNDS));
         }
         let Some(body) = &mut body else { continue };

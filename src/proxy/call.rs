@@ -55,7 +55,7 @@ impl Service {
                         flight.heard();
                         return Ok(match key.filter(|_| answer.status().is_success()) {
                             Some(key) => switched(call, answer, key),
-                            None => Answered::Plain(self.answer(call, answer), None),
+                            None => self.answer(call, answer),
                         });
                     }
                     Err(Lost::Body(error)) => return Err(error.into()),
@@ -68,7 +68,7 @@ impl Service {
         }
     }
 
-    fn answer(&self, call: Call, answer: Response<h2::RecvStream>) -> Response<AnswerBody> {
+    fn answer(&self, call: Call, answer: Response<h2::RecvStream>) -> Answered {
         let (mut head, stream) = answer.into_parts();
         headers::prepare_answer(&mut head);
         // One that is none has been refused with the head.
@@ -81,7 +81,7 @@ impl Service {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let download = call.into_download(stream, &head, &self.tasks);
-        Response::from_parts(head, AnswerBody::Multiplexed(Box::new(download)))
+        Answered::Plain(Box::new(head), AnswerBody::Multiplexed(Box::new(download)), None)
     }
 
     async fn lease(&self, flight: &mut Flight) -> Result<Leased, Failure> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::HeaderValue;
-use http::{Request, StatusCode};
+use http::{StatusCode, request};
 
 use super::gate::Gate;
 use super::gate::queue::{Lane as _, Turn};
@@ -44,9 +44,9 @@ pub(super) struct Flight {
 
 impl Flight {
     /// A request that came from `client`. Boxed, since it goes from hand to hand.
-    pub(super) fn begin<B>(service: &Arc<Service>, client: Arc<Client>, request: &Request<B>) -> Box<Self> {
+    pub(super) fn begin(service: &Arc<Service>, client: Arc<Client>, head: &request::Parts) -> Box<Self> {
         let began = Instant::now();
-        let notes = service.observer.begin(request, &client.hop);
+        let notes = service.observer.begin(head, &client.hop);
         client.activity.begin();
         service.writer.arrived(began);
         Box::new(Self {

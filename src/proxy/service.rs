@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version, request, response};
+use http::{Method, Response, StatusCode, Version, request, response};
 use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -90,7 +90,7 @@ pub(super) struct Place {
 /// What a client is answered.
 pub(super) enum Answer {
     /// An answer of HTTP.
-    Plain(Response<Delivery>),
+    Plain(Box<response::Parts>, Delivery),
     /// An answer after which the client's connection and the app's are one.
     Tunnel(Response<()>, Far, Box<Flight>),
 }
@@ -114,62 +114,64 @@ impl Service {
     pub(super) async fn handle(
         self: Arc<Self>,
         client: Arc<Client>,
-        request: Request<Inbound>,
+        head: Box<request::Parts>,
         lines: Option<lines::Request>,
+        body: Inbound,
     ) -> Answer {
-        let mut flight = Flight::begin(&self, client, &request);
+        let mut flight = Flight::begin(&self, client, &head);
         if matches!(flight.client.early, Early::Http2(_)) {
-            flight.grpc = grpc::content_type(request.headers());
+            flight.grpc = grpc::content_type(&head.headers);
             if flight.grpc.is_some() {
                 flight.client.activity.unhurried();
             }
         }
         let answer = match self.admit(&mut flight).await {
-            Ok(()) => self.forward(&mut flight, request, lines).await,
+            Ok(()) => self.forward(&mut flight, head, lines, body).await,
             Err(failure) => {
-                flight.has_body = !request.body().is_end_stream();
+                flight.has_body = !body.is_end_stream();
                 Err(failure)
             }
         };
         let phase = *self.phase.borrow();
-        let (mut response, lines) = match answer {
+        let (mut head, body, lines) = match answer {
             Ok(Answered::Switched(response, app)) => {
                 flight.status = Some(response.status());
                 return Answer::Tunnel(response, app, flight.into_tunnel());
             }
-            Ok(Answered::Plain(response, lines)) => (response, lines),
+            Ok(Answered::Plain(head, body, lines)) => (head, body, lines),
             Err(failure) => {
                 self.failed(&failure);
                 flight.notes.failed(failure.error_type());
                 flight.notes.whole();
-                let mut answer = match flight.grpc.take() {
+                let answer = match flight.grpc.take() {
                     Some(content_type) => {
                         flight.notes.counts_as(failure.http_status(phase.is_leaving()));
                         grpc::answer(&failure, content_type)
                     }
                     None => failure.answer(phase.is_leaving()),
                 };
+                let (mut head, body) = answer.into_parts();
                 if flight.has_body {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                (answer, None)
+                (Box::new(head), body, None)
             }
         };
         if phase.is_shedding() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        flight.status = Some(response.status());
+        flight.status = Some(head.status);
         flight.client.activity.answer();
-        Answer::Plain(response.map(|body| Delivery::new(lines, body, flight)))
+        Answer::Plain(head, Delivery::new(lines, body, flight))
     }
 
     async fn forward(
         &self,
         flight: &mut Flight,
-        request: Request<Inbound>,
+        mut head: Box<request::Parts>,
         mut lines: Option<lines::Request>,
+        body: Inbound,
     ) -> Result<Answered, Failure> {
-        let (mut head, body) = request.into_parts();
         let upgrade = match &mut lines {
             Some(lines) => {
                 headers::prepare_lines(lines, &flight.client.hop);
@@ -187,7 +189,7 @@ impl Service {
         match (head.status == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
             (true, Upgrade::Asked) => {
                 let far = Far::Line(exchange.into_tunnel()?);
-                Ok(Answered::Switched(Response::from_parts(head, ()), far))
+                Ok(Answered::Switched(Response::from_parts(*head, ()), far))
             }
             (true, Upgrade::None) => Err(Failure::Unasked),
             (false, _) => {
@@ -200,7 +202,7 @@ impl Service {
                     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 let download = exchange.into_download(framing, keeps, &self.tasks);
-                Ok(Answered::Plain(Response::from_parts(head, AnswerBody::App(download)), lines))
+                Ok(Answered::Plain(head, AnswerBody::App(download), lines))
             }
         }
     }
@@ -257,7 +259,7 @@ impl Service {
             let mut exchange = Exchange::new(line, upload, self.app.bounds(), form);
             let heard = loop {
                 match self.until_expired(flight, |cx| exchange.poll_head(cx, &head.method)).await? {
-                    Ok(Heard::Interim(answer)) => flight.client.interim(answer),
+                    Ok(Heard::Interim(answer)) => flight.client.interim(*answer),
                     Ok(Heard::Answer(answer)) => break Ok(answer),
                     Err(lost) => break Err(lost),
                 }
@@ -319,7 +321,7 @@ impl Service {
 /// What the app has said.
 pub(super) enum Answered {
     /// With the begin of its head, where that is in lines.
-    Plain(Response<AnswerBody>, Option<lines::Answer>),
+    Plain(Box<response::Parts>, AnswerBody, Option<lines::Answer>),
     Switched(Response<()>, Far),
 }
 

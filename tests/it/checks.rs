@@ -1,14 +1,17 @@
 //! Every kind of check against the real thing: what it looks at, and what it says when that is not so.
 
+mod aging;
 mod faults;
 mod grpc;
 mod http;
 mod mysql;
 mod mysql_login;
+mod names;
 mod own;
 mod postgres;
 mod redis;
 mod schema;
+mod server_faults;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Error;
 use super::handshake::{Challenge, Greeting, Privacy, Proof, in_the_clear};
-use super::packet::Packets;
+use super::packet::{Packets, Stream};
 use super::rows::{self, Keep, Rows};
 use super::url::{Address, Target, Tls};
 use crate::net::resolve::{self, Purpose};
@@ -27,14 +27,23 @@ const FAST: u8 = 3;
 
 impl Connection {
     pub(super) async fn open(target: &Target) -> Result<Self, Error> {
-        let (mut packets, host) = match &target.address {
-            Address::Unix(path) => (Packets::over(Box::new(UnixStream::connect(path).await?)), None),
+        match &target.address {
+            Address::Unix(path) => Self::over(Box::new(UnixStream::connect(path).await?), target).await,
             Address::Tcp(host, port) => {
                 let addresses = resolve::addresses(Purpose::Background, host, *port).await?;
                 let stream = TcpStream::connect(addresses.as_slice()).await?;
                 stream.set_nodelay(true)?;
-                (Packets::over(Box::new(stream)), Some(host))
+                Self::over(Box::new(stream), target).await
             }
+        }
+    }
+
+    /// Shakes hands over a stream to the target's address.
+    pub(super) async fn over(stream: Box<dyn Stream>, target: &Target) -> Result<Self, Error> {
+        let mut packets = Packets::over(stream);
+        let host = match &target.address {
+            Address::Unix(_) => None,
+            Address::Tcp(host, _) => Some(host),
         };
         let first = packets.read().await?;
         if first.first() == Some(&0xff) {

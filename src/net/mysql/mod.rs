@@ -3,6 +3,8 @@
 
 mod connection;
 mod handshake;
+#[cfg(test)]
+mod laws;
 mod packet;
 mod rows;
 mod url;
@@ -11,6 +13,7 @@ use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use connection::Connection;
 pub use rows::{Keep, Rows};
@@ -69,7 +72,23 @@ impl Endpoint {
     /// # Cancellation
     /// Dropping the future closes what was opened.
     pub async fn connect(&self, limit: Duration) -> Result<Connection, Error> {
-        let mut connection = Connection::open(&self.target).await.map_err(|error| self.scrubbed(error))?;
+        self.bounded(Connection::open(&self.target).await, limit).await
+    }
+
+    /// The same over a stream that leads to the URL's address already.
+    ///
+    /// # Cancellation
+    /// Dropping the future drops the stream.
+    pub async fn connect_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static,
+        limit: Duration,
+    ) -> Result<Connection, Error> {
+        self.bounded(Connection::over(Box::new(stream), &self.target).await, limit).await
+    }
+
+    async fn bounded(&self, opened: Result<Connection, Error>, limit: Duration) -> Result<Connection, Error> {
+        let mut connection = opened.map_err(|error| self.scrubbed(error))?;
         connection.bound(limit).await.map_err(|error| self.scrubbed(error))?;
         Ok(connection)
     }

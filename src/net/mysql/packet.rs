@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::Error;
 
 /// The longest packet that is taken.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 
 /// What a connection runs over: TCP, TLS or a unix socket.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -47,8 +47,11 @@ impl Packets {
             return Err(Error::Protocol("an answer of more than 1 MiB in one piece"));
         }
         self.sequence = self.sequence.wrapping_add(1);
-        let mut packet = vec![0; length];
-        self.stream.read_exact(&mut packet).await?;
+        // Memory for what has come, not for what is announced.
+        let mut packet = Vec::new();
+        if (&mut self.stream).take(length as u64).read_to_end(&mut packet).await? < length {
+            return Err(Error::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
         Ok(packet)
     }
 

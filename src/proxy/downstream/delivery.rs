@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, response};
 use http_body::{Body as _, Frame};
 
 use super::Connection;
@@ -34,8 +34,12 @@ struct Outgoing {
 
 impl Connection {
     /// Sends an answer to its end, and tells what may follow.
-    pub(super) async fn deliver(&self, response: Response<Delivery>, asked: Asked) -> Result<Next, Lost> {
-        let (parts, mut body) = response.into_parts();
+    pub(super) async fn deliver(
+        &self,
+        parts: Box<response::Parts>,
+        mut body: Delivery,
+        asked: Asked,
+    ) -> Result<Next, Lost> {
         let length = body.size_hint().exact();
         let (flat, mut coding, next) = match body.lines.take() {
             Some(lines) => answer::head_of_lines(&parts, lines, asked, length),

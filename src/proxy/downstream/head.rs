@@ -30,8 +30,8 @@ pub struct Bounds {
 /// A head, and what it says of what follows.
 #[derive(Debug)]
 pub struct Head {
-    /// Method, target and fields.
-    pub parts: request::Parts,
+    /// Method, target and fields. Boxed, since heads go from hand to hand.
+    pub parts: Box<request::Parts>,
     /// All of that as lines, where they were asked for: then there are neither target nor fields beside them.
     pub lines: Option<lines::Request>,
     /// How the body is delimited: never by the end of the connection.
@@ -154,7 +154,7 @@ impl Decoder {
         if target.len() > self.bounds.target {
             return Err(Bad::LongTarget);
         }
-        let (mut parts, ()) = Request::new(()).into_parts();
+        let mut parts = Box::new(Request::new(()).into_parts().0);
         parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| Bad::Syntax)?;
         if self.form == Form::Lines
             && request.version == Some(1)
@@ -205,7 +205,7 @@ impl Shared {
     }
 
     /// Adds the fields to a head, and reads from them how the body is framed.
-    fn fields(&self, mut parts: request::Parts, fields: &[Header<'_>]) -> Result<Head, Bad> {
+    fn fields(&self, mut parts: Box<request::Parts>, fields: &[Header<'_>]) -> Result<Head, Bad> {
         parts.headers.reserve(fields.len() + 4);
         let mut lengths = Lengths::default();
         let mut coding = None;

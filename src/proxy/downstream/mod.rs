@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::BytesMut;
-use http::{Method, Request, StatusCode};
+use http::{Method, StatusCode, request};
 
 use self::answer::{Asked, Next};
 use self::head::{Bad, Bounds, Decoder, Head};
@@ -52,7 +52,6 @@ pub(super) struct Begun {
 }
 
 /// What comes next on a connection without a request under way.
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept")]
 enum Coming {
     Request(Head),
     /// What came is refused.
@@ -105,11 +104,10 @@ impl Connection {
                 Coming::Http2 => return Ok(self.into_http2()),
             };
             let asked = asked(&head);
-            let request = Request::from_parts(head.parts, Inbound::Http1(Body::new(self.wire.clone())));
-            let Some(answer) = self.answer(request, head.lines).await? else { return Ok(None) };
+            let Some(answer) = self.answer(head.parts, head.lines).await? else { return Ok(None) };
             match answer {
-                Answer::Plain(response) => {
-                    let next = self.deliver(response, asked).await?;
+                Answer::Plain(head, body) => {
+                    let next = self.deliver(head, body, asked).await?;
                     if next == Next::Close || !self.wire.is_body_read() || self.activity().order() != Order::None {
                         return self.close().await.map(|()| None);
                     }
@@ -158,9 +156,10 @@ impl Connection {
     }
 
     /// The service's answer; `None` when the client is not there to have it.
-    async fn answer(&self, request: Request<Inbound>, lines: Option<lines::Request>) -> Result<Option<Answer>, Lost> {
+    async fn answer(&self, head: Box<request::Parts>, lines: Option<lines::Request>) -> Result<Option<Answer>, Lost> {
+        let body = Inbound::Http1(Body::new(self.wire.clone()));
         // Boxed: a connection between two requests is many times smaller than a request.
-        let mut answer = Box::pin(self.service.clone().handle(self.client.clone(), request, lines));
+        let mut answer = Box::pin(self.service.clone().handle(self.client.clone(), head, lines, body));
         poll_fn(|cx| {
             self.activity().attend(cx.waker());
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {

@@ -175,6 +175,7 @@ impl Shared {
             _under_way: UnderWay::begin(self.client.activity.clone()),
         };
         self.common.counters.stream();
-        self.common.tasks.spawn_connection(stream.run(request));
+        // Boxed: a task's own place is written and moved as a whole three times, and this future is large.
+        self.common.tasks.spawn_connection(Box::pin(stream.run(request)));
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TE, UPGRADE};
-use http::{HeaderMap, Method, Request, Response, StatusCode, request};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request, response};
 use http_body::Body as _;
 
 use super::body::Body;
@@ -116,8 +116,8 @@ impl Stream {
             return Err(End::Ours(Reason::PROTOCOL_ERROR, Reset::Client));
         }
         let asked = head.method.clone();
-        match self.answer(Request::from_parts(head, Inbound::Http2(body))).await? {
-            Answer::Plain(response) => self.deliver(&asked, response).await,
+        match self.answer(Box::new(head), Inbound::Http2(body)).await? {
+            Answer::Plain(head, body) => self.deliver(&asked, head, body).await,
             // Nobody can ask for one over HTTP/2 (RFC 9113 section 8.6).
             Answer::Tunnel(..) => Err(End::Ours(Reason::INTERNAL_ERROR, Reset::App)),
         }
@@ -135,15 +135,15 @@ impl Stream {
         head.headers.insert(UPGRADE, HeaderValue::from_static(websocket::NAME));
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(SEC_WEBSOCKET_KEY, key.clone());
-        let (response, far, flight) = match self.answer(Request::from_parts(head, Inbound::Nothing)).await? {
+        let (response, far, flight) = match self.answer(Box::new(head), Inbound::Nothing).await? {
             Answer::Tunnel(response, far, flight) if websocket::is_accepted(response.headers(), &key) => {
                 (response, far, flight)
             }
-            Answer::Plain(response) if !response.status().is_success() => {
-                return self.deliver(&Method::CONNECT, response).await;
+            Answer::Plain(head, body) if !head.status.is_success() => {
+                return self.deliver(&Method::CONNECT, head, body).await;
             }
             // Over HTTP/2 a success would open the tunnel that the app has not opened.
-            Answer::Tunnel(..) | Answer::Plain(_) => return self.refuse(StatusCode::BAD_GATEWAY),
+            Answer::Tunnel(..) | Answer::Plain(..) => return self.refuse(StatusCode::BAD_GATEWAY),
         };
         let (mut head, ()) = response.into_parts();
         let speaks = Speaks::of(&head.headers);
@@ -156,9 +156,9 @@ impl Stream {
         Ok(())
     }
 
-    async fn answer(&mut self, request: Request<Inbound>) -> Result<Answer, End> {
+    async fn answer(&mut self, head: Box<request::Parts>, body: Inbound) -> Result<Answer, End> {
         // Boxed: each layer around a future of a kilobyte keeps one place for it as an argument and one for polling it.
-        let mut answering = Box::pin(self.service.clone().handle(self.client.clone(), request, None));
+        let mut answering = Box::pin(self.service.clone().handle(self.client.clone(), head, None, body));
         let (activity, respond, interims) = (self.swept.activity(), &mut self.respond, &self.interims);
         poll_fn(|cx| {
             obey(activity, cx)?;
@@ -193,13 +193,12 @@ impl Stream {
         self.respond.send_response(response, true).map(drop).map_err(|_| End::Left)
     }
 
-    async fn deliver(&mut self, asked: &Method, response: Response<Delivery>) -> Result<(), End> {
-        let (mut head, mut body) = response.into_parts();
+    async fn deliver(&mut self, asked: &Method, mut head: Box<response::Parts>, mut body: Delivery) -> Result<(), End> {
         let is_end = body.is_end_stream();
         let is_call = grpc::content_type(&head.headers).is_some();
         head::answer(&mut head, body.size_hint().exact().filter(|_| !is_end));
         let ends = is_end || *asked == Method::HEAD;
-        let response = Response::from_parts(head, ());
+        let response = Response::from_parts(*head, ());
         let sent = self.respond.send_response(response, ends).map_err(|error| refused(&error))?;
         self.meter.sent(0);
         if ends {

@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn logged(query: Query, head: &http::request::Parts, notes: &Notes, status: Option<StatusCode>) -> String {
-        let kept = Kept::of(&Request::from_parts(head.clone(), ()), b"2001:db8::7", true);
+        let kept = Kept::of(head, b"2001:db8::7", true);
         let took = Duration::from_micros(1_234_567);
         let ended = Ended { listener: "0.0.0.0:8080", notes, status, took };
         String::from_utf8(line(query, &kept, &ended, UNIX_EPOCH + Duration::from_millis(1_900_000_001_235)))
@@ -191,7 +191,7 @@ mod tests {
                 ("cookie", b"session=s3cret"),
             ],
         );
-        let mut notes = Notes::of(&Request::from_parts(head.clone(), ()));
+        let mut notes = Notes::of(&head);
         notes.connected(Duration::from_micros(90));
         notes.begun(Duration::from_millis(5));
         notes.retried();
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_password_in_the_target_is_no_part_of_the_host() {
         let head = head("http://ann:s3cret@shop.example:8080/a", &[]);
-        let line = logged(Query::Keep, &head, &Notes::of(&Request::from_parts(head.clone(), ())), None);
+        let line = logged(Query::Keep, &head, &Notes::of(&head), None);
         assert!(line.contains("\"host\":\"shop.example:8080\"") && !line.contains("s3cret"), "{line}");
     }
 
@@ -222,7 +222,7 @@ mod tests {
     fn how_a_request_failed_is_told_by_status_and_error() {
         let head = head("/", &[]);
         let check = |prepare: fn(&mut Notes), status: Option<u16>, expected: (u64, Option<&str>)| {
-            let mut notes = Notes::of(&Request::from_parts(head.clone(), ()));
+            let mut notes = Notes::of(&head);
             prepare(&mut notes);
             let status = status.map(|status| StatusCode::from_u16(status).expect("a status"));
             let line: Value = serde_json::from_str(&logged(Query::Drop, &head, &notes, status)).expect("JSON");
@@ -247,7 +247,7 @@ mod tests {
         let long = vec![b'\xff'; 100_000];
         let head =
             head(&format!("/{}", "a".repeat(60_000)), &[("user-agent", &long), ("referer", &long), ("host", &long)]);
-        let line = logged(Query::Keep, &head, &Notes::of(&Request::from_parts(head.clone(), ())), None);
+        let line = logged(Query::Keep, &head, &Notes::of(&head), None);
         assert!(line.len() < 8 * 1024, "{}", line.len());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
-use http::{Method, Request};
+use http::{Method, request};
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -57,12 +57,12 @@ pub(super) struct Kept {
 
 impl Kept {
     /// What is kept of a request as it came, from the client at `address`.
-    pub(super) fn of<B>(request: &Request<B>, address: &[u8], sampled: bool) -> Box<Self> {
-        let (target, headers) = (request.uri(), request.headers());
+    pub(super) fn of(head: &request::Parts, address: &[u8], sampled: bool) -> Box<Self> {
+        let (target, headers) = (&head.uri, &head.headers);
         let mut kept =
             Box::new(Self { text: Vec::with_capacity(384), parts: Default::default(), sampled, received: None });
         kept.keep(Part::Client, address);
-        kept.keep(Part::Method, request.method().as_str().as_bytes());
+        kept.keep(Part::Method, head.method.as_str().as_bytes());
         // An absolute-form target's authority wins over `Host` (RFC 9112 §3.2.2), and HTTP/2 has nothing else.
         match target.authority() {
             // Without the user and password that may stand before it.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use http::{Request, StatusCode, request};
+use http::{StatusCode, request};
 
 use self::access::Log;
 use self::kept::{Kept, Part, X_REQUEST_ID};
@@ -68,12 +68,12 @@ impl Observer {
     }
 
     /// Notes a request that came by `hop`.
-    pub(super) fn begin<B>(&self, request: &Request<B>, hop: &Hop) -> Notes {
-        let mut notes = Notes::of(request);
+    pub(super) fn begin(&self, head: &request::Parts, hop: &Hop) -> Notes {
+        let mut notes = Notes::of(head);
         if !self.looks() {
             return notes;
         }
-        let parent = Parent::of(request.headers());
+        let parent = Parent::of(&head.headers);
         notes.place = match &self.spans {
             Some(spans) => Some(Place::recording(parent, || spans.samples())),
             None => parent.map(Place::passing),
@@ -81,9 +81,9 @@ impl Observer {
         let recorded = notes.place.is_some_and(|place| place.span.is_some());
         let sampled = self.log.as_ref().is_some_and(Log::samples);
         if sampled || recorded || self.log.as_ref().is_some_and(Log::wants_failures) {
-            let mut kept = Kept::of(request, hop.address(), sampled);
+            let mut kept = Kept::of(head, hop.address(), sampled);
             if recorded {
-                kept.field(Part::TraceState, request.headers(), &TRACESTATE);
+                kept.field(Part::TraceState, &head.headers, &TRACESTATE);
                 kept.keep(Part::Scheme, hop.scheme());
             }
             notes.kept = Some(kept);

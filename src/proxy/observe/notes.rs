@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, request};
 
 use super::kept::Kept;
 use super::trace::Place;
@@ -35,10 +35,10 @@ pub(in crate::proxy) struct Notes {
 }
 
 impl Notes {
-    pub(super) fn of<B>(request: &Request<B>) -> Self {
+    pub(super) fn of(head: &request::Parts) -> Self {
         Self {
-            verb: Verb::of(request.method()),
-            protocol: Protocol::of(request.version()),
+            verb: Verb::of(&head.method),
+            protocol: Protocol::of(head.version),
             retried: false,
             whole: false,
             sent: 0,
@@ -55,7 +55,7 @@ impl Notes {
 
     /// Of what was refused before it was a request, with an answer of so many bytes.
     pub(super) fn refused(protocol: Protocol, bytes: usize) -> Self {
-        let mut notes = Self::of(&Request::new(()));
+        let mut notes = Self::of(&Request::new(()).into_parts().0);
         (notes.verb, notes.protocol) = (Verb::Other, protocol);
         notes.failed("http_request_error");
         notes.delivered(bytes);

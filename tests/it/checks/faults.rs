@@ -19,19 +19,19 @@ use crate::support::health::Health;
 use crate::support::mariadb::{self, Mariadb};
 use crate::support::postgres::{self, Postgres};
 
-const INTERVAL: Duration = Duration::from_millis(100);
-const TIMEOUT: Duration = Duration::from_millis(300);
-const FALL: u32 = 3;
+pub(super) const INTERVAL: Duration = Duration::from_millis(300);
+pub(super) const TIMEOUT: Duration = Duration::from_millis(300);
+pub(super) const FALL: u32 = 3;
 
 /// A kind under test, behind a way that can be broken.
-struct Subject {
-    kind: &'static str,
-    chaos: Chaos,
-    watched: Watched,
+pub(super) struct Subject {
+    pub(super) kind: &'static str,
+    pub(super) chaos: Chaos,
+    pub(super) watched: Watched,
 }
 
 impl Subject {
-    fn new(to: std::net::SocketAddr, kind: impl FnOnce(&Chaos) -> Kind) -> Self {
+    pub(super) fn new(to: std::net::SocketAddr, kind: impl FnOnce(&Chaos) -> Kind) -> Self {
         let chaos = Chaos::to(Upstream::Tcp(to));
         let kind = kind(&chaos);
         let name = kind.as_str();
@@ -39,31 +39,67 @@ impl Subject {
         Self { kind: name, chaos, watched: watch([check]) }
     }
 
-    fn says(&self) -> (u16, String) {
+    pub(super) fn says(&self) -> (u16, String) {
         let (status, body) = self.watched.readyz();
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         (status, body["error"].as_str().unwrap_or_default().to_owned())
     }
 }
 
-/// How long each takes until `/readyz` has this status and says this.
-async fn turns(subjects: &[&Subject], status: u16, part: &str, why: &str) -> Vec<Duration> {
-    let began = Instant::now();
-    let mut took = vec![None; subjects.len()];
+/// How long each takes since `began` until `/readyz` has this status and says its part, and what it says then.
+pub(super) async fn turns(
+    subjects: &[(&Subject, &str)],
+    status: u16,
+    began: Instant,
+    why: &str,
+) -> Vec<(Duration, String)> {
+    let mut turned = vec![None; subjects.len()];
     let all = eventually(PATIENCE, why, async || {
-        for (subject, took) in subjects.iter().zip(&mut took).filter(|(_, took)| took.is_none()) {
+        for ((subject, part), turned) in subjects.iter().zip(&mut turned).filter(|(_, turned)| turned.is_none()) {
             let (now, error) = subject.says();
             if now == status && error.contains(part) {
-                *took = Some(began.elapsed());
+                *turned = Some((began.elapsed(), error));
             }
         }
-        took.iter().all(Option::is_some)
+        turned.iter().all(Option::is_some)
     });
     if tokio::time::timeout(PATIENCE / 2, all).await.is_err() {
-        let said: Vec<_> = subjects.iter().map(|subject| subject.says()).collect();
-        panic!("{why}: {status} {part:?} expected of {said:?}");
+        let said: Vec<_> = subjects.iter().map(|(subject, part)| (part, subject.says())).collect();
+        panic!("{why}: {status} expected of {said:?}");
     }
-    took.into_iter().flatten().collect()
+    turned.into_iter().flatten().collect()
+}
+
+/// All of them with the same part.
+fn say<'s>(subjects: &[&'s Subject], part: &'s str) -> Vec<(&'s Subject, &'s str)> {
+    subjects.iter().map(|subject| (*subject, part)).collect()
+}
+
+/// Strikes, waits until all say why, heals, waits until all pass, and prints a row of the table of docs/READINESS.md for each.
+pub(super) async fn fault(
+    name: &str,
+    subjects: &[(&Subject, &str)],
+    strike: impl Future<Output = ()>,
+    heal: impl Future<Output = ()>,
+) {
+    let began = Instant::now();
+    strike.await;
+    let red = turns(subjects, 503, began, name).await;
+    let began = Instant::now();
+    heal.await;
+    let passing: Vec<_> = subjects.iter().map(|(subject, _)| (*subject, "")).collect();
+    let green = turns(&passing, 200, began, &format!("back after {name}")).await;
+    for (((subject, _), (red, said)), (green, _)) in subjects.iter().zip(red).zip(green) {
+        let reason = said.split_once(": ").map_or("", |(_, reason)| reason);
+        eprintln!("| {name} | `{}` | {reason} | {} | {} |", subject.kind, red.as_millis(), green.as_millis());
+    }
+}
+
+/// The head of the table. A server that is told to cancel is given the time of an attempt once more.
+pub(super) fn head() {
+    let bound = (INTERVAL.mul_f64(1.1) + TIMEOUT) * FALL + TIMEOUT;
+    eprintln!("red within {} ms: fall x (interval + 10 % + timeout) + timeout", bound.as_millis());
+    eprintln!("| fault | kind | reason | red, ms | green, ms |\n|---|---|---|---|---|");
 }
 
 #[tokio::test]
@@ -105,7 +141,7 @@ async fn every_kind_turns_red_with_a_reason_and_green_again_and_leaves_nothing_b
     let talking: Vec<&Subject> = subjects.iter().filter(|subject| subject.kind != "tcp").collect();
     // The servers of these run in this process.
     let frozen: Vec<&Subject> = talking.iter().copied().filter(|s| !matches!(s.kind, "http" | "app")).collect();
-    turns(&all, 200, "", "all pass at first").await;
+    turns(&say(&all, ""), 200, Instant::now(), "all pass at first").await;
 
     let freeze = |stop: bool| {
         if stop {
@@ -134,21 +170,10 @@ async fn every_kind_turns_red_with_a_reason_and_green_again_and_leaves_nothing_b
         ("reset", &talking, "connection", Box::new(|| each(Chaos::reset)), Box::new(|| each(Chaos::restore))),
         ("SIGSTOP", &frozen, timeout, Box::new(|| freeze(true)), Box::new(|| freeze(false))),
     ];
-    // A server that is told to cancel is given the time of an attempt once more.
-    let bound = (INTERVAL.mul_f64(1.1) + TIMEOUT) * FALL + TIMEOUT;
-    eprintln!(
-        "fault     kind       red ms  green ms   (bound of red {} ms: fall x (interval + 10 % + timeout) + timeout)",
-        bound.as_millis()
-    );
-    for (fault, subjects, reason, strike, heal) in faults {
-        strike();
-        let red = turns(subjects, 503, reason, fault).await;
-        heal();
-        let green = turns(subjects, 200, "", &format!("back after {fault}")).await;
-        for ((subject, red), green) in subjects.iter().zip(red).zip(green) {
-            eprintln!("{fault:<9} {:<9} {:>7} {:>9}", subject.kind, red.as_millis(), green.as_millis());
-        }
-        turns(&all, 200, "", &format!("all pass after {fault}")).await;
+    head();
+    for (name, subjects, reason, strike, heal) in faults {
+        fault(name, &say(subjects, reason), async { strike() }, async { heal() }).await;
+        turns(&say(&all, ""), 200, Instant::now(), &format!("all pass after {name}")).await;
     }
 
     for password in [postgres::PASSWORD, mariadb::PASSWORD] {

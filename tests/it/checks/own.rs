@@ -7,7 +7,7 @@ use serde_json::json;
 use tidegate::readiness::settings::{Access, App, AppAddress, Check, Disk, Kind};
 
 use super::{fails, impatient, passes};
-use crate::readiness::{check, watch};
+use crate::readiness::{PATIENCE, check, watch};
 use crate::support::chaos::{Chaos, Upstream};
 use crate::support::eventually;
 use crate::support::port::Port;
@@ -80,10 +80,49 @@ async fn a_disk_is_full_or_gone_or_writable() {
     std::fs::create_dir(&path).unwrap();
     passes(&watched, "disk").await;
     let short = watch([of(&path, u64::MAX, Access::Space)]);
-    eventually(crate::readiness::PATIENCE, "short of space", async || {
+    eventually(PATIENCE, "short of space", async || {
         short.readyz().1.contains(" MiB free, less than 17592186044415 MiB")
     })
     .await;
+}
+
+/// Puts a pipe where the check writes its file, as soon as there is none: to open it for writing lasts until somebody reads.
+async fn hang(pipe: &Path) {
+    eventually(PATIENCE, "between two attempts", async || {
+        let made = std::process::Command::new("mkfifo").arg(pipe).output().unwrap();
+        made.status.success()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_red_holds_one_thread_and_holds_up_no_end() {
+    let disk = tempfile::tempdir().unwrap();
+    let settings = format!(
+        "proxy: [{{ listen: '127.0.0.1:0', upstream: 'http://127.0.0.1:9' }}]\ndrain: {{ delay: 0s, quiet: 0s }}\n\
+         checks: {{ disk: {{ disk: {{ path: '{}', min_free_percent: 0, access: write }}, interval: 300ms, timeout: 300ms }} }}",
+        disk.path().display()
+    );
+    let mut sidecar = Sidecar::start_with(&settings);
+    sidecar.ready().await;
+    let pipe = disk.path().join(format!(".tidegate-check-{}", sidecar.pid()));
+    let timeouts = async || sidecar.metric("tidegate_check_attempts_total", r#"check="disk",result="timeout""#).await;
+    hang(&pipe).await;
+    eventually(PATIENCE, "many attempts find it hanging", async || timeouts().await >= 8.0).await;
+    let answer = raw::get(sidecar.ops, "/readyz").await.unwrap();
+    assert_eq!((answer.status, answer.json()["error"].clone()), (503, json!("disk: timeout after 300ms")));
+    // It goes on: every thread that hung writes its line.
+    let reader = pipe.clone();
+    let written = tokio::task::spawn_blocking(move || std::fs::read_to_string(reader).unwrap()).await.unwrap();
+    assert_eq!(written, "tidegate looks whether it can write here\n");
+    sidecar.ready().await;
+    assert!(!pipe.exists() || pipe.is_file(), "the pipe was removed as the check's own file");
+
+    hang(&pipe).await;
+    let before = timeouts().await;
+    eventually(PATIENCE, "it hangs again", async || timeouts().await > before).await;
+    sidecar.signal("TERM");
+    assert!(sidecar.ended(PATIENCE).await.success());
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub(crate) mod redis;
 pub(crate) mod rpc;
 pub(crate) mod sdk;
 pub(crate) mod sidecar;
+pub(crate) mod terminator;
 pub(crate) mod tls;
 
 use std::time::Duration;

@@ -34,7 +34,7 @@ impl Sidecar {
 
     /// The same, with its standard output led elsewhere.
     pub(crate) fn start_writing_to(stdout: impl Into<Stdio>, upstream: SocketAddr, more: &str) -> Self {
-        Self::launch(tempfile::tempdir().unwrap(), "", &in_front_of(upstream, more), stdout.into())
+        Self::launch(tempfile::tempdir().unwrap(), "", &in_front_of(upstream, more), stdout.into(), &[])
     }
 
     /// Starts a sidecar with these settings in YAML beside ephemeral ops and local listeners.
@@ -44,15 +44,24 @@ impl Sidecar {
 
     /// The same, with a directory whose state is kept from an earlier run.
     pub(crate) fn start_in(directory: TempDir, settings: &str) -> Self {
-        Self::launch(directory, "", settings, Stdio::null())
+        Self::launch(directory, "", settings, Stdio::null(), &[])
+    }
+
+    /// The same, where names have the addresses that this file gives them, in the form of `/etc/hosts`.
+    pub(crate) fn start_with_hosts(hosts: &Path, settings: &str) -> Self {
+        let wrapper = "libnss_wrapper.so";
+        let loads = Command::new("true").env("LD_PRELOAD", wrapper).output().unwrap();
+        assert!(loads.stderr.is_empty(), "no {wrapper}; install it with: apt-get install -y libnss-wrapper");
+        let environment = [("LD_PRELOAD", wrapper), ("NSS_WRAPPER_HOSTS", hosts.to_str().unwrap())];
+        Self::launch(tempfile::tempdir().unwrap(), "", settings, Stdio::null(), &environment)
     }
 
     /// The same, with more settings of `local`.
     pub(crate) fn start_local(local: &str, settings: &str) -> Self {
-        Self::launch(tempfile::tempdir().unwrap(), local, settings, Stdio::null())
+        Self::launch(tempfile::tempdir().unwrap(), local, settings, Stdio::null(), &[])
     }
 
-    fn launch(directory: TempDir, local: &str, settings: &str, stdout: Stdio) -> Self {
+    fn launch(directory: TempDir, local: &str, settings: &str, stdout: Stdio, environment: &[(&str, &str)]) -> Self {
         let state = directory.path().join("state");
         std::fs::create_dir_all(&state).unwrap();
         let config = directory.path().join("tidegate.yaml");
@@ -70,6 +79,7 @@ impl Sidecar {
             .arg(&config)
             .arg("run")
             .env_clear()
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(Stdio::piped())

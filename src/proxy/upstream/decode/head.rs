@@ -21,8 +21,8 @@ const PROTOCOL: &[u8] = b"HTTP/1.";
 /// The head of an answer, and what it says of what follows.
 #[derive(Debug)]
 pub struct Head {
-    /// Status and fields.
-    pub parts: response::Parts,
+    /// Status and fields. Boxed, since heads go from hand to hand.
+    pub parts: Box<response::Parts>,
     /// All of that as lines, where they were asked for: then there are no fields beside them.
     pub lines: Option<lines::Answer>,
     /// How the body is delimited.
@@ -35,7 +35,7 @@ pub struct Head {
 #[derive(Debug)]
 pub enum Heard {
     /// Something before its answer (RFC 9110 section 15.2): status and fields, and never a body.
-    Interim(response::Parts),
+    Interim(Box<response::Parts>),
     /// Its answer, of which this is the head.
     Answer(Head),
 }
@@ -176,7 +176,7 @@ fn parse<'b>(
     if ends.are_mixed(&bytes[..length]) {
         return Err(Malformed::Head(httparse::Error::NewLine));
     }
-    let (mut parts, ()) = Response::new(()).into_parts();
+    let mut parts = Box::new(Response::new(()).into_parts().0);
     parts.version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     parts.status = StatusCode::from_u16(answer.code.unwrap_or(0)).map_err(|_| Malformed::Value)?;
     if form == Form::Lines && *asked != Method::HEAD {
@@ -206,7 +206,7 @@ fn parse<'b>(
 
 /// Adds the fields to a head, and reads from them how the body is framed (RFC 9112 §6.3).
 fn assemble(
-    mut parts: response::Parts,
+    mut parts: Box<response::Parts>,
     fields: &[Header<'_>],
     share: impl Fn(&[u8]) -> Bytes,
     asked: &Method,
