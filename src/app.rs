@@ -196,7 +196,7 @@ async fn serve(settings: Settings) -> anyhow::Result<Outcome> {
     );
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), uptime_s = began.elapsed().as_secs(), "stopped");
-    tokio::join!(telling.finish(), fleet.leave());
+    tokio::join!(telling.finish(&ledger), fleet.leave());
     tasks.cancel();
     if socket_is_ours {
         local::settings::remove(&settings.local.socket);

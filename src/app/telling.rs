@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 
 use super::flag_headers::FromStore;
 use crate::flags::store::Store;
+use crate::lifecycle::ledger::Ledger;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::net::otlp::{self, Exporter, Spans};
 use crate::proxy;
@@ -16,6 +17,11 @@ use crate::telemetry::writer::{self, Lines};
 
 /// How long the last spans may take to be exported when the process ends.
 const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// How long what is under way may take to end when the process does. Nobody is waited for: workers end it.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// See the module's text.
 pub(super) struct Telling {
@@ -52,8 +58,19 @@ impl Telling {
         }
     }
 
-    /// Sees to it that what was told last arrives, as far as it does so soon.
-    pub(super) async fn finish(self) {
+    /// Sees to it that what was told last arrives, as far as it does so soon: that of requests which end with the process
+    /// too.
+    pub(super) async fn finish(self, ledger: &Ledger) {
+        if self.outlets.spans.is_some() || self.outlets.access.is_some() {
+            let cut = async {
+                while ledger.counts().proxied() > 0 {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            if tokio::time::timeout(LAST_REQUESTS, cut).await.is_err() {
+                tracing::warn!(requests = ledger.counts().proxied(), "the last requests were not told of");
+            }
+        }
         if let Some(spans) = self.outlets.spans {
             spans.flush(LAST_SPANS).await;
         }

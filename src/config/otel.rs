@@ -56,8 +56,18 @@ pub(super) fn defaults(root: &mut Node, environment: &BTreeMap<String, String>, 
         }
     }
     if let Some((name, text)) = variables.first(["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"]) {
-        let fields = pairs(text).map(|(field, value)| format!("{field}: {value}"));
-        put(root, "headers", name, list(fields, name), problems);
+        let unsound = elements(text).position(|pair| !pair.contains('=') || pair.starts_with('='));
+        match unsound.filter(|_| !says(root, "headers")) {
+            // Not what it says: it may be a key.
+            Some(at) => {
+                let problem = Problem::new(name, format!("its element {} is not name=value", at + 1));
+                problems.push(problem.remedy("write name=value between commas, percent-encoded"));
+            }
+            None => {
+                let fields = pairs(text).map(|(field, value)| format!("{field}: {value}"));
+                put(root, "headers", name, list(fields, name), problems);
+            }
+        }
     }
     const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
     let attributes: Vec<(Cow<'_, str>, Cow<'_, str>)> =
@@ -93,9 +103,14 @@ fn list(items: impl Iterator<Item = String>, variable: &str) -> Value {
     Value::List(items.map(|item| Node::new(Value::Text(item), origin())).collect())
 }
 
+/// What stands between commas.
+fn elements(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|pair| !pair.is_empty())
+}
+
 /// `name=value` between commas, percent-encoded (W3C Baggage, without properties). What has no `=` is all name.
 fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    text.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
+    elements(text).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(name.trim()), decode(value.trim()))
     })

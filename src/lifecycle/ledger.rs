@@ -52,6 +52,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// What is on its way to the app and back, or waits for that.
+    pub fn proxied(self) -> u64 {
+        self.requests + self.tunnels + self.waiting
+    }
+
     /// Requests, those that wait among them, tunnels and work together.
     pub fn in_flight(self) -> u64 {
         self.requests + self.tunnels + self.work + self.waiting

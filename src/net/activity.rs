@@ -2,7 +2,7 @@
 //! the atomics only make the type shareable.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -50,6 +50,32 @@ pub enum Order {
     Cut,
 }
 
+/// Why something is cut that its client might have liked to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cut {
+    /// The client takes its answer, or sends its request, too slowly.
+    ClientTooSlow,
+    /// The request as a whole has taken too long.
+    RequestTimeout,
+    /// A drain's deadline has passed.
+    DrainDeadline,
+    /// The process was told to end at once.
+    Aborted,
+}
+
+impl Cut {
+    const ALL: [Self; 4] = [Self::ClientTooSlow, Self::RequestTimeout, Self::DrainDeadline, Self::Aborted];
+
+    /// Every name, in the order of the variants.
+    pub const NAMES: [&'static str; 4] = ["client_too_slow", "request_timeout", "drain_deadline", "aborted"];
+
+    /// The name in logs, spans and metrics.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
 /// Which limit a waiting request has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -70,6 +96,8 @@ pub struct Activity {
     stage: AtomicU8,
     order: AtomicU8,
     expired: AtomicU8,
+    /// The place of a [`Cut`] in [`Cut::ALL`], plus one.
+    cut_by: AtomicU8,
     /// Requests begun and not ended: one at most, or any number over HTTP/2.
     under_way: AtomicU32,
     /// HTTP/2: what is read need not be a request, and one request's end says nothing of the others.
@@ -86,8 +114,8 @@ pub struct Activity {
     write_since: AtomicU64,
     /// Since when the order to close is in force.
     closing_since: AtomicU64,
-    /// One request of a multiplexed connection, and not the connection.
-    is_stream: bool,
+    /// The multiplexed connection that this is one request of.
+    connection: Option<Arc<Activity>>,
     /// Whether the client may be silent in the middle of its request's body.
     unhurried: AtomicBool,
     /// The connection's task. (A `Notify` would cost a registration with each poll of the connection.)
@@ -108,6 +136,7 @@ impl Activity {
             stage: AtomicU8::new(Stage::Idle as u8),
             order: AtomicU8::new(Order::None as u8),
             expired: AtomicU8::new(Expired::No as u8),
+            cut_by: AtomicU8::new(0),
             under_way: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
             unclaimed: AtomicBool::new(false),
@@ -119,15 +148,15 @@ impl Activity {
             body_since: AtomicU64::new(0),
             write_since: AtomicU64::new(0),
             closing_since: AtomicU64::new(0),
-            is_stream: false,
+            connection: None,
             unhurried: AtomicBool::new(false),
             task: Mutex::new(None),
         }
     }
 
-    /// One request of an HTTP/2 connection, which has limits and an end of its own.
-    pub fn stream() -> Self {
-        Self { is_stream: true, ..Self::new() }
+    /// One request of an HTTP/2 `connection`, which has limits and an end of its own.
+    pub fn stream(connection: Arc<Self>) -> Self {
+        Self { connection: Some(connection), ..Self::new() }
     }
 
     // What the socket tells.
@@ -297,7 +326,7 @@ impl Activity {
 
     /// Whether this is one request of a multiplexed connection, and not a connection.
     pub fn is_stream(&self) -> bool {
-        self.is_stream
+        self.connection.is_some()
     }
 
     /// Since when the order to close is in force.
@@ -352,6 +381,20 @@ impl Activity {
         }
     }
 
+    /// Orders to close at once, for a reason that is kept: the first one.
+    pub fn cut(&self, by: Cut) {
+        if self.cut_by.load(Relaxed) == 0 {
+            self.cut_by.store(by as u8 + 1, Relaxed);
+        }
+        self.give(Order::Cut);
+    }
+
+    /// Why it was cut, it or the connection that it is a request of.
+    pub fn cut_by(&self) -> Option<Cut> {
+        let own = usize::from(self.cut_by.load(Relaxed)).checked_sub(1).and_then(|at| Cut::ALL.get(at).copied());
+        own.or_else(|| self.connection.as_ref()?.cut_by())
+    }
+
     // What the connection's task waits for.
 
     /// Makes `task` the one that is woken when an order is given or a request has expired.
@@ -391,52 +434,4 @@ fn since(ms: &AtomicU64) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pipelined_partial_head_has_its_time_running() {
-        let activity = Activity::new();
-        activity.read();
-        assert!(activity.head_since().is_some());
-        activity.begin();
-        assert_eq!(activity.head_since(), None);
-        activity.read();
-        activity.end();
-        assert!(activity.head_since().is_some());
-    }
-
-    #[test]
-    fn a_body_read_after_the_head_is_no_new_head() {
-        let activity = Activity::new();
-        activity.read();
-        activity.begin();
-        activity.read();
-        activity.body_moved();
-        activity.end();
-        assert_eq!(activity.head_since(), None);
-    }
-
-    #[test]
-    fn a_multiplexed_connection_is_idle_when_its_last_request_has_ended_and_pings_are_no_heads() {
-        let activity = Activity::new();
-        activity.read();
-        activity.multiplexed();
-        activity.read();
-        assert_eq!(activity.head_since(), None);
-        activity.begin();
-        activity.begin();
-        activity.end();
-        assert_ne!(activity.stage(), Stage::Idle);
-        activity.end();
-        assert_eq!(activity.stage(), Stage::Idle);
-    }
-
-    #[test]
-    fn a_milder_order_does_not_replace_a_harsher_one() {
-        let activity = Activity::new();
-        activity.give(Order::Cut);
-        activity.give(Order::Close);
-        assert_eq!(activity.order(), Order::Cut);
-    }
-}
+mod tests;

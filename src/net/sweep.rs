@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::activity::{Activity, Expired, Order, Stage, look};
+use super::activity::{Activity, Cut, Expired, Order, Stage, look};
 use crate::lifecycle::machine::{Outcome, Phase};
 
 /// Between two sweeps; a limit is passed by up to twice this before it acts.
@@ -84,10 +84,10 @@ impl Sweeper {
         self.add(Activity::new())
     }
 
-    /// Adds a request that has come on an HTTP/2 connection, of which each has the limits of a connection for itself: one
+    /// Adds a request that has come on an HTTP/2 `connection`, of which each has the limits of a connection for itself: one
     /// that stalls is ended, and the others go on.
-    pub fn open_stream(&self) -> Swept {
-        self.add(Activity::stream())
+    pub fn open_stream(&self, connection: Arc<Activity>) -> Swept {
+        self.add(Activity::stream(connection))
     }
 
     fn add(&self, activity: Activity) -> Swept {
@@ -131,7 +131,18 @@ impl Sweeper {
                 is_cut = true;
                 let open = lock(&self.connections);
                 let streams = open.open.values().filter(|open| open.is_stream() && open.stage() != Stage::Tunnel);
-                streams.for_each(|stream| stream.give(Order::Cut));
+                streams.for_each(|stream| stream.cut(Cut::DrainDeadline));
+            }
+            if let (Phase::Stopped { outcome }, Shed::Yes) = (current, self.limits.shed) {
+                // What is left ends with the process. It ends here, so that it is told of. A connection of HTTP/2 is left to
+                // tell its client what became of its requests.
+                let by = if outcome == Outcome::Aborted { Cut::Aborted } else { Cut::DrainDeadline };
+                let open = lock(&self.connections);
+                let left = open
+                    .open
+                    .values()
+                    .filter(|open| matches!(open.stage(), Stage::Waiting | Stage::Answering) && !open.is_multiplexed());
+                left.for_each(|open| open.cut(by));
             }
             let ends = matches!(current, Phase::Closing { .. }) && self.limits.shed == Shed::No;
             if ends {
@@ -172,7 +183,7 @@ fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
 enum Act {
     Leave,
     Close,
-    Cut,
+    Cut(Cut),
     Expire(Expired),
 }
 
@@ -180,7 +191,7 @@ fn act(activity: &Activity, act: Act) {
     match act {
         Act::Leave => {}
         Act::Close => activity.give(Order::Close),
-        Act::Cut => activity.give(Order::Cut),
+        Act::Cut(by) => activity.cut(by),
         Act::Expire(expired) => activity.expire(expired),
     }
 }
@@ -197,7 +208,7 @@ fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<
         return Act::Leave;
     }
     if activity.write_since().is_some_and(|since| longer(since, limits.send)) {
-        return Act::Cut;
+        return Act::Cut(Cut::ClientTooSlow);
     }
     match stage {
         Stage::Tunnel => Act::Leave,
@@ -205,7 +216,7 @@ fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<
             let shed_late = |since: u64| shedding_since.is_some_and(|shed| longer(since.max(shed), SHED_HEAD));
             let idle_since = activity.idle_since();
             match (activity.head_since(), shedding_since) {
-                (Some(since), _) if longer(since, limits.head) || shed_late(since) => Act::Cut,
+                (Some(since), _) if longer(since, limits.head) || shed_late(since) => Act::Cut(Cut::ClientTooSlow),
                 (Some(_), _) => Act::Leave,
                 (None, Some(shedding)) if longer(idle_since.max(shedding), SHED_IDLE + spread(id)) => Act::Close,
                 (None, _) if longer(idle_since, limits.idle) => Act::Close,
@@ -218,10 +229,10 @@ fn decide(activity: &Activity, id: u64, limits: &Limits, shedding_since: Option<
             let overdue = limits.request.is_some_and(|limit| longer(activity.begun(), limit));
             match stage {
                 Stage::Waiting if overdue => Act::Expire(Expired::Request),
-                Stage::Answering if overdue => Act::Cut,
+                Stage::Answering if overdue => Act::Cut(Cut::RequestTimeout),
                 Stage::Waiting if body_late => Act::Expire(Expired::Body),
                 // On a stream both sides may speak at their leisure; a connection of HTTP/1.1 is held up by it.
-                Stage::Answering if body_late && !activity.is_stream() => Act::Cut,
+                Stage::Answering if body_late && !activity.is_stream() => Act::Cut(Cut::ClientTooSlow),
                 Stage::Waiting
                     if activity.body_since().is_none()
                         && limits.answer.is_some_and(|limit| longer(activity.waiting_since(), limit)) =>
@@ -244,12 +255,12 @@ fn decide_multiplexed(
 ) -> Act {
     let (write, head, idle_since) = (activity.write_since(), activity.head_since(), activity.idle_since());
     if write.is_some_and(|since| longer(since, limits.send)) || head.is_some_and(|since| longer(since, limits.head)) {
-        return Act::Cut;
+        return Act::Cut(Cut::ClientTooSlow);
     }
     let is_idle = activity.stage() == Stage::Idle;
     match (activity.closing_since(), shedding_since) {
         // It was asked to leave, has nothing under way, and does not go.
-        (Some(since), _) if is_idle && longer(since.max(idle_since), SHED_HEAD) => Act::Cut,
+        (Some(since), _) if is_idle && longer(since.max(idle_since), SHED_HEAD) => Act::Cut(Cut::ClientTooSlow),
         (Some(_), _) => Act::Leave,
         // GOAWAY loses no request (RFC 9113 section 6.8), so that there is no need to wait for a pause between two.
         (None, Some(shedding)) if activity.is_used() && longer(shedding, spread(id)) => Act::Close,
@@ -266,176 +277,4 @@ fn spread(id: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        head: 15_000,
-        idle: 620_000,
-        body: 30_000,
-        send: 30_000,
-        answer: Some(300_000),
-        request: None,
-        shed: Shed::Yes,
-    };
-
-    fn check(prepare: impl Fn(&Activity), shedding_since: Option<u64>, after: u64, expected: Act) {
-        let start = look();
-        let activity = Activity::new();
-        prepare(&activity);
-        let shedding_since = shedding_since.map(|ms| start + ms);
-        assert_eq!(decide(&activity, 0, &LIMITS, shedding_since, start + after), expected);
-    }
-
-    #[test]
-    fn an_idle_connection_is_closed_after_its_time() {
-        let used = |activity: &Activity| {
-            activity.begin();
-            activity.end();
-        };
-        check(used, None, 619_000, Act::Leave);
-        check(used, None, 621_000, Act::Close);
-        check(|_| {}, None, 59_000, Act::Leave);
-        check(|_| {}, None, 61_000, Act::Close);
-    }
-
-    #[test]
-    fn a_head_that_comes_too_slowly_is_cut() {
-        check(Activity::read, None, 14_000, Act::Leave);
-        check(Activity::read, None, 16_000, Act::Cut);
-        check(Activity::read, Some(0), 6_000, Act::Cut);
-        check(Activity::read, Some(5_000), 6_000, Act::Leave);
-    }
-
-    #[test]
-    fn shedding_closes_what_has_been_idle_and_leaves_what_may_be_about_to_speak() {
-        check(|_| {}, Some(0), 900, Act::Leave);
-        check(|_| {}, Some(0), 2_100, Act::Close);
-        check(|_| {}, Some(5_000), 5_900, Act::Leave);
-        check(Activity::read, Some(0), 2_100, Act::Leave);
-    }
-
-    #[test]
-    fn a_request_has_time_until_its_limit_and_then_an_answer() {
-        let waiting = |activity: &Activity| activity.begin();
-        check(waiting, Some(0), 100_000, Act::Leave);
-        check(waiting, None, 301_000, Act::Expire(Expired::Answer));
-        let uploading = |activity: &Activity| {
-            activity.begin();
-            activity.body_blocked();
-        };
-        check(uploading, None, 29_000, Act::Leave);
-        check(uploading, None, 31_000, Act::Expire(Expired::Body));
-        let answering = |activity: &Activity| {
-            activity.begin();
-            activity.answer();
-        };
-        check(answering, None, 3_000_000, Act::Leave);
-        let not_reading = |activity: &Activity| {
-            activity.begin();
-            activity.answer();
-            activity.write_blocked();
-        };
-        check(not_reading, None, 31_000, Act::Cut);
-    }
-
-    #[test]
-    fn a_request_as_a_whole_has_a_limit_where_one_is_set() {
-        let limits = Limits { request: Some(5_000), ..LIMITS };
-        let start = look();
-        let activity = Activity::new();
-        activity.begin();
-        // Held, so that the app's time does not run: the request's does.
-        activity.hold();
-        assert_eq!(decide(&activity, 0, &LIMITS, None, start + 900_000), Act::Leave);
-        assert_eq!(decide(&activity, 0, &limits, None, start + 5_000), Act::Leave);
-        assert_eq!(decide(&activity, 0, &limits, None, start + 6_000), Act::Expire(Expired::Request));
-        activity.answer();
-        assert_eq!(decide(&activity, 0, &limits, None, start + 6_000), Act::Cut);
-        activity.tunnel();
-        assert_eq!(decide(&activity, 0, &limits, None, start + 6_000), Act::Leave);
-    }
-
-    #[test]
-    fn an_http2_connection_is_asked_to_leave_while_it_is_busy_and_cut_when_it_stays_idle() {
-        let busy = |activity: &Activity| {
-            activity.multiplexed();
-            activity.begin();
-        };
-        check(busy, Some(0), 400, Act::Leave);
-        check(busy, Some(0), 1_600, Act::Close);
-        check(busy, None, 3_000_000, Act::Leave);
-        let closing = |activity: &Activity| {
-            busy(activity);
-            activity.give(Order::Close);
-        };
-        check(closing, Some(0), 3_000_000, Act::Leave);
-        let left = |activity: &Activity| {
-            closing(activity);
-            activity.end();
-        };
-        check(left, Some(0), 5_000, Act::Leave);
-        check(left, Some(0), 6_000, Act::Cut);
-        let half_a_head = |activity: &Activity| {
-            busy(activity);
-            activity.head_begun();
-        };
-        check(half_a_head, None, 14_000, Act::Leave);
-        check(half_a_head, None, 16_000, Act::Cut);
-    }
-
-    #[test]
-    fn a_conversation_on_a_stream_has_no_limit_between_two_of_its_messages() {
-        let start = look();
-        let stream = Activity::stream();
-        stream.begin();
-        stream.body_blocked();
-        assert_eq!(decide(&stream, 0, &LIMITS, None, start + 31_000), Act::Expire(Expired::Body));
-        stream.answer();
-        assert_eq!(decide(&stream, 0, &LIMITS, None, start + 31_000), Act::Leave);
-        let call = Activity::stream();
-        call.begin();
-        call.unhurried();
-        call.body_blocked();
-        assert_eq!(decide(&call, 0, &LIMITS, None, start + 9_000_000), Act::Leave);
-        call.body_moved();
-        assert_eq!(decide(&call, 0, &LIMITS, None, start + 301_000), Act::Expire(Expired::Answer));
-    }
-
-    #[test]
-    fn no_limit_applies_to_a_tunnel() {
-        let tunnel = |activity: &Activity| {
-            activity.begin();
-            activity.tunnel();
-            activity.write_blocked();
-        };
-        check(tunnel, Some(0), 9_000_000, Act::Leave);
-    }
-
-    #[test]
-    fn the_longest_idle_makes_room() {
-        let sweeper = Sweeper::new(LIMITS);
-        let [busy, first, second] = [sweeper.open(), sweeper.open(), sweeper.open()];
-        busy.activity().begin();
-        second.activity().begin();
-        while look() <= first.activity().idle_since() {
-            std::hint::spin_loop();
-        }
-        second.activity().end();
-        sweeper.close_longest_idle();
-        let orders = [&busy, &first, &second].map(|swept| swept.activity().order());
-        assert_eq!(orders, [Order::None, Order::Close, Order::None]);
-        sweeper.close_longest_idle();
-        assert_eq!(second.activity().order(), Order::Close, "one each time");
-    }
-
-    #[test]
-    fn a_dropped_connection_is_forgotten() {
-        let sweeper = Sweeper::new(LIMITS);
-        let first = sweeper.open();
-        let second = sweeper.open();
-        assert_eq!(sweeper.count(), 2);
-        drop((first, second));
-        assert_eq!(sweeper.count(), 0);
-    }
-}
+mod tests;

@@ -64,6 +64,7 @@ impl Service {
     /// Stands aside until the gate is open and there is a place, for as long as the limits let it.
     async fn wait(&self, flight: &mut Flight) -> Result<(), Failure> {
         let (activity, began) = (flight.client.activity.clone(), Instant::now());
+        flight.stands_since = Some(began);
         activity.hold();
         let admitted = {
             let mut waiting = pin!(self.stand(flight));
@@ -74,6 +75,7 @@ impl Service {
             .await
         };
         activity.release();
+        flight.stands_since = None;
         flight.notes.stood(began.elapsed());
         admitted
     }

@@ -183,13 +183,18 @@ impl Failure {
         HeaderValue::try_from(format!("tidegate; error={error}")).expect("error types are visible ASCII")
     }
 
-    /// The answer. While the instance is `leaving`, an app that is gone is no fault but the order of things: 503, and
-    /// the client is sent elsewhere.
-    pub(super) fn answer(&self, leaving: bool) -> Response<AnswerBody> {
-        let (mut status, _) = self.status();
-        if leaving && self.is_the_apps() && status == StatusCode::BAD_GATEWAY {
-            status = StatusCode::SERVICE_UNAVAILABLE;
+    /// The status of HTTP. While the instance is `leaving`, an app that is gone is no fault but the order of things: 503,
+    /// and the client is sent elsewhere.
+    pub(super) fn http_status(&self, leaving: bool) -> StatusCode {
+        match self.status().0 {
+            StatusCode::BAD_GATEWAY if leaving && self.is_the_apps() => StatusCode::SERVICE_UNAVAILABLE,
+            status => status,
         }
+    }
+
+    /// The answer.
+    pub(super) fn answer(&self, leaving: bool) -> Response<AnswerBody> {
+        let status = self.http_status(leaving);
         let mut response = Response::new(AnswerBody::Text(Some(Bytes::from(format!("tidegate: {self}\n")))));
         *response.status_mut() = status;
         let headers = response.headers_mut();

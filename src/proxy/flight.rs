@@ -25,6 +25,8 @@ pub(super) struct Flight {
     /// Since when it was held, or was for the first time, and its place in the line then.
     pub(super) held_since: Option<Instant>,
     pub(super) ticket: Option<u64>,
+    /// Since when it stands aside, while it does.
+    pub(super) stands_since: Option<Instant>,
     /// Let through by the gate, which wants to hear whether the app answers.
     pub(super) turn: Option<Turn<Gate>>,
     pub(super) began: Instant,
@@ -54,6 +56,7 @@ impl Flight {
             seated: false,
             held_since: None,
             ticket: None,
+            stands_since: None,
             turn: None,
             began,
             heard_at: None,
@@ -144,8 +147,17 @@ impl Drop for Flight {
         if self.seated {
             self.service.room.give_back();
         }
-        if self.status.is_none() {
-            self.service.counters.abandoned();
+        if let Some(since) = self.stands_since {
+            self.notes.stood(now.saturating_duration_since(since));
+        }
+        // Known before anything else: what we have ended is not to be blamed on the client.
+        match self.client.activity.cut_by() {
+            Some(cut) if !self.notes.has_error() => {
+                self.service.counters.cut(cut);
+                self.notes.failed(cut.name());
+            }
+            None if self.status.is_none() => self.service.counters.abandoned(),
+            _ => {}
         }
         self.service.observer.ended(&self.notes, self.status, now.saturating_duration_since(self.began));
     }

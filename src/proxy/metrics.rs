@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use super::error::Failure;
 use super::http2::Flood;
 use super::tunnel::EndedBy;
+use crate::net::activity::Cut;
 
 /// Of a tunnel's bytes: from the client, to the client.
 const DIRECTIONS: [&str; 2] = ["in", "out"];
@@ -41,6 +42,7 @@ pub(super) struct Counters {
     failures: [AtomicU64; Failure::KINDS.len()],
     malformed: AtomicU64,
     abandoned: AtomicU64,
+    cut: [AtomicU64; Cut::NAMES.len()],
     broken: AtomicU64,
     retries: AtomicU64,
     connects: AtomicU64,
@@ -67,6 +69,11 @@ impl Counters {
     /// A client left before it had its answer.
     pub(super) fn abandoned(&self) {
         self.abandoned.fetch_add(1, Relaxed);
+    }
+
+    /// We ended a request before its client had all of the answer.
+    pub(super) fn cut(&self, by: Cut) {
+        self.cut[by as usize].fetch_add(1, Relaxed);
     }
 
     /// The app broke off in the middle of an answer.
@@ -199,6 +206,8 @@ impl Collector for Workers {
         let help = "Requests refused because they are no HTTP/1.1, or their head is too large.";
         self.plain(&mut encoder, "proxy_malformed", help, |c| &c.malformed)?;
         self.plain(&mut encoder, "proxy_abandoned", "Requests whose client left before the answer.", |c| &c.abandoned)?;
+        let help = "Requests that were ended here before their answer's end, by why.";
+        self.labelled(&mut encoder, "proxy_cut", help, "by", &Cut::NAMES, |c| &c.cut)?;
         self.plain(&mut encoder, "proxy_broken_answers", "Answers the app broke off.", |c| &c.broken)?;
         self.plain(&mut encoder, "proxy_retries", "Requests sent to the app a second time.", |c| &c.retries)?;
         self.plain(&mut encoder, "proxy_upstream_connects", "Connections opened to the app.", |c| &c.connects)?;

@@ -144,7 +144,10 @@ impl Service {
                 flight.notes.failed(failure.error_type());
                 flight.notes.whole();
                 let answer = match flight.grpc.take() {
-                    Some(content_type) => grpc::answer(&failure, content_type),
+                    Some(content_type) => {
+                        flight.notes.counts_as(failure.http_status(phase.is_leaving()));
+                        grpc::answer(&failure, content_type)
+                    }
                     None => failure.answer(phase.is_leaving()),
                 };
                 let (mut head, body) = answer.into_parts();

@@ -98,9 +98,10 @@ impl Board {
             body: Bytes::new(),
             fresh_until: None,
         };
-        let (snapshot, verdict) = empty.rendered(Instant::now());
+        // The history begins with the first change. What could be said before that nobody has asked: without a check and
+        // before the first condition it is "ready".
+        let (snapshot, _) = empty.rendered(Instant::now());
         let history = History::default();
-        history.note(&verdict, SystemTime::now());
         let first_round_done = watch::Sender::new(snapshot.checks.is_empty());
         Self { inner: Arc::new(Inner { history, snapshot: watch::Sender::new(Arc::new(snapshot)), first_round_done }) }
     }

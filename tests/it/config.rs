@@ -1016,6 +1016,10 @@ fn the_variables_of_opentelemetry_are_defaults_of_tracing() {
             &[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "host=s3cret")],
             "tracing.otlp.headers[0]: \"REDACTED\": a field that the request itself needs; remove it (OTEL_EXPORTER_OTLP_HEADERS)",
         ),
+        (
+            &[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,s3cret")],
+            "OTEL_EXPORTER_OTLP_HEADERS: its element 2 is not name=value; write name=value between commas, percent-encoded",
+        ),
     ] {
         assert_eq!(traced("workload: w", environment), Err(vec![expected.to_owned()]));
     }

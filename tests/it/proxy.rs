@@ -2,6 +2,7 @@
 
 mod access_log;
 mod crowds;
+mod cut;
 mod downstream;
 mod faults;
 mod flag_headers;

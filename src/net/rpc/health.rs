@@ -95,7 +95,8 @@ pub fn list(codec: Codec, services: &impl Services, answer: &mut Vec<u8>) {
     }
 }
 
-/// `Watch`: the status at once, and again whenever it changes. Before it ends it says that nothing is served.
+/// `Watch`: the status at once, and again whenever it changes. Before it ends it says that nothing is served; it ends with
+/// UNAVAILABLE, as a stream that nobody has asked to end: clients take OK for the last word and may not come again.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` for what is no request.
@@ -133,7 +134,7 @@ impl<S: Services> Watching<S> {
                 return Some(Ok(answer.into()));
             }
             if self.services.closing() {
-                return None;
+                return self.over(Status::new(Code::Unavailable, "the sidecar ends"));
             }
             let deadline = async {
                 match self.deadline {
@@ -142,14 +143,21 @@ impl<S: Services> Watching<S> {
                 }
             };
             tokio::select! {
-                goes_on = self.services.changed() => if !goes_on { return None },
+                goes_on = self.services.changed() => if !goes_on {
+                    return self.over(Status::new(Code::Unavailable, "the sidecar ends"));
+                },
                 () = deadline => {
-                    self.ended = true;
-                    return Some(Err(Status::new(Code::DeadlineExceeded, "the time of the stream is over")));
+                    return self.over(Status::new(Code::DeadlineExceeded, "the time of the stream is over"));
                 }
             }
         }
         None
+    }
+
+    /// The last that is said.
+    fn over(&mut self, status: Status) -> Option<Result<Bytes, Status>> {
+        self.ended = true;
+        Some(Err(status))
     }
 }
 

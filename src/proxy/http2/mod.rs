@@ -155,7 +155,7 @@ async fn greet(
 
 impl Shared {
     fn begin(&self, request: Request<h2::RecvStream>, respond: h2::server::SendResponse<Bytes>) {
-        let swept = self.common.sweeper.open_stream();
+        let swept = self.common.sweeper.open_stream(self.client.activity.clone());
         let interims = Interims::new(request.headers());
         let client = Client {
             hop: self.client.hop.clone(),

@@ -22,7 +22,7 @@ pub struct Settings {
 /// Whether requests that failed are sampled as others are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Errors {
-    /// Each gets a line: answered by a 5xx, broken off, or left by its client.
+    /// Each gets a line: answered by a 5xx, not or not wholly answered by the app, or left by its client.
     #[default]
     Always,
     /// As all others.
@@ -89,7 +89,9 @@ fn line(query: Query, kept: &Kept, ended: &Ended<'_>, now: SystemTime) -> Vec<u8
         None => text(&mut out, "path", path),
     }
     text(&mut out, "protocol", Some(ended.notes.protocol().name().as_bytes()));
-    number(&mut out, "status", u64::from(ended.status()));
+    if let Some(status) = ended.status() {
+        number(&mut out, "status", u64::from(status));
+    }
     number(&mut out, "bytes", ended.notes.sent());
     if let Some(received) = &kept.received {
         number(&mut out, "request_bytes", received.load(std::sync::atomic::Ordering::Relaxed));

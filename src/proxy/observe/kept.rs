@@ -1,6 +1,7 @@
 //! What is kept of a request until its line or span is written: copies of bounded length, because what points into a
 //! connection's memory would hold it for as long as the request lasts.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -29,6 +30,20 @@ pub(super) enum Part {
 
 /// The most bytes of each.
 const BOUNDS: [usize; 11] = [45, 32, 255, 2048, 1024, 256, 512, 128, 512, 5, 96];
+
+/// A URL without the user and the password that may stand before its host (RFC 3986 section 3.2.1).
+fn nameless(url: &[u8]) -> Cow<'_, [u8]> {
+    let is_scheme = |text: &[u8]| text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.:".contains(byte));
+    let Some(begin) = memchr::memmem::find(url, b"//").filter(|at| is_scheme(&url[..*at])).map(|at| at + 2) else {
+        return Cow::Borrowed(url);
+    };
+    let rest = &url[begin..];
+    let authority = rest.iter().position(|byte| b"/?#\\".contains(byte)).map_or(rest, |end| &rest[..end]);
+    match memchr::memrchr(b'@', authority) {
+        Some(at) => Cow::Owned([&url[..begin], &rest[at + 1..]].concat()),
+        None => Cow::Borrowed(url),
+    }
+}
 
 /// See the module's text.
 pub(super) struct Kept {
@@ -62,7 +77,9 @@ impl Kept {
             kept.keep(Part::Query, query.as_bytes());
         }
         kept.field(Part::UserAgent, headers, &USER_AGENT);
-        kept.field(Part::Referer, headers, &REFERER);
+        if let Some(referer) = headers.get(REFERER) {
+            kept.keep(Part::Referer, &nameless(referer.as_bytes()));
+        }
         kept.field(Part::RequestId, headers, &X_REQUEST_ID);
         kept
     }
@@ -118,5 +135,34 @@ impl Kept {
     pub(super) fn get(&self, part: Part) -> Option<&[u8]> {
         let range = self.parts[part as usize].as_ref()?;
         self.text.get(usize::from(range.start)..usize::from(range.end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_kept_without_its_user_and_password() {
+        for (url, kept) in [
+            ("http://ann:s3cret@shop.example/a@b?c=d@e", "http://shop.example/a@b?c=d@e"),
+            ("https://ann:s3cr@t@[::1]:8443", "https://[::1]:8443"),
+            ("//ann@shop.example", "//shop.example"),
+            ("http://ann:s3cret@shop.example\\a", "http://shop.example\\a"),
+            ("https://shop.example/@ann", "https://shop.example/@ann"),
+            ("https://shop.example?to=//x@y", "https://shop.example?to=//x@y"),
+            ("/relative//ann@b", "/relative//ann@b"),
+            ("", ""),
+        ] {
+            assert_eq!(nameless(url.as_bytes()), kept.as_bytes(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_is_too_long_to_be_kept_is_not_kept_in_part() {
+        let referer = format!("http://ann:{}@shop.example/a", "s3cret".repeat(200));
+        let request = Request::builder().header(REFERER, referer).body(()).expect("the test's request is sound");
+        let kept = Kept::of(&request, b"::1", true);
+        assert_eq!(kept.get(Part::Referer), Some(&b"http://shop.example/a"[..]));
     }
 }

@@ -147,7 +147,7 @@ impl Observer {
     /// The request has ended.
     pub(super) fn ended(&self, notes: &Notes, status: Option<StatusCode>, took: Duration) {
         if let Some(status) = status {
-            self.counts.answered(notes.verb(), notes.protocol(), status.as_u16(), took);
+            self.counts.answered(notes.verb(), notes.protocol(), notes.counted(status).as_u16(), took);
         }
         let Some(kept) = &notes.kept else { return };
         let ended = Ended { listener: &self.listener, notes, status, took };

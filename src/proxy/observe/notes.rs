@@ -12,6 +12,9 @@ use crate::proxy::tunnel::Carried;
 /// A client that left before its answer began; nginx's number, which log tools know.
 const LEFT: u16 = 499;
 
+/// The errors of requests that are at fault themselves.
+const REFUSED: [&str; 2] = ["http_request_error", "http_request_denied"];
+
 /// See the module's text.
 pub(in crate::proxy) struct Notes {
     verb: Verb,
@@ -24,6 +27,7 @@ pub(in crate::proxy) struct Notes {
     first_byte: Option<Duration>,
     held: Option<Duration>,
     error: Option<&'static str>,
+    counts_as: Option<StatusCode>,
     carried: Option<Carried>,
     /// The request's place in a trace, where traces matter.
     pub(super) place: Option<Place>,
@@ -42,6 +46,7 @@ impl Notes {
             first_byte: None,
             held: None,
             error: None,
+            counts_as: None,
             carried: None,
             place: None,
             kept: None,
@@ -83,6 +88,16 @@ impl Notes {
         self.error = Some(error);
     }
 
+    /// Whether it is known why there is no answer of the app, or no whole one.
+    pub(in crate::proxy) fn has_error(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// The answer that we gave in the app's place has a status of its own protocol; over plain HTTP it had been this one.
+    pub(in crate::proxy) fn counts_as(&mut self, status: StatusCode) {
+        self.counts_as = Some(status);
+    }
+
     /// The tunnel that the request became has ended.
     pub(in crate::proxy) fn carried(&mut self, carried: Carried) {
         self.carried = Some(carried);
@@ -108,6 +123,11 @@ impl Notes {
 
     pub(super) fn is_retried(&self) -> bool {
         self.retried
+    }
+
+    /// The status that an answer of `status` is counted as.
+    pub(super) fn counted(&self, status: StatusCode) -> StatusCode {
+        self.counts_as.unwrap_or(status)
     }
 
     /// What went through its tunnel.
@@ -137,15 +157,16 @@ impl Notes {
 pub(super) struct Ended<'n> {
     pub(super) listener: &'n str,
     pub(super) notes: &'n Notes,
-    /// None was sent when the client left before.
+    /// None was sent when the client left before, or the request was cut.
     pub(super) status: Option<StatusCode>,
     pub(super) took: Duration,
 }
 
 impl Ended<'_> {
-    /// The answer's status.
-    pub(super) fn status(&self) -> u16 {
-        self.status.map_or(LEFT, |status| status.as_u16())
+    /// The answer's status; none when we ended the request before there was one.
+    pub(super) fn status(&self) -> Option<u16> {
+        let left = self.notes.error.is_none().then_some(LEFT);
+        self.status.map(|status| status.as_u16()).or(left)
     }
 
     /// Why the client has no whole answer of the app.
@@ -153,8 +174,10 @@ impl Ended<'_> {
         self.notes.error.or(if self.notes.whole { None } else { Some("client_left") })
     }
 
-    /// Whether somebody may want to know: a 5xx, a broken answer, a client that left.
+    /// Whether somebody may want to know: a 5xx, an answer that is not the app's or not the whole of it, a client that
+    /// left. A request that was refused for what it is has not failed: its client has.
     pub(super) fn has_failed(&self) -> bool {
-        self.status.is_some_and(|status| status.is_server_error()) || !self.notes.whole
+        self.status.is_some_and(|status| status.is_server_error())
+            || self.error().is_some_and(|error| !REFUSED.contains(&error))
     }
 }

@@ -13,7 +13,9 @@ use crate::net::otlp::{Attribute, Span, Spans};
 pub(super) fn send(spans: &Spans, place: &Place, id: u64, kept: &Kept, ended: &Ended<'_>) {
     let notes = ended.notes;
     let known = notes.verb().name();
-    let status = itoa::Buffer::new().format(ended.status()).to_owned();
+    let status = ended.status().unwrap_or_default().to_string();
+    // A body is what an answer has that is one.
+    let answered = ended.status.is_some_and(|status| !status.is_informational());
     let (address, port) = kept.get(Part::Host).map_or((None, None), authority);
     let error = ended.has_failed().then(|| ended.error().unwrap_or(&status).as_bytes());
     let text = |name, value: Option<_>| value.map(|value| (name, Attribute::Text(value)));
@@ -29,7 +31,7 @@ pub(super) fn send(spans: &Spans, place: &Place, id: u64, kept: &Kept, ended: &E
         text("network.protocol.version", notes.protocol().name().split('/').nth(1).map(str::as_bytes)),
         text("user_agent.original", kept.get(Part::UserAgent)),
         number("http.response.status_code", ended.status.map(|status| u64::from(status.as_u16()))),
-        number("http.response.body.size", Some(notes.sent())),
+        number("http.response.body.size", answered.then(|| notes.sent())),
         number("http.request.body.size", kept.received.as_ref().map(|received| received.load(Relaxed))),
         text("error.type", error),
     ]

@@ -174,6 +174,11 @@ where
         loop {
             let current = *phase.borrow_and_update();
             self.draining = current.is_draining();
+            if matches!(current, Phase::Stopped { .. }) {
+                // The process ends, and with it this; so it is told of.
+                self.by.get_or_insert(EndedBy::Deadline);
+                return self.carried();
+            }
             let leave = leave(current, tunnels, place).filter(|_| self.stays());
             if let Some(leave) = leave.filter(|leave| leave.at <= now()) {
                 self.leave(EndedBy::Deadline, leave.by);

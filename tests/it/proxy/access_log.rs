@@ -57,7 +57,7 @@ async fn a_request_gets_a_line_with_its_facts_and_no_secret() {
     client
         .send(
             "POST /echo?card=4111 HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 5\r\nUser-Agent: curl/8\r\n\
-             Referer: https://shop.example/a?token=t0ken\r\nAuthorization: Bearer s3cret\r\nCookie: id=s3cret\r\n\
+             Referer: https://ann:s3cret@shop.example/a?token=t0ken\r\nAuthorization: Bearer s3cret\r\nCookie: id=s3cret\r\n\
              X-Request-Id: r-1\r\n\r\nhello",
         )
         .await

@@ -68,8 +68,23 @@ async fn grpc_probes_hear_what_http_probes_hear_and_watchers_are_told() {
 
     sidecar.signal("TERM");
     assert_eq!(all.one().await, serving(false), "drained is not ready");
+    // Clients come again after an error, and take OK for the last word.
+    for stream in [&mut all, &mut cache, &mut unknown] {
+        let status = stream.next().await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (tonic::Code::Unavailable, "the sidecar ends"));
+    }
     drop((all, cache, unknown, rpc));
     assert!(sidecar.ended(PATIENCE).await.success());
+}
+
+#[tokio::test]
+async fn a_start_without_checks_was_never_ready_before_it_was() {
+    let sidecar = Sidecar::start_with(PROXY);
+    sidecar.ready().await;
+    let turned = history(&sidecar).await;
+    let turns: Vec<_> = turned.iter().filter(|turn| turn["name"] == "readyz").collect();
+    assert_eq!(turns.len(), 1, "{turned:?}");
+    assert_eq!((&turns[0]["from"], &turns[0]["to"]), (&json!("not ready"), &json!("ready")));
 }
 
 async fn history(sidecar: &Sidecar) -> Vec<Value> {
