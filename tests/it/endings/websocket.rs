@@ -32,7 +32,8 @@ async fn talk(to: SocketAddr, tally: &Tally, habit: Habit) -> Result<Option<End>
     let mut socket = Socket::open(to).await?;
     for number in 0..habit.messages() {
         let message = format!("message {number}");
-        socket.send(masked(0x81, message.as_bytes()))?;
+        // Where nobody takes it any more, a Close may have come before: reading tells.
+        drop(socket.send(masked(0x81, message.as_bytes())));
         match socket.frame().await? {
             (0x81, payload) if payload == message.as_bytes() => tally.moved(),
             (0x88, payload) => return socket.closed(&payload).await,
@@ -43,7 +44,7 @@ async fn talk(to: SocketAddr, tally: &Tally, habit: Habit) -> Result<Option<End>
             break;
         }
     }
-    socket.send(masked(0x88, &1000_u16.to_be_bytes()))?;
+    drop(socket.send(masked(0x88, &1000_u16.to_be_bytes())));
     match socket.frame().await? {
         (0x88, payload) if payload == 1000_u16.to_be_bytes() => socket.rest().await.map(|()| None),
         // It was on its way when ours was.
@@ -109,6 +110,8 @@ impl Socket {
                 self.input.flow_control().release_capacity(part.len()).map_err(|_| Fault::Lost)?;
                 Ok(true)
             }
+            // The answer was whole; no more is wanted of us (RFC 9113 section 8.1).
+            Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => Ok(false),
             Some(Err(_)) => Err(Fault::Lost),
             None => Ok(false),
         }
@@ -135,7 +138,8 @@ impl Socket {
 
     /// Answers a Close as RFC 6455 section 5.5.1 wants it.
     async fn closed(&mut self, payload: &[u8]) -> Result<Option<End>, Fault> {
-        self.send(masked(0x88, &payload[..2]))?;
+        // Nobody may be left to take it.
+        drop(self.send(masked(0x88, &payload[..2])));
         self.rest().await?;
         Ok(Some(End::Close(u16::from_be_bytes([payload[0], payload[1]]))))
     }
