@@ -66,6 +66,10 @@ impl Connection {
         let broken = poll_fn(|cx| {
             self.activity().attend(cx.waker());
             if self.activity().order() == Order::Cut {
+                // What the connection's end alone would end must not look whole.
+                if coding == Coding::Close {
+                    self.wire.break_off();
+                }
                 return Poll::Ready(Err(Lost::Closed));
             }
             ready!(self.wire.poll_interim(cx))?;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::access_log::Logging;
 use super::passing::Script;
@@ -21,6 +23,7 @@ async fn app() -> App {
         let mut script = Script::new(stream);
         match script.path().await.as_str() {
             "/half" => script.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await,
+            "/parts" => script.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await,
             "/tunnel" => {
                 script.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await;
             }
@@ -144,6 +147,19 @@ async fn a_request_that_takes_too_long_is_cut_by_its_limit_once_its_answer_has_b
     let lines = logging.lines(2).await;
     assert_eq!(told(&lines), ["HTTP/1.1 /half 200 request_timeout", "HTTP/2 /half 200 request_timeout"]);
     assert_eq!(cut(&logging, "request_timeout").await, 2.0);
+}
+
+#[tokio::test]
+async fn an_answer_to_http_1_0_that_is_cut_does_not_look_whole() {
+    let app = app().await;
+    let logging = Logging::start(app.address, "access_log: { sample: 0 }\nlimits: { request_timeout: 1s }");
+    let mut client = TcpStream::connect(logging.sidecar.proxy()).await.unwrap();
+    client.write_all(b"GET /parts HTTP/1.0\r\nHost: t\r\n\r\n").await.unwrap();
+    let mut read = Vec::new();
+    let ended = tokio::time::timeout(LONG, client.read_to_end(&mut read)).await.unwrap();
+    assert_eq!(ended.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
+    assert!(read.ends_with(b"half"), "{}", read.escape_ascii());
+    assert_eq!(told(&logging.lines(1).await), ["HTTP/1.0 /parts 200 request_timeout"]);
 }
 
 #[tokio::test]
