@@ -97,7 +97,7 @@ async fn changes_are_made_at_their_time_one_after_the_other() {
     assert!(said.starts_with("search: on, waiting\nnext ") && is_in(&said, "1h", "59m"), "{said}");
     shell.ok(&["at", "+2h", "off", "search"]).await;
     shell.ok(&["at", "+3h", "disable", "search"]).await;
-    shell.ok(&["at", "+3h", "enable", "search"]).await;
+    shell.ok(&["at", "+3h1s", "enable", "search"]).await;
     let new = SEARCH.replace("off\"}", "on\"}");
     shell.ok(&["at", "+4h", "set", "search", &new]).await;
     shell.ok(&["at", "+4h", "set", "banner", SEARCH]).await;
