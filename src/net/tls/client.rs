@@ -4,14 +4,13 @@ use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::task::spawn_blocking;
 
-use super::{any_certificate, material, system_roots};
+use super::lenient::Lenient;
+use super::{material, system_roots};
 
 /// How much of a server's certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,15 +68,11 @@ impl Trust {
 
     fn gathered(&self) -> Result<ClientConfig, String> {
         let builder = match self.verify {
-            Verify::Nothing => {
-                let verifier = any_certificate();
-                ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier)
-            }
+            Verify::Nothing => ClientConfig::builder().dangerous().with_custom_certificate_verifier(Lenient::any()),
             Verify::Name => ClientConfig::builder().with_root_certificates(self.roots()?),
             Verify::Authority => {
-                let inner = WebPkiServerVerifier::builder(Arc::new(self.roots()?)).build();
-                let inner = inner.map_err(|error| error.to_string())?;
-                ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyName(inner)))
+                let verifier = Lenient::any_name(self.roots()?)?;
+                ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier)
             }
         };
         let Some((chain_file, key_file)) = &self.identity else { return Ok(builder.with_no_client_auth()) };
@@ -144,51 +139,6 @@ pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
 fn of_rustls<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
     let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     error.downcast_ref().or_else(|| within?.downcast_ref())
-}
-
-/// Checks all but the name.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0.verify_server_cert(leaf, others, name, ocsp, now) {
-            // The name is looked at last, when all else was found right.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
 }
 
 #[cfg(test)]
