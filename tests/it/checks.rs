@@ -1,6 +1,7 @@
 //! Every kind of check against the real thing: what it looks at, and what it says when that is not so.
 
 mod aging;
+mod declared;
 mod faults;
 mod grpc;
 mod http;
