@@ -77,12 +77,11 @@ fn failure(error: &Error) -> Failure {
 
 /// The texts of the server (its error codes) and of the system, as an operator would say them.
 fn describe(text: &str) -> Failure {
-    const KNOWN: [(&str, Cause, &str); 12] = [
+    const KNOWN: [(&str, Cause, &str); 11] = [
         ("max number of clients", Cause::Busy, "too many connections: the server has as many clients as it may"),
         ("NOAUTH", Cause::Credentials, "authentication required"),
         ("WRONGPASS", Cause::Credentials, "authentication failed"),
-        ("AuthenticationFailed", Cause::Credentials, "authentication failed"),
-        ("authentication failed", Cause::Credentials, "authentication failed"),
+        ("without any password configured", Cause::Credentials, "authentication failed: the server wants no password"),
         ("BusyLoading", Cause::Busy, "loading its data"),
         ("LOADING", Cause::Busy, "loading its data"),
         ("refused (os error", Cause::Refused, "connection refused"),
