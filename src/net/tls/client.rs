@@ -3,9 +3,10 @@
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::task::spawn_blocking;
 
@@ -116,23 +117,49 @@ pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
     };
     let certificate = |what: &str| format!("invalid peer certificate: {what}");
     Some(match error {
-        rustls::Error::InvalidCertificate(why) => certificate(match why {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "not valid yet",
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "not for the name of this server"
+        rustls::Error::InvalidCertificate(why) => certificate(&match why {
+            CertificateError::Expired => "expired".to_owned(),
+            CertificateError::ExpiredContext { not_after, .. } => format!("expired at {}", day_and_time(*not_after)),
+            CertificateError::NotValidYet => "not valid yet".to_owned(),
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                format!("not valid yet: from {} on", day_and_time(*not_before))
+            }
+            CertificateError::NotValidForName => "not for the name of this server".to_owned(),
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                format!("not for the name of this server: for {}", names(presented))
             }
             // One that we trust has the issuer's name, and another key.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "no authority that we trust vouches for it"
+                "no authority that we trust vouches for it".to_owned()
             }
-            CertificateError::Revoked => "revoked",
+            CertificateError::Revoked => "revoked".to_owned(),
             _ => return Some(error.to_string()),
         }),
         rustls::Error::AlertReceived(alert) => format!("the server broke off: {alert:?}"),
         rustls::Error::InvalidMessage(_) => "the answer is not TLS".to_owned(),
         error => error.to_string(),
     })
+}
+
+fn day_and_time(at: UnixTime) -> String {
+    let at = std::time::UNIX_EPOCH + Duration::from_secs(at.as_secs());
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// The names in a certificate, of which the library says `DnsName("app.internal")`, `IpAddress(10.0.0.1)`. A certificate may
+/// have many.
+fn names(presented: &[String]) -> String {
+    const MOST: usize = 5;
+    let plain = |name: &String| {
+        let inner = name.split_once('(').map_or(name.as_str(), |(_, inner)| inner.trim_end_matches(')'));
+        inner.trim_matches('"').to_owned()
+    };
+    let first = presented.iter().take(MOST).map(plain).collect::<Vec<_>>().join(", ");
+    match presented.len() {
+        0 => "no name at all".to_owned(),
+        count if count > MOST => format!("{first} and {} more", count - MOST),
+        _ => first,
+    }
 }
 
 /// An io::Error holds the error that it was made around without counting it among its sources.
@@ -172,5 +199,24 @@ mod tests {
         let within = std::io::Error::new(std::io::ErrorKind::InvalidData, inner);
         assert_eq!(reason(&within).as_deref(), Some("invalid peer certificate: expired"));
         assert_eq!(reason(&std::io::Error::other("else")), None);
+    }
+
+    #[test]
+    fn a_certificate_is_told_with_its_names_and_its_time() {
+        let told = |why| reason(&rustls::Error::InvalidCertificate(why)).expect("a reason of TLS");
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let expired = CertificateError::ExpiredContext { time: at(1_700_000_001), not_after: at(1_700_000_000) };
+        assert_eq!(told(expired), "invalid peer certificate: expired at 2023-11-14T22:13:20Z");
+        let early = CertificateError::NotValidYetContext { time: at(0), not_before: at(1_700_000_000) };
+        assert_eq!(told(early), "invalid peer certificate: not valid yet: from 2023-11-14T22:13:20Z on");
+        let of = |presented: &[&str]| {
+            let presented = presented.iter().map(|name| (*name).to_owned()).collect();
+            let expected = ServerName::try_from("db").expect("a name");
+            let told = told(CertificateError::NotValidForNameContext { expected, presented });
+            told.trim_start_matches("invalid peer certificate: not for the name of this server: for ").to_owned()
+        };
+        assert_eq!(of(&[]), "no name at all");
+        assert_eq!(of(&["DnsName(\"a.b\")", "IpAddress(10.0.0.1)"]), "a.b, 10.0.0.1");
+        assert_eq!(of(&["DnsName(\"a\")"; 7]), "a, a, a, a, a and 2 more");
     }
 }

@@ -71,7 +71,7 @@ async fn tls_is_checked_and_our_certificate_shown() {
     passes(&watch([at("localhost", &authority, true)]), "app").await;
     says(&watch([at("localhost", &authority, false)]), "app: ").await;
     let name = watch([at("127.0.0.1", &authority, true)]);
-    fails(&name, "app", "TLS: invalid peer certificate: not for the name of this server").await;
+    fails(&name, "app", "TLS: invalid peer certificate: not for the name of this server: for localhost…").await;
     let unknown = "TLS: invalid peer certificate: no authority that we trust vouches for it";
     fails(&watch([at("localhost", &stranger, true)]), "app", unknown).await;
     let expired = authority.issue("expired", -1);
@@ -79,7 +79,7 @@ async fn tls_is_checked_and_our_certificate_shown() {
     let url = format!("https://localhost:{}", server.address().port());
     let trust = Trust { ca_file: Some(authority.certificate().into()), ..Trust::default() };
     let watched = watch([check("app", Kind::Grpc(Settings { url, service: String::new(), trust }))]);
-    fails(&watched, "app", "TLS: invalid peer certificate: expired").await;
+    fails(&watched, "app", "TLS: invalid peer certificate: expired at 20…").await;
 }
 
 #[tokio::test]
