@@ -5,6 +5,7 @@ mod declared;
 mod faults;
 mod grpc;
 mod http;
+mod migrations;
 mod mysql;
 mod mysql_login;
 mod names;
