@@ -96,7 +96,8 @@ fn judge(free: u64, whole: u64, settings: &settings::Disk) -> Result<(), (String
 }
 
 /// Writes a small file, makes it durable and removes it. Nothing that is there is opened or followed: whoever may write in
-/// the directory could otherwise have another file of ours cut, and a name that cannot be guessed cannot be taken.
+/// the directory could otherwise have another file of ours cut. The name is another one each time, so that none can be taken
+/// beforehand.
 fn write(directory: &Path) -> io::Result<()> {
     let path = directory.join(format!(".tidegate-check-{:016x}", fastrand::u64(..)));
     // `O_EXCL` does not follow a link either (open(2)); file systems in userspace may be less strict.
