@@ -15,6 +15,7 @@ pub mod mysql;
 pub mod networks;
 pub mod otlp;
 pub mod outbound;
+pub mod percent;
 pub mod plain;
 pub mod proxy_protocol;
 pub mod redis;
