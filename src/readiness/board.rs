@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::readiness::brake::{Brake, Past};
+use crate::readiness::brake::{Bout, Brake, Case, Past, Patience, Place};
 use crate::readiness::history::{History, Turn};
 use crate::readiness::settings::{Class, Settings};
 use crate::readiness::verdict::{Health, Line, Standing, State, Thresholds, Verdict, one_line};
@@ -50,6 +50,12 @@ struct CheckEntry {
     health: Health,
     /// What was last told of the fleet.
     brake: Option<Brake>,
+    /// How long the fleet is waited for; `None` where nobody asks it.
+    patience: Option<Patience>,
+    /// How long the same check may take to fail on another instance.
+    elsewhere: Duration,
+    /// Since when it fails.
+    bout: Option<Bout>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,13 +74,24 @@ impl CheckEntry {
 
     /// What its failing means at `now`, and what the brake says of it.
     fn braked(&self, standing: &Standing, now: Instant) -> (Class, Option<Arc<str>>) {
-        match (&self.brake, standing) {
-            (Some(brake), Standing::Failed(_)) if self.brakes() => {
-                let past = if self.health.proven() { Past::Passed } else { Past::Unproven };
-                let (class, says) = brake.judge(&self.name, past, now);
-                (class, Some(says))
-            }
+        match standing {
+            Standing::Failed(_) if self.brakes() => self.case().judge(self.brake.as_ref(), now),
             _ => (self.class, None),
+        }
+    }
+
+    fn case(&self) -> Case<'_> {
+        let past = if self.health.proven() { Past::Passed } else { Past::Unproven };
+        let Self { patience, elsewhere, bout, .. } = *self;
+        Case { check: &self.name, past, bout, patience, elsewhere }
+    }
+
+    /// Takes in one more result.
+    fn after(&mut self, result: Result<(), &str>, now: Instant) {
+        self.health = self.health.after(result, self.thresholds, now);
+        if self.health.fails() {
+            let apart = self.elsewhere + self.patience.map_or(Duration::ZERO, |patience| patience.report);
+            self.bout = Some(Bout::after(self.bout, now, apart));
         }
     }
 }
@@ -90,6 +107,10 @@ impl Board {
             max_staleness: check.max_staleness,
             health: Health::pending(),
             brake: None,
+            patience: None,
+            // Attempts begin an interval apart, a tenth more or less.
+            elsewhere: check.interval.mul_f64(1.1) + check.timeout,
+            bout: None,
         });
         let empty = Snapshot {
             conditions: Vec::new(),
@@ -146,6 +167,25 @@ impl Board {
         self.snapshot().checks.iter().filter(|check| check.brakes()).map(|check| check.name.clone()).collect()
     }
 
+    /// From now on somebody asks the fleet about each check that fails, and the word is waited for.
+    pub fn ask(&self, patience: Patience) {
+        self.change(Instant::now(), |snapshot| {
+            for check in &mut snapshot.checks {
+                check.patience = Some(patience);
+            }
+        });
+    }
+
+    /// Makes an event of what changed by time alone, such as a result that grew too old.
+    pub fn look(&self, now: Instant) {
+        let snapshot = self.snapshot();
+        if snapshot.fresh_until.is_some_and(|until| now > until)
+            && snapshot.answer(now) != (snapshot.ready, snapshot.body.clone())
+        {
+            self.change(now, |_| {});
+        }
+    }
+
     /// Takes in what the brake says of each check that it says something of.
     pub fn brake(&self, said: impl Fn(&str) -> Option<Brake>) {
         self.change(Instant::now(), |snapshot| {
@@ -191,10 +231,10 @@ impl Reporter {
         let mut transition = None;
         self.board.change(now, |snapshot| {
             let entry = &mut snapshot.checks[self.index];
-            let health = entry.health.after(result, entry.thresholds, now);
-            let turned = Transition { from: entry.health.state(), to: health.state() };
-            transition = (turned.from != turned.to).then_some(turned);
-            entry.health = health;
+            let from = entry.health.state();
+            entry.after(result, now);
+            let to = entry.health.state();
+            transition = (from != to).then_some(Transition { from, to });
         });
         if self.board.snapshot().checks.iter().all(|check| check.health.finished().is_some()) {
             self.board.inner.first_round_done.send_if_modified(|done| !std::mem::replace(done, true));
@@ -264,14 +304,21 @@ impl Snapshot {
         Verdict { lines }
     }
 
-    /// The shared checks that fail at `now`, one that is about to turn among them, whose state is ok yet; not one whose results are too old, of
-    /// which nobody knows.
-    pub fn failing(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, State)> {
+    /// The shared checks that fail at `now`, and whether the instance serves all the same: one that is about to turn is among
+    /// them, one whose results are too old is not, for nobody knows of it.
+    pub fn failing(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, Place)> {
         let fails = move |check: &&CheckEntry| {
             let stale = matches!(check.health.standing(check.max_staleness, now), Standing::Stale(_));
             check.brakes() && check.health.fails() && !stale
         };
-        self.checks.iter().filter(fails).map(|check| (&check.name, check.health.state()))
+        let place = move |check: &CheckEntry| {
+            let standing = check.health.standing(check.max_staleness, now);
+            match check.braked(&standing, now) {
+                (Class::Critical, _) if !standing.passes() => Place::Out,
+                _ => Place::In,
+            }
+        };
+        self.checks.iter().filter(fails).map(move |check| (&check.name, place(check)))
     }
 
     /// What is said at `now` about one check or condition; `None` when there is none of that name.
@@ -285,8 +332,8 @@ impl Snapshot {
         self.body = verdict.body(None);
         // One that is too old already keeps this in the past: its age is told anew at each reading.
         let ends = self.checks.iter().filter_map(|check| check.health.finished()?.checked_add(check.max_staleness));
-        let brakes = self.checks.iter().filter_map(|check| check.brake.as_ref()?.until());
-        self.fresh_until = ends.chain(brakes).min();
+        let brakes = self.checks.iter().filter_map(|check| check.case().until(check.brake.as_ref()));
+        self.fresh_until = ends.chain(brakes.filter(|until| *until >= now)).min();
         (self, verdict)
     }
 }

@@ -1,6 +1,7 @@
 //! What the rest of a fleet means for a check that fails here. It comes in as a plain value and is believed for a while.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -15,6 +16,13 @@ pub enum Brake {
         says: Arc<str>,
         /// The last instant at which this is believed.
         until: Instant,
+    },
+    /// It fails for few so far: its own class applies once the others' reports could be in.
+    Few {
+        /// What is said until then.
+        asks: Arc<str>,
+        /// What is said from then on.
+        says: Arc<str>,
     },
     /// Its own class applies.
     Off {
@@ -32,27 +40,92 @@ pub(super) enum Past {
     Unproven,
 }
 
-impl Brake {
-    /// The class that a failing critical check has at `now`, and what there is to say of it.
-    pub(super) fn judge(&self, check: &str, past: Past, now: Instant) -> (Class, Arc<str>) {
-        match (self, past) {
-            (Self::Off { says }, _) => (Class::Critical, says.clone()),
+/// How long a failing check waits for what the fleet has to say, before it counts as this instance's own fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the first word: then nobody answers, and the check's own class applies.
+    pub word: Duration,
+    /// For a report of another instance to arrive, once its own check has failed there.
+    pub report: Duration,
+}
+
+/// Whether an instance serves, as far as one failing check goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It does.
+    In,
+    /// It does not.
+    Out,
+}
+
+/// A time in which a check fails, short recoveries included: one that comes and goes is not asked about anew each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bout {
+    /// The first failed attempt.
+    since: Instant,
+    /// The last one.
+    last: Instant,
+}
+
+impl Bout {
+    /// The bout after one more failed attempt. It is another one when nothing failed for longer than `apart`.
+    pub(super) fn after(before: Option<Self>, now: Instant, apart: Duration) -> Self {
+        let goes_on = before.filter(|bout| now.saturating_duration_since(bout.last) <= apart);
+        Self { since: goes_on.map_or(now, |bout| bout.since), last: now }
+    }
+}
+
+/// What decides between the fleet and a check of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case<'a> {
+    pub(super) check: &'a str,
+    pub(super) past: Past,
+    pub(super) bout: Option<Bout>,
+    /// `None` where no fleet is asked.
+    pub(super) patience: Option<Patience>,
+    /// How long the same check may take to fail on another instance.
+    pub(super) elsewhere: Duration,
+}
+
+impl Case<'_> {
+    /// The class of a failing critical check at `now`, and what there is to say of it. `brake` is what was told of the
+    /// fleet since it fails.
+    pub(super) fn judge(&self, brake: Option<&Brake>, now: Instant) -> (Class, Option<Arc<str>>) {
+        let check = self.check;
+        let (class, says) = match (brake, self.past) {
+            (None, Past::Passed) if self.asking(brake).is_some_and(|until| now <= until) => {
+                (Class::Degraded, format!("the fleet is asked how many fail {check}").into())
+            }
+            (None, _) => return (Class::Critical, None),
             // A new version with a wrong password fails everywhere too: nothing is said to be ready that never was.
-            (Self::Holds { .. }, Past::Unproven) => {
+            (Some(_), Past::Unproven) => {
                 (Class::Critical, format!("off, {check} has not passed since the start").into())
             }
-            (Self::Holds { until, .. }, _) if now > *until => {
+            (Some(Brake::Few { asks, .. }), _) if self.asking(brake).is_some_and(|until| now <= until) => {
+                (Class::Degraded, asks.clone())
+            }
+            (Some(Brake::Off { says } | Brake::Few { says, .. }), _) => (Class::Critical, says.clone()),
+            (Some(Brake::Holds { until, .. }), _) if now > *until => {
                 (Class::Critical, format!("off, how many fail {check} was last told too long ago").into())
             }
-            (Self::Holds { says, .. }, Past::Passed) => (Class::Degraded, says.clone()),
+            (Some(Brake::Holds { says, .. }), _) => (Class::Degraded, says.clone()),
+        };
+        (class, Some(says))
+    }
+
+    /// The last instant at which the same is said, if it is said for a while only.
+    pub(super) fn until(&self, brake: Option<&Brake>) -> Option<Instant> {
+        match brake {
+            Some(Brake::Holds { until, .. }) => Some(*until),
+            Some(Brake::Off { .. }) => None,
+            Some(Brake::Few { .. }) | None => self.asking(brake),
         }
     }
 
-    /// The last instant at which the same is said.
-    pub(super) fn until(&self) -> Option<Instant> {
-        match self {
-            Self::Holds { until, .. } => Some(*until),
-            Self::Off { .. } => None,
-        }
+    /// Until when others are waited for.
+    fn asking(&self, brake: Option<&Brake>) -> Option<Instant> {
+        let (patience, bout) = (self.patience?, self.bout?);
+        let wait = if brake.is_none() { patience.word } else { self.elsewhere + patience.report };
+        bout.since.checked_add(wait)
     }
 }

@@ -89,6 +89,70 @@ fn a_brake_that_nobody_renews_lets_go_when_read() {
     assert_eq!((line.class, line.brake), (Class::Critical, None));
 }
 
+/// What `/readyz` says at moments in seconds after the first failure of a check with `fall: 1`, before which it passed.
+fn asked(brake: Option<Brake>, moments: &[f64]) -> Vec<String> {
+    let tcp = Kind::Tcp { address: "127.0.0.1:1".to_owned() };
+    let db = Check { shared: true, fall: 1, ..Check::new("db", tcp) };
+    assert_eq!((db.interval.as_secs_f64(), db.timeout.as_secs_f64()), (5.0, 1.0));
+    let board = Board::new(&Settings { checks: vec![db] });
+    board.ask(Patience { word: Duration::from_secs(1), report: Duration::from_millis(1500) });
+    let (reporter, start) = (board.reporters().next().expect("one check"), Instant::now());
+    reporter.report(Ok(()), start);
+    reporter.report(Err("down"), start);
+    board.brake(|_| brake.clone());
+    let at = |seconds: &f64| {
+        let (ready, body) = board.snapshot().answer(start + Duration::from_secs_f64(*seconds));
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        format!("{ready} {}", body["brake"].as_str().unwrap_or("-"))
+    };
+    moments.iter().map(at).collect()
+}
+
+#[test]
+fn a_failing_check_waits_for_a_word_of_the_fleet_and_for_the_others_no_longer_than_so() {
+    assert_eq!(
+        asked(None, &[0.0, 1.0, 1.1]),
+        ["true the fleet is asked how many fail db", "true the fleet is asked how many fail db", "false -"]
+    );
+    let few = Brake::Few { asks: "1 of 8 so far".into(), says: "off, 1 of 8".into() };
+    // The others' attempts begin within 1.1 × 5 s, take 1 s at most, and are told of within 1.5 s.
+    assert_eq!(asked(Some(few), &[0.0, 8.0, 8.1]), ["true 1 of 8 so far", "true 1 of 8 so far", "false off, 1 of 8"]);
+    assert_eq!(asked(Some(Brake::Off { says: "off".into() }), &[0.0]), ["false off"], "nobody is waited for in vain");
+}
+
+#[test]
+fn one_that_comes_and_goes_is_not_waited_for_anew_each_time() {
+    let tcp = Kind::Tcp { address: "127.0.0.1:1".to_owned() };
+    let board = Board::new(&Settings { checks: vec![Check { shared: true, fall: 1, ..Check::new("db", tcp) }] });
+    board.ask(Patience { word: Duration::from_secs(1), report: Duration::from_millis(1500) });
+    let few = Brake::Few { asks: "so far".into(), says: "off".into() };
+    board.brake(|_| Some(few.clone()));
+    let (reporter, start) = (board.reporters().next().expect("one check"), Instant::now());
+    let ready = |second: u64, result: Result<(), &str>| {
+        let now = start + Duration::from_secs(second);
+        reporter.report(result, now);
+        board.snapshot().answer(now).0
+    };
+    let said: Vec<bool> = (0..6).flat_map(|n| [ready(n * 4, Ok(())), ready(n * 4 + 2, Err("down"))]).collect();
+    assert_eq!(said, [true, true, true, true, true, true, true, false, true, false, true, false]);
+    // After a time without a failure it is.
+    assert!(ready(40, Ok(())) && ready(42, Err("down")));
+}
+
+#[test]
+fn what_time_alone_changed_becomes_an_event() {
+    let (board, reporters) = board(&["db"]);
+    let start = Instant::now();
+    reporters[0].report(Ok(()), start);
+    let mut snapshots = board.subscribe();
+    snapshots.borrow_and_update();
+    board.look(start + STALE);
+    assert!(!snapshots.has_changed().expect("the board lives"));
+    board.look(start + STALE * 2);
+    assert!(snapshots.has_changed().expect("the board lives"));
+    assert_eq!(board.history().last().map(|turn| (turn.from, turn.to)), Some(("ready", "not ready")));
+}
+
 #[test]
 fn only_shared_critical_checks_are_braked() {
     let own = Kind::Tcp { address: "127.0.0.1:1".to_owned() };
@@ -103,7 +167,7 @@ fn only_shared_critical_checks_are_braked() {
     }
     let snapshot = board.snapshot();
     let failing: Vec<_> = snapshot.failing(now).collect();
-    assert_eq!(failing, [(&Arc::from("b"), State::Ok)], "before it turns");
+    assert_eq!(failing, [(&Arc::from("b"), Place::In)], "before it turns");
     assert_eq!(board.snapshot().failing(now + STALE * 2).count(), 0, "but not of results that are too old");
 }
 
