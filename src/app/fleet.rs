@@ -133,7 +133,7 @@ pub async fn obey(board: Board, mut rulings: watch::Receiver<Rulings>) {
 fn brake(check: &str, ruling: &Ruling) -> Brake {
     let says = ruling.says(check).into();
     match ruling {
-        Ruling::Holds { until, .. } => Brake::Holds { says, until: *until },
+        Ruling::Holds { until, .. } | Ruling::Kept { until, .. } => Brake::Holds { says, until: *until },
         Ruling::Off(Why::Few(count)) => {
             let asks = format!("waiting for the others, {check} failing on {count} so far").into();
             Brake::Few { asks, says }

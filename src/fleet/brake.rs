@@ -107,6 +107,13 @@ pub enum Ruling {
         /// The last instant at which this is believed.
         until: Instant,
     },
+    /// It held when Redis was last heard of, which is a while ago: an outage of Redis does not add to that of the check.
+    Kept {
+        /// On how many it failed then.
+        count: Count,
+        /// The last instant at which this is believed.
+        until: Instant,
+    },
     /// The check's own class applies: it fails for too few, or nobody knows for how many.
     Off(Why),
 }
@@ -127,28 +134,27 @@ pub enum Why {
 }
 
 impl Ruling {
-    /// Of a state that has come from `count`, which was asked for at `asked` and is believed for `good`; `None` when what
-    /// was said before stays in force.
-    pub fn of(state: State, count: Count, policy: &Policy, asked: Instant, good: Duration) -> Option<Self> {
+    /// Of a state that has come from `count`, which is believed until `until`.
+    pub fn of(state: State, count: Count, policy: &Policy, until: Instant) -> Self {
         match state {
-            State::Holding { .. } if count.young => None,
-            State::Holding { .. } => Some(Self::Holds { count, until: asked + good }),
-            State::Off { .. } if count.young => Some(Self::Off(Why::Young)),
-            State::Off { .. } if count.whole < u64::from(policy.min_instances) => Some(Self::Off(Why::Small(count))),
-            State::Off { above: None } => Some(Self::Off(Why::Few(count))),
-            State::Off { above: Some(_) } => Some(Self::Off(Why::Early(count))),
+            State::Holding { .. } => Self::Holds { count, until },
+            State::Off { .. } if count.young => Self::Off(Why::Young),
+            State::Off { .. } if count.whole < u64::from(policy.min_instances) => Self::Off(Why::Small(count)),
+            State::Off { above: None } => Self::Off(Why::Few(count)),
+            State::Off { above: Some(_) } => Self::Off(Why::Early(count)),
         }
     }
 
     /// Whether it holds at `now`.
     pub fn holds(&self, now: Instant) -> bool {
-        matches!(self, Self::Holds { until, .. } if now <= *until)
+        matches!(self, Self::Holds { until, .. } | Self::Kept { until, .. } if now <= *until)
     }
 
     /// For the body of `/readyz`.
     pub fn says(&self, check: &str) -> String {
         match self {
             Self::Holds { count, .. } => format!("{check} failing on {count}"),
+            Self::Kept { count, .. } => format!("{check} failing on {count} when last told"),
             Self::Off(Why::Few(count)) => format!("off, {check} failing on {count}"),
             Self::Off(Why::Early(count)) => format!("off, {check} failing on {count} only just now"),
             Self::Off(Why::Small(count)) => format!("off, {check} failing on {count}, too few to tell"),
@@ -229,21 +235,22 @@ mod tests {
     fn what_it_says_names_the_numbers_and_expires() {
         let (now, good) = (Instant::now(), Duration::from_secs(10));
         let holding = State::Holding { below: None, wait: good };
-        let ruling = |state, count| Ruling::of(state, count, &policy(), now, good);
-        let holds = ruling(holding, count(7, 8)).expect("said");
+        let ruling = |state, count| Ruling::of(state, count, &policy(), now + good);
+        let holds = ruling(holding, count(7, 8));
         assert_eq!(holds.says("db"), "db failing on 7 of 8 instances");
         assert!(holds.holds(now + good) && !holds.holds(now + good + Duration::from_millis(1)));
-        let said = |state, count| ruling(state, count).map(|ruling| ruling.says("db"));
-        assert_eq!(said(State::IDLE, count(1, 8)).as_deref(), Some("off, db failing on 1 of 8 instances"));
+        let said = |state, count| ruling(state, count).says("db");
+        assert_eq!(said(State::IDLE, count(1, 8)), "off, db failing on 1 of 8 instances");
         let early = State::Off { above: Some(now) };
-        assert_eq!(said(early, count(8, 8)).as_deref(), Some("off, db failing on 8 of 8 instances only just now"));
-        assert_eq!(
-            said(State::IDLE, count(1, 1)).as_deref(),
-            Some("off, db failing on 1 of 1 instances, too few to tell")
-        );
+        assert_eq!(said(early, count(8, 8)), "off, db failing on 8 of 8 instances only just now");
+        assert_eq!(said(State::IDLE, count(1, 1)), "off, db failing on 1 of 1 instances, too few to tell");
         let young = Count { young: true, ..count(2, 2) };
-        assert_eq!(said(State::IDLE, young).as_deref(), Some("off, how many fail db is not known yet"));
-        assert_eq!(said(holding, young), None, "what was said before expires by itself");
+        assert_eq!(said(State::IDLE, young), "off, how many fail db is not known yet");
+        let kept = Ruling::Kept { count: count(7, 8), until: now };
+        assert_eq!(
+            (kept.says("db").as_str(), kept.holds(now)),
+            ("db failing on 7 of 8 instances when last told", true)
+        );
     }
 
     #[test]
