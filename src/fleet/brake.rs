@@ -52,7 +52,8 @@ impl State {
 
     /// The state after one more count. It holds at once for who is in service, so that nobody leaves; who has left comes back
     /// only when most have failed for a third of `hold`: a moment in which everybody's dependency is gone says nothing about
-    /// an instance that had failed before. `chance` is from 0 to 1.
+    /// an instance that had failed before. It lets go when few have failed for a third of `hold` up to the whole, by
+    /// `chance`, which is from 0 to 1.
     #[must_use]
     pub fn after(self, count: Count, position: Position, policy: &Policy, now: Instant, chance: f64) -> Self {
         let Some(panic_threshold) = policy.panic_threshold else { return Self::IDLE };
@@ -67,7 +68,7 @@ impl State {
                 if position == Position::Out && since < policy.hold / 3 {
                     return Self::Off { above: Some(above) };
                 }
-                Self::Holding { below: None, wait: policy.hold.mul_f64(1.0 + chance.clamp(0.0, 1.0)) }
+                Self::Holding { below: None, wait: policy.hold.mul_f64((1.0 + 2.0 * chance.clamp(0.0, 1.0)) / 3.0) }
             }
             Self::Off { .. } => Self::IDLE,
             Self::Holding { wait, .. } if share > policy.release_threshold => Self::Holding { below: None, wait },
@@ -79,6 +80,18 @@ impl State {
                     Self::Holding { below: Some(below), wait }
                 }
             }
+        }
+    }
+}
+
+impl State {
+    /// The state with which a check begins to fail again at `count`, which had recovered in between: what held for all
+    /// holds on if they are still about as many, and is nothing to one instance's own fault.
+    #[must_use]
+    pub fn again(self, count: Count, policy: &Policy) -> Self {
+        match self {
+            Self::Holding { .. } if count.share() <= policy.release_threshold => Self::IDLE,
+            state => state,
         }
     }
 }
@@ -195,7 +208,8 @@ mod tests {
     }
 
     fn policy() -> Policy {
-        Policy { hold: Duration::from_secs(3), ..Policy::default() }
+        // A third of it without chance: 3 s.
+        Policy { hold: Duration::from_secs(9), ..Policy::default() }
     }
 
     #[test]
@@ -213,7 +227,7 @@ mod tests {
     #[test]
     fn who_has_left_comes_back_only_when_most_have_failed_for_a_while() {
         let of = |failing: &[u64]| failing.iter().map(|failing| count(*failing, 8)).collect::<Vec<_>>();
-        let policy = Policy { hold: Duration::from_secs(9), ..Policy::default() };
+        let policy = policy();
         check_at(Position::Out, &policy, &of(&[1, 8, 8, 8, 8, 8]), "....hh");
         check_at(Position::Out, &policy, &of(&[1, 8, 8, 1, 8, 8, 1]), ".......");
         check_at(Position::In, &policy, &of(&[1, 8, 8, 1, 1]), ".hhhh");
@@ -254,10 +268,20 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_of_ones_own_after_the_outage_of_all_is_not_held() {
+        let holding = State::Holding { below: None, wait: Duration::from_secs(9) };
+        assert_eq!(holding.again(count(1, 8), &policy()), State::IDLE);
+        assert!(
+            holding.again(count(4, 8), &policy()) == holding
+                && State::IDLE.again(count(8, 8), &policy()) == State::IDLE
+        );
+    }
+
+    #[test]
     fn instances_do_not_all_let_go_at_once() {
         let start = Instant::now();
         let at = |second: u64| start + Duration::from_secs(second);
-        let policy = Policy { hold: Duration::from_secs(20), ..Policy::default() };
+        let policy = Policy { hold: Duration::from_secs(30), ..Policy::default() };
         let let_go = |chance: f64| {
             let mut state = State::IDLE.after(count(8, 8), Position::In, &policy, start, chance);
             (1..100).find(|second| {
@@ -266,7 +290,7 @@ mod tests {
             })
         };
         let moments: Vec<u64> = (0..20).map(|n| let_go(f64::from(n) / 20.0).expect("it lets go")).collect();
-        assert_eq!(moments, (21..41).collect::<Vec<_>>());
+        assert_eq!(moments, (11..31).collect::<Vec<_>>(), "and the last of them within `hold`");
     }
 
     proptest! {

@@ -112,7 +112,10 @@ impl Judge {
             };
             asked.saturating_duration_since(memory.at) <= most
         });
-        let state = before.map_or(State::IDLE, |memory| memory.state);
+        let state = before.map_or(State::IDLE, |memory| match memory.course {
+            Course::Fails => memory.state,
+            Course::Recovered => memory.state.again(count, &self.policy),
+        });
         let state = state.after(count, position, &self.policy, asked, fastrand::f64());
         self.brakes.insert(check.clone(), Memory { state, count, at: asked, course: Course::Fails });
         Ruling::of(state, count, &self.policy, asked + good)

@@ -263,6 +263,33 @@ async fn a_moment_without_the_database_does_not_bring_back_who_had_a_fault_of_it
 }
 
 #[tokio::test]
+async fn a_fault_of_ones_own_after_the_outage_of_all_takes_it_out_as_ever() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let mut ways: Vec<Database> = (0..4).map(|_| Database::start()).collect();
+    let replica = |n: usize| {
+        let mut settings = settings(&url, &format!("r{n}"));
+        settings.brake.hold = Duration::from_secs(600);
+        Replica::with(&settings, ways[n].check(INTERVAL), quick())
+    };
+    let replicas: Vec<Replica> = (0..4).map(replica).collect();
+    complete(&redis, &replicas).await;
+    ways.iter_mut().for_each(Database::stop);
+    for replica in &replicas {
+        replica.says(200, Some("db failing on 4 of 4 instances")).await;
+    }
+    ways.iter_mut().for_each(Database::resume);
+    for replica in &replicas {
+        replica.says(200, None).await;
+    }
+    for replica in &replicas {
+        replica.member.beats("ok", 3).await;
+    }
+    ways[0].stop();
+    replicas[0].says(503, Some("off, db failing on 1 of 4 instances")).await;
+}
+
+#[tokio::test]
 async fn once_few_have_failed_for_a_while_they_are_taken_out() {
     let redis = Redis::start();
     let url = redis.url();
