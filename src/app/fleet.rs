@@ -9,14 +9,14 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::flags;
-use crate::fleet::brake::{Position, Ruling, Why};
+use crate::fleet::brake::{self as fleet, Position, Ruling, Why};
 use crate::fleet::settings::Register;
 use crate::fleet::{Failing, Handle, Identity, Keys, Member, Metrics, Presence, Rulings, Settings};
 use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::ledger::Ledger;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::net::redis::Endpoint;
-use crate::readiness::{Board, Brake, Patience, Place};
+use crate::readiness::{Board, Brake, Crowd, Patience, Place};
 
 /// How long an exit may wait for Redis to take note of it.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -138,7 +138,13 @@ fn brake(check: &str, ruling: &Ruling) -> Brake {
             let asks = format!("waiting for the others, {check} failing on {count} so far").into();
             Brake::Few { asks, says }
         }
-        Ruling::Off(_) => Brake::Off { says },
+        Ruling::Off(_) => {
+            let crowd = match ruling.crowd() {
+                fleet::Crowd::Few => Crowd::Few,
+                fleet::Crowd::Many => Crowd::Many,
+            };
+            Brake::Off { says, crowd }
+        }
     }
 }
 

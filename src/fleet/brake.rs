@@ -103,6 +103,29 @@ impl Count {
     }
 }
 
+/// Whether a check fails on many, as far as a ruling knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    /// On few.
+    Few,
+    /// On many, or nobody knows.
+    Many,
+}
+
+impl Ruling {
+    /// Whether it is of an outage of many: of more than this one and of more than half, whether or not the brake holds.
+    pub fn crowd(&self) -> Crowd {
+        match self {
+            Self::Off(Why::Few(count) | Why::Early(count) | Why::Small(count))
+                if count.failing < 2 || count.share() <= 0.5 =>
+            {
+                Crowd::Few
+            }
+            _ => Crowd::Many,
+        }
+    }
+}
+
 /// `7 of 8 instances`.
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,6 +283,12 @@ mod tests {
         assert_eq!(said(State::IDLE, count(1, 1)), "off, db failing on 1 of 1 instances, too few to tell");
         let young = Count { young: true, ..count(2, 2) };
         assert_eq!(said(State::IDLE, young), "off, how many fail db is not known yet");
+        let crowd = |why| Ruling::Off(why).crowd();
+        assert_eq!(
+            [Why::Few(count(1, 2)), Why::Early(count(2, 4)), Why::Small(count(1, 1))].map(crowd),
+            [Crowd::Few; 3]
+        );
+        assert_eq!([Why::Early(count(5, 8)), Why::Small(count(4, 4)), Why::Unasked].map(crowd), [Crowd::Many; 3]);
         let kept = Ruling::Kept { count: count(7, 8), until: now };
         assert_eq!(
             (kept.says("db").as_str(), kept.holds(now)),

@@ -16,6 +16,9 @@ use crate::readiness::history::{History, Turn};
 use crate::readiness::settings::{Class, Settings};
 use crate::readiness::verdict::{Health, Line, Standing, State, Thresholds, Verdict, one_line};
 
+/// The longest time over which the instances that an outage of many took out come back.
+const LONGEST_RETURN: Duration = Duration::from_secs(30);
+
 /// The board. Clones are the same board.
 #[derive(Debug, Clone)]
 pub struct Board {
@@ -54,8 +57,12 @@ struct CheckEntry {
     patience: Option<Patience>,
     /// How long the same check may take to fail on another instance.
     elsewhere: Duration,
-    /// Since when it fails.
+    /// Since when it fails, or last did.
     bout: Option<Bout>,
+    /// Over how long the instances that an outage of many took out come back.
+    spread: Duration,
+    /// Until when this one waits for that.
+    returns: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +87,23 @@ impl CheckEntry {
         }
     }
 
+    /// What is said of it at `now`.
+    fn standing(&self, now: Instant) -> Standing {
+        match self.health.standing(self.max_staleness, now) {
+            Standing::Ok if self.returns.is_some_and(|until| now <= until) => Standing::Returning,
+            standing => standing,
+        }
+    }
+
+    /// Whether the instance serves at `now`, as far as this goes.
+    fn place(&self, now: Instant) -> Place {
+        let standing = self.standing(now);
+        match self.braked(&standing, now) {
+            (Class::Critical, _) if !standing.passes() => Place::Out,
+            _ => Place::In,
+        }
+    }
+
     fn case(&self) -> Case<'_> {
         let past = if self.health.proven() { Past::Passed } else { Past::Unproven };
         let Self { patience, elsewhere, bout, .. } = *self;
@@ -88,7 +112,11 @@ impl CheckEntry {
 
     /// Takes in one more result.
     fn after(&mut self, result: Result<(), &str>, now: Instant) {
+        let out = self.health.proven() && self.place(now) == Place::Out;
         self.health = self.health.after(result, self.thresholds, now);
+        if out && self.brakes() && self.health.state() == State::Ok {
+            self.returns = self.bout.and_then(|bout| bout.returns(now, self.spread, fastrand::f64()));
+        }
         if self.health.fails() {
             let apart = self.elsewhere + self.patience.map_or(Duration::ZERO, |patience| patience.report);
             self.bout = Some(Bout::after(self.bout, now, apart));
@@ -111,6 +139,8 @@ impl Board {
             // Attempts begin an interval apart, a tenth more or less.
             elsewhere: check.interval.mul_f64(1.1) + check.timeout,
             bout: None,
+            spread: (check.interval * 2).min(LONGEST_RETURN),
+            returns: None,
         });
         let empty = Snapshot {
             conditions: Vec::new(),
@@ -191,6 +221,9 @@ impl Board {
         self.change(Instant::now(), |snapshot| {
             for check in &mut snapshot.checks {
                 check.brake = said(&check.name);
+                if let (Some(bout), Some(brake)) = (check.bout, &check.brake) {
+                    check.bout = Some(bout.told(brake));
+                }
             }
         });
     }
@@ -291,7 +324,7 @@ impl Snapshot {
             Line { name: condition.name.clone(), class: condition.class, listed: false, standing, brake: None }
         });
         let checks = self.checks.iter().map(|check| {
-            let standing = check.health.standing(check.max_staleness, now);
+            let standing = check.standing(now);
             let (class, brake) = check.braked(&standing, now);
             Line { name: check.name.clone(), class, listed: true, standing, brake }
         });
@@ -311,14 +344,7 @@ impl Snapshot {
             let stale = matches!(check.health.standing(check.max_staleness, now), Standing::Stale(_));
             check.brakes() && check.health.fails() && !stale
         };
-        let place = move |check: &CheckEntry| {
-            let standing = check.health.standing(check.max_staleness, now);
-            match check.braked(&standing, now) {
-                (Class::Critical, _) if !standing.passes() => Place::Out,
-                _ => Place::In,
-            }
-        };
-        self.checks.iter().filter(fails).map(move |check| (&check.name, place(check)))
+        self.checks.iter().filter(fails).map(move |check| (&check.name, check.place(now)))
     }
 
     /// What is said at `now` about one check or condition; `None` when there is none of that name.
@@ -333,7 +359,8 @@ impl Snapshot {
         // One that is too old already keeps this in the past: its age is told anew at each reading.
         let ends = self.checks.iter().filter_map(|check| check.health.finished()?.checked_add(check.max_staleness));
         let brakes = self.checks.iter().filter_map(|check| check.case().until(check.brake.as_ref()));
-        self.fresh_until = ends.chain(brakes.filter(|until| *until >= now)).min();
+        let returns = self.checks.iter().filter_map(|check| check.returns);
+        self.fresh_until = ends.chain(brakes.chain(returns).filter(|until| *until >= now)).min();
         (self, verdict)
     }
 }

@@ -28,7 +28,18 @@ pub enum Brake {
     Off {
         /// Why.
         says: Arc<str>,
+        /// Whether it may be an outage of many all the same.
+        crowd: Crowd,
     },
+}
+
+/// Whether a check fails for many, as far as anybody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Crowd {
+    /// It fails for few.
+    Few,
+    /// It fails for many, or nobody knows.
+    Many,
 }
 
 /// Whether a check ever passed in this process.
@@ -65,13 +76,36 @@ pub(super) struct Bout {
     since: Instant,
     /// The last one.
     last: Instant,
+    /// Whether it ever failed for many in this time.
+    crowd: Crowd,
 }
 
 impl Bout {
     /// The bout after one more failed attempt. It is another one when nothing failed for longer than `apart`.
     pub(super) fn after(before: Option<Self>, now: Instant, apart: Duration) -> Self {
         let goes_on = before.filter(|bout| now.saturating_duration_since(bout.last) <= apart);
-        Self { since: goes_on.map_or(now, |bout| bout.since), last: now }
+        goes_on.map_or(Self { since: now, last: now, crowd: Crowd::Few }, |bout| Self { last: now, ..bout })
+    }
+
+    /// With what was just told of the fleet.
+    pub(super) fn told(self, brake: &Brake) -> Self {
+        Self { crowd: self.crowd.max(brake.crowd()), ..self }
+    }
+
+    /// Until when an instance that this had taken out stays out, after the check passed again at `now`: where many were,
+    /// they do not all come back at once. `chance` is from 0 to 1.
+    pub(super) fn returns(self, now: Instant, spread: Duration, chance: f64) -> Option<Instant> {
+        (self.crowd == Crowd::Many).then(|| now + spread.mul_f64(chance.clamp(0.0, 1.0)))
+    }
+}
+
+impl Brake {
+    fn crowd(&self) -> Crowd {
+        match self {
+            Self::Holds { .. } => Crowd::Many,
+            Self::Few { .. } => Crowd::Few,
+            Self::Off { crowd, .. } => *crowd,
+        }
     }
 }
 
@@ -104,7 +138,7 @@ impl Case<'_> {
             (Some(Brake::Few { asks, .. }), _) if self.asking(brake).is_some_and(|until| now <= until) => {
                 (Class::Degraded, asks.clone())
             }
-            (Some(Brake::Off { says } | Brake::Few { says, .. }), _) => (Class::Critical, says.clone()),
+            (Some(Brake::Off { says, .. } | Brake::Few { says, .. }), _) => (Class::Critical, says.clone()),
             (Some(Brake::Holds { until, .. }), _) if now > *until => {
                 (Class::Critical, format!("off, how many fail {check} was last told too long ago").into())
             }

@@ -127,6 +127,8 @@ pub enum Standing {
     Failed(Arc<str>),
     /// Its latest result is this old, which is too old to be believed.
     Stale(Duration),
+    /// It passes again after an outage of many, who do not all come back at once.
+    Returning,
     /// The caller asked to leave it out.
     Excluded,
 }
@@ -139,6 +141,7 @@ impl Standing {
             Self::Pending => "pending",
             Self::Failed(_) => "failed",
             Self::Stale(_) => "stale",
+            Self::Returning => "returning",
             Self::Excluded => "excluded",
         }
     }
@@ -155,6 +158,7 @@ impl fmt::Display for Standing {
         match self {
             Self::Ok | Self::Excluded => f.write_str(self.as_str()),
             Self::Pending => f.write_str("no result yet"),
+            Self::Returning => f.write_str("passes again, and waits a little: not all come back at once"),
             Self::Failed(reason) => f.write_str(reason),
             Self::Stale(age) => write!(f, "stale, no result for {}s", age.as_secs()),
         }

@@ -1,6 +1,7 @@
 //! The board by what it answers, at moments that the tests choose.
 
 use super::*;
+use crate::readiness::brake::Crowd;
 use crate::readiness::settings::{Check, Kind};
 
 const STALE: Duration = Duration::from_secs(16);
@@ -80,7 +81,7 @@ fn a_brake_that_nobody_renews_lets_go_when_read() {
     let late =
         r#"false {"status":"not ready","error":"db: down","brake":"off, how many fail db was last told too long ago","#;
     assert_eq!(body(&board, start + good + Duration::from_millis(1)), format!("{late}{failed}"));
-    board.brake(|_| Some(Brake::Off { says: "off, db failing on 1 of 8 instances".into() }));
+    board.brake(|_| Some(Brake::Off { says: "off, db failing on 1 of 8 instances".into(), crowd: Crowd::Few }));
     let off = r#"false {"status":"not ready","error":"db: down","brake":"off, db failing on 1 of 8 instances","#;
     assert_eq!(body(&board, start), format!("{off}{failed}"));
     // One whose results are too old is not braked: nobody knows whether it fails.
@@ -117,7 +118,11 @@ fn a_failing_check_waits_for_a_word_of_the_fleet_and_for_the_others_no_longer_th
     let few = Brake::Few { asks: "1 of 8 so far".into(), says: "off, 1 of 8".into() };
     // The others' attempts begin within 1.1 × 5 s, take 1 s at most, and are told of within 1.5 s.
     assert_eq!(asked(Some(few), &[0.0, 8.0, 8.1]), ["true 1 of 8 so far", "true 1 of 8 so far", "false off, 1 of 8"]);
-    assert_eq!(asked(Some(Brake::Off { says: "off".into() }), &[0.0]), ["false off"], "nobody is waited for in vain");
+    assert_eq!(
+        asked(Some(Brake::Off { says: "off".into(), crowd: Crowd::Few }), &[0.0]),
+        ["false off"],
+        "nobody is waited for in vain"
+    );
 }
 
 #[test]
@@ -137,6 +142,35 @@ fn one_that_comes_and_goes_is_not_waited_for_anew_each_time() {
     assert_eq!(said, [true, true, true, true, true, true, true, false, true, false, true, false]);
     // After a time without a failure it is.
     assert!(ready(40, Ok(())) && ready(42, Err("down")));
+}
+
+/// In which interval after the end of an outage each of forty instances is ready again.
+fn intervals_of_return(brake: &Brake) -> Vec<u32> {
+    let moment = || {
+        let (board, reporters) = board(&["db"]);
+        let start = Instant::now();
+        reporters[0].report(Ok(()), start);
+        for _ in 0..3 {
+            reporters[0].report(Err("down"), start);
+        }
+        board.brake(|_| Some(brake.clone()));
+        // All of them find it at once, at the worst.
+        reporters[0].report(Ok(()), start);
+        board.brake(|_| None);
+        let ready = |interval: &u32| board.snapshot().answer(start + Duration::from_secs(5) * *interval).0;
+        (0..10).find(ready).expect("it comes back")
+    };
+    (0..40).map(|_| moment()).collect()
+}
+
+#[test]
+fn those_that_left_together_do_not_come_back_together() {
+    let off = |crowd| Brake::Off { says: "off".into(), crowd };
+    let many = intervals_of_return(&off(Crowd::Many));
+    assert!(many.contains(&1) && many.contains(&2) && many.iter().all(|interval| *interval <= 2), "{many:?}");
+    assert_eq!(intervals_of_return(&off(Crowd::Few)), [0; 40], "one's own fault is over when it is");
+    let until = Instant::now() + Duration::from_secs(600);
+    assert_eq!(intervals_of_return(&Brake::Holds { says: "8 of 8".into(), until }), [0; 40], "they had not left");
 }
 
 #[test]

@@ -263,6 +263,31 @@ async fn a_moment_without_the_database_does_not_bring_back_who_had_a_fault_of_it
 }
 
 #[tokio::test]
+async fn those_that_left_together_come_back_one_by_one() {
+    let (redis, mut database) = (Redis::start(), Database::start());
+    let url = redis.url();
+    let replica = |n: usize| {
+        let mut settings = settings(&url, &format!("r{n}"));
+        settings.brake.panic_threshold = None;
+        Replica::with(&settings, database.check(INTERVAL), quick())
+    };
+    let replicas: Vec<Replica> = (0..4).map(replica).collect();
+    complete(&redis, &replicas).await;
+    database.stop();
+    eventually(PATIENCE, "all have left, and know that all have", async || {
+        let says = |replica: &Replica| replica.readyz().1["brake"].as_str().unwrap_or("").contains("4 of 4");
+        replicas.iter().all(|replica| replica.readyz().0 == 503 && says(replica))
+    })
+    .await;
+    database.resume();
+    for replica in &replicas {
+        replica.says(200, None).await;
+        let turns = replica.board.history();
+        assert!(turns.iter().any(|turn| &*turn.name == "db" && turn.to == "returning"), "{turns:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_fault_of_ones_own_after_the_outage_of_all_takes_it_out_as_ever() {
     let redis = Redis::start();
     let url = redis.url();
