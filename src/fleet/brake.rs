@@ -116,7 +116,7 @@ impl Ruling {
     /// Whether it is of an outage of many: of more than this one and of more than half, whether or not the brake holds.
     pub fn crowd(&self) -> Crowd {
         match self {
-            Self::Off(Why::Few(count) | Why::Early(count) | Why::Small(count))
+            Self::Off(Why::Few(count) | Why::Early(count) | Why::Small(count) | Why::Disabled(count))
                 if count.failing < 2 || count.share() <= 0.5 =>
             {
                 Crowd::Few
@@ -163,6 +163,8 @@ pub enum Why {
     Early(Count),
     /// The fleet is smaller than `min_instances`.
     Small(Count),
+    /// `panic_threshold` is off.
+    Disabled(Count),
     /// The fleet has just begun to be heard of.
     Young,
     /// Redis does not tell.
@@ -175,6 +177,7 @@ impl Ruling {
         match state {
             State::Holding { .. } => Self::Holds { count, until },
             State::Off { .. } if count.young => Self::Off(Why::Young),
+            State::Off { .. } if policy.panic_threshold.is_none() => Self::Off(Why::Disabled(count)),
             State::Off { .. } if count.whole < u64::from(policy.min_instances) => Self::Off(Why::Small(count)),
             State::Off { above: None } => Self::Off(Why::Few(count)),
             State::Off { above: Some(_) } => Self::Off(Why::Early(count)),
@@ -194,6 +197,7 @@ impl Ruling {
             Self::Off(Why::Few(count)) => format!("off, {check} failing on {count}"),
             Self::Off(Why::Early(count)) => format!("off, {check} failing on {count} only just now"),
             Self::Off(Why::Small(count)) => format!("off, {check} failing on {count}, too few to tell"),
+            Self::Off(Why::Disabled(count)) => format!("off by panic_threshold, {check} failing on {count}"),
             Self::Off(Why::Young) => format!("off, how many fail {check} is not known yet"),
             Self::Off(Why::Unasked) => format!("off, redis cannot be asked how many fail {check}"),
         }
@@ -289,6 +293,9 @@ mod tests {
             [Crowd::Few; 3]
         );
         assert_eq!([Why::Early(count(5, 8)), Why::Small(count(4, 4)), Why::Unasked].map(crowd), [Crowd::Many; 3]);
+        let off = Policy { panic_threshold: None, ..policy() };
+        let disabled = Ruling::of(State::IDLE, count(3, 3), &off, now).says("db");
+        assert_eq!(disabled, "off by panic_threshold, db failing on 3 of 3 instances");
         let kept = Ruling::Kept { count: count(7, 8), until: now };
         assert_eq!(
             (kept.says("db").as_str(), kept.holds(now)),

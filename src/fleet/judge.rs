@@ -140,7 +140,7 @@ impl Judge {
         // What had been said may have expired unnoticed; the gauge knows what was told last.
         let (before, after) = (gauge.get() == 1, ruling.is_some_and(|ruling| ruling.holds(now)));
         gauge.set(i64::from(after));
-        let said = ruling.map(|ruling| ruling.says(check)).unwrap_or_default();
+        let said = ruling.map_or_else(|| format!("{check} passes again"), |ruling| ruling.says(check));
         if after && !before {
             self.metrics.turns.get_or_create(&label).inc();
             tracing::warn!(%check, said, "the brake holds: a shared check that fails counts as degraded");

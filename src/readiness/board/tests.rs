@@ -164,6 +164,21 @@ fn intervals_of_return(brake: &Brake) -> Vec<u32> {
 }
 
 #[test]
+fn one_that_never_passed_says_so_whatever_is_said_of_the_others() {
+    let few = Brake::Few { asks: "so far".into(), says: "off, 1 of 8".into() };
+    for brake in [few, Brake::Off { says: "off, 8 of 8 only just now".into(), crowd: Crowd::Many }] {
+        let (board, reporters) = board(&["db"]);
+        board.ask(Patience { word: Duration::from_secs(1), report: Duration::from_secs(1) });
+        let now = Instant::now();
+        reporters[0].report(Err("down"), now);
+        assert!(body(&board, now).starts_with("false"), "nobody is asked about it");
+        board.brake(|_| Some(brake.clone()));
+        let line = board.snapshot().line("db", now).expect("there is one");
+        assert_eq!(line.brake.as_deref(), Some("off, db has not passed since the start"));
+    }
+}
+
+#[test]
 fn those_that_left_together_do_not_come_back_together() {
     let off = |crowd| Brake::Off { says: "off".into(), crowd };
     let many = intervals_of_return(&off(Crowd::Many));

@@ -45,7 +45,7 @@ async fn sidecars_of_one_database_stay_in_service_together_and_one_alone_leaves(
     }
     eventually(PATIENCE, "without a brake it leaves", async || {
         let answer = raw::get(unbraked.ops, "/readyz").await.unwrap();
-        answer.status == 503 && answer.json()["brake"] == format!("off, {says}")
+        answer.status == 503 && answer.json()["brake"] == format!("off by panic_threshold, {says}")
     })
     .await;
     database.resume();
@@ -54,4 +54,6 @@ async fn sidecars_of_one_database_stay_in_service_together_and_one_alone_leaves(
     }
     eventually(PATIENCE, "the brake is off", async || braked[0].metric("tidegate_brake_holds", "db").await == 0.0)
         .await;
+    let told = |line: &serde_json::Value| line["message"] == "the brake is off" && line["said"] == "db passes again";
+    eventually(PATIENCE, "and why is told", async || braked[0].log().iter().any(told)).await;
 }
