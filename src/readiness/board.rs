@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::readiness::brake::{Bout, Brake, Case, Past, Patience, Place};
+use crate::readiness::brake::{Bout, Brake, Braking, Case, Past, Patience, Place};
 use crate::readiness::history::{History, Turn};
 use crate::readiness::settings::{Class, Settings};
 use crate::readiness::verdict::{Health, Line, Standing, State, Thresholds, Verdict, one_line};
@@ -79,11 +79,14 @@ impl CheckEntry {
         self.shared && self.class == Class::Critical
     }
 
-    /// What its failing means at `now`, and what the brake says of it.
-    fn braked(&self, standing: &Standing, now: Instant) -> (Class, Option<Arc<str>>) {
+    /// What the brake does about it at `now`, what its failing means then, and what the brake says.
+    fn braked(&self, standing: &Standing, now: Instant) -> (Braking, Class, Option<Arc<str>>) {
         match standing {
-            Standing::Failed(_) if self.brakes() => self.case().judge(self.brake.as_ref(), now),
-            _ => (self.class, None),
+            Standing::Failed(_) if self.brakes() => {
+                let (braking, says) = self.case().judge(self.brake.as_ref(), now);
+                (braking, braking.class(), says)
+            }
+            _ => (Braking::Off, self.class, None),
         }
     }
 
@@ -99,7 +102,7 @@ impl CheckEntry {
     fn place(&self, now: Instant) -> Place {
         let standing = self.standing(now);
         match self.braked(&standing, now) {
-            (Class::Critical, _) if !standing.passes() => Place::Out,
+            (_, Class::Critical, _) if !standing.passes() => Place::Out,
             _ => Place::In,
         }
     }
@@ -321,12 +324,19 @@ impl Snapshot {
     pub fn verdict(&self, now: Instant, mut excluded: impl FnMut(&str) -> bool) -> Verdict {
         let conditions = self.conditions.iter().map(|condition| {
             let standing = condition.reason.clone().map_or(Standing::Ok, Standing::Failed);
-            Line { name: condition.name.clone(), class: condition.class, listed: false, standing, brake: None }
+            Line {
+                name: condition.name.clone(),
+                class: condition.class,
+                listed: false,
+                standing,
+                braking: Braking::Off,
+                brake: None,
+            }
         });
         let checks = self.checks.iter().map(|check| {
             let standing = check.standing(now);
-            let (class, brake) = check.braked(&standing, now);
-            Line { name: check.name.clone(), class, listed: true, standing, brake }
+            let (braking, class, brake) = check.braked(&standing, now);
+            Line { name: check.name.clone(), class, listed: true, standing, braking, brake }
         });
         let mut lines: Vec<Line> = conditions.chain(checks).collect();
         for line in &mut lines {

@@ -42,6 +42,36 @@ pub enum Crowd {
     Many,
 }
 
+/// What the brake does about a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Braking {
+    /// Nothing.
+    Off,
+    /// The check counts as degraded while others are asked.
+    Asks,
+    /// The check counts as degraded.
+    Holds,
+}
+
+impl Braking {
+    /// The word in the history.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Asks => "asks",
+            Self::Holds => "holds",
+        }
+    }
+
+    /// The class of a failing critical check.
+    pub(super) fn class(self) -> Class {
+        match self {
+            Self::Off => Class::Critical,
+            Self::Asks | Self::Holds => Class::Degraded,
+        }
+    }
+}
+
 /// Whether a check ever passed in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Past {
@@ -122,29 +152,27 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// The class of a failing critical check at `now`, and what there is to say of it. `brake` is what was told of the
+    /// What the brake does about a failing critical check at `now`, and what there is to say of it. `brake` is what was told of the
     /// fleet since it fails.
-    pub(super) fn judge(&self, brake: Option<&Brake>, now: Instant) -> (Class, Option<Arc<str>>) {
+    pub(super) fn judge(&self, brake: Option<&Brake>, now: Instant) -> (Braking, Option<Arc<str>>) {
         let check = self.check;
-        let (class, says) = match (brake, self.past) {
+        let (braking, says) = match (brake, self.past) {
             (None, Past::Passed) if self.asking(brake).is_some_and(|until| now <= until) => {
-                (Class::Degraded, format!("the fleet is asked how many fail {check}").into())
+                (Braking::Asks, format!("the fleet is asked how many fail {check}").into())
             }
-            (None, _) => return (Class::Critical, None),
+            (None, _) => return (Braking::Off, None),
             // A new version with a wrong password fails everywhere too: nothing is said to be ready that never was.
-            (Some(_), Past::Unproven) => {
-                (Class::Critical, format!("off, {check} has not passed since the start").into())
-            }
+            (Some(_), Past::Unproven) => (Braking::Off, format!("off, {check} has not passed since the start").into()),
             (Some(Brake::Few { asks, .. }), _) if self.asking(brake).is_some_and(|until| now <= until) => {
-                (Class::Degraded, asks.clone())
+                (Braking::Asks, asks.clone())
             }
-            (Some(Brake::Off { says, .. } | Brake::Few { says, .. }), _) => (Class::Critical, says.clone()),
+            (Some(Brake::Off { says, .. } | Brake::Few { says, .. }), _) => (Braking::Off, says.clone()),
             (Some(Brake::Holds { until, .. }), _) if now > *until => {
-                (Class::Critical, format!("off, how many fail {check} was last told too long ago").into())
+                (Braking::Off, format!("off, how many fail {check} was last told too long ago").into())
             }
-            (Some(Brake::Holds { says, .. }), _) => (Class::Degraded, says.clone()),
+            (Some(Brake::Holds { says, .. }), _) => (Braking::Holds, says.clone()),
         };
-        (class, Some(says))
+        (braking, Some(says))
     }
 
     /// The last instant at which the same is said, if it is said for a while only.

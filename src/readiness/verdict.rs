@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 use tokio::time::Instant;
 
+use crate::readiness::brake::Braking;
 use crate::readiness::settings::Class;
 
 /// What the attempts at a check so far amount to.
@@ -176,6 +177,8 @@ pub struct Line {
     pub listed: bool,
     /// What is said about it.
     pub standing: Standing,
+    /// What the brake does about it.
+    pub braking: Braking,
     /// What the brake says, of a check that it may hold for.
     pub brake: Option<Arc<str>>,
 }
@@ -374,7 +377,7 @@ mod tests {
     }
 
     fn line(name: &str, class: Class, standing: Standing) -> Line {
-        Line { name: name.into(), class, listed: name != "lifecycle", standing, brake: None }
+        Line { name: name.into(), class, listed: name != "lifecycle", standing, braking: Braking::Off, brake: None }
     }
 
     #[test]
