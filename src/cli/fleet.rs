@@ -1,6 +1,6 @@
 //! `tidegate fleet`: the instances of a workload as Redis knows them, and an operator's word that a suspect is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -12,13 +12,18 @@ use tokio::time::sleep;
 use super::flags::answer::{Failure, moment, rows, say};
 use super::{EXIT_TRY_AGAIN, EXIT_UNAVAILABLE, Output, block_on, complain, flags, plain};
 use crate::config::Settings;
-use crate::fleet::{Evicted, Heartbeat, Instance, Keys, evict, list};
+use crate::fleet::{Evicted, Heartbeat, Instance, Keys, evict, has_left, list};
 use crate::net::redis::{Connection, Endpoint, Error};
 
 /// To connect, and for each answer.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks of `--watch`.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Of one that said goodbye, or was evicted.
+const GONE: &str = "gone";
+/// Of one that Redis lost with what else it knew: it may be as alive as before, and is told of when it is heard of again.
+const UNKNOWN: &str = "unknown";
 
 /// Whose fleet, and how to answer.
 #[derive(Debug, Clone, clap::Args)]
@@ -139,13 +144,29 @@ impl Fleet {
         }
     }
 
+    /// The list, and which of those that were known Redis has lost: nobody said goodbye for them.
+    async fn look(
+        &mut self,
+        known: &BTreeMap<String, (Value, Instance)>,
+    ) -> Result<(Vec<Instance>, BTreeSet<String>), Failure> {
+        let instances = self.list().await?;
+        let there: BTreeSet<&str> = instances.iter().map(|instance| instance.id.as_str()).collect();
+        let mut lost = BTreeSet::new();
+        for id in known.keys().filter(|id| !there.contains(id.as_str())) {
+            if !has_left(&mut self.connection, &self.keys, id).await.map_err(|e| self.failed(&e))? {
+                lost.insert(id.clone());
+            }
+        }
+        Ok((instances, lost))
+    }
+
     /// The list, then every change, until it is interrupted.
     async fn watch(&mut self, output: Output) -> Result<String, Failure> {
         let mut known: BTreeMap<String, (Value, Instance)> = BTreeMap::new();
         let mut first = true;
         loop {
-            match self.list().await {
-                Ok(instances) => {
+            match self.look(&known).await {
+                Ok((instances, lost)) => {
                     let mut fresh = BTreeMap::new();
                     for instance in instances {
                         let tells = told(&instance);
@@ -155,7 +176,8 @@ impl Fleet {
                         fresh.insert(instance.id.clone(), (tells, instance));
                     }
                     for (_, (_, instance)) in known.iter().filter(|(id, _)| !fresh.contains_key(*id)) {
-                        print(instance, "gone".to_owned(), output, &mut first)?;
+                        let word = if lost.contains(&instance.id) { UNKNOWN } else { GONE };
+                        print(instance, word.to_owned(), output, &mut first)?;
                     }
                     known = fresh;
                 }
@@ -258,7 +280,7 @@ fn print(instance: &Instance, state: String, output: Output, first: &mut bool) -
     let text = match output {
         Output::Json => {
             let mut value = value(instance);
-            if state == "gone" {
+            if [GONE, UNKNOWN].contains(&state.as_str()) {
                 value["state"] = state.into();
             }
             value.to_string()

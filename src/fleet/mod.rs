@@ -14,7 +14,7 @@ mod metrics;
 mod presence;
 pub mod settings;
 
-pub use contract::{Evicted, Heartbeat, Instance, MOST, evict, list};
+pub use contract::{Evicted, Heartbeat, Instance, MOST, evict, has_left, list};
 pub use judge::{Failing, Rulings};
 pub use keys::{IllegalName, Keys};
 pub use member::{Handle, Member, Pace};

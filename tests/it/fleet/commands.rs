@@ -120,11 +120,18 @@ async fn watching_tells_each_change_in_a_line() {
     assert_eq!((&line["pod"], &line["ready"]), (&json!("a"), &json!(true)));
     member.says.lock().unwrap().ready = false;
     assert_eq!(next().await["ready"], json!(false));
-    let _other = Running::quick(&url, "b");
+    let other = Running::quick(&url, "b");
     assert_eq!(next().await["pod"], "b");
     member.handle.leave(super::PATIENCE).await;
     let line = next().await;
     assert_eq!((&line["pod"], &line["state"]), (&json!("a"), &json!("gone")));
+    // Redis loses everything, and whoever is alive is heard of again.
+    drop(other);
+    let lost: () = redis::cmd("FLUSHALL").query_async(&mut redis.client().await).await.unwrap();
+    let line = next().await;
+    assert_eq!((&line["pod"], &line["state"]), (&json!("b"), &json!("unknown")), "{lost:?}");
+    let _again = Running::quick(&url, "b");
+    assert_eq!(next().await["state"], "live");
     watching.kill().unwrap();
     watching.wait().unwrap();
 }
