@@ -1,5 +1,7 @@
 //! `tidegate fleet`: the instances of a workload as Redis knows them, and an operator's word that a suspect is gone.
 
+mod all;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -39,6 +41,9 @@ pub struct Args {
     /// Goes on with each instance that changes, a line each
     #[arg(long)]
     watch: bool,
+    /// The fleets of all workloads under `redis.prefix`. Looks through all keys of that Redis; its user needs +scan
+    #[arg(long, conflicts_with_all = ["workload", "watch"])]
+    all: bool,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -62,7 +67,14 @@ async fn run(args: &Args, settings: &Settings) -> Result<String, Failure> {
     if args.watch && args.output == Output::Yaml {
         return Err(Failure::usage("--watch answers as table or json"));
     }
-    let mut fleet = Fleet::open(args, settings).await?;
+    if args.all && args.command.is_some() {
+        return Err(Failure::usage("--all is for the list; evict by --workload"));
+    }
+    if args.all {
+        return all::run(settings, args.output).await;
+    }
+    let workload = args.workload.as_deref().unwrap_or(&settings.fleet.workload);
+    let mut fleet = Fleet::open(workload, settings).await?;
     match &args.command {
         Some(Command::Evict { id }) => fleet.evict(id, args.output).await,
         None if args.watch => fleet.watch(args.output).await,
@@ -80,10 +92,9 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn open(args: &Args, settings: &Settings) -> Result<Self, Failure> {
+    async fn open(workload: &str, settings: &Settings) -> Result<Self, Failure> {
         let none = || Failure::usage("no Redis is configured; set redis.url or TIDEGATE_REDIS__URL");
         let redis = settings.fleet.redis.as_ref().ok_or_else(none)?;
-        let workload = args.workload.as_deref().unwrap_or(&settings.fleet.workload);
         let keys = Keys::new(&redis.prefix, workload).map_err(|e| Failure::usage(e.to_string()))?;
         let endpoint = Endpoint::new(&redis.url).map_err(|e| Failure::usage(e.to_string()))?;
         let connection = endpoint.connect_for(&keys.alive, LIMIT).await.map_err(|e| Failure::redis(&e))?;
@@ -95,16 +106,7 @@ impl Fleet {
     }
 
     fn failed(&self, error: &RedisError) -> Failure {
-        let answers = error.clone().into_server_errors();
-        let code = answers.as_deref().and_then(|answers| answers.first()).map(|(_, answer)| ServerError::code(answer));
-        match (self.endpoint.error(error, LIMIT), code) {
-            (Error::Refused(text), Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN")) => {
-                Failure::try_again(format!("redis is not ready: {text}; try again"))
-            }
-            // Any other answer is Redis at work, and refusing.
-            (Error::Refused(text), Some(_)) => Failure::failed(text),
-            (said, _) => Failure::redis(&said),
-        }
+        failed(&self.endpoint, error)
     }
 
     async fn evict(&mut self, id: &str, output: Output) -> Result<String, Failure> {
@@ -205,6 +207,20 @@ impl Fleet {
             "suspect": instances.len() - live,
             "instances": instances.iter().map(value).collect::<Vec<_>>(),
         })
+    }
+}
+
+/// What an error of Redis means for whoever asked.
+fn failed(endpoint: &Endpoint, error: &RedisError) -> Failure {
+    let answers = error.clone().into_server_errors();
+    let code = answers.as_deref().and_then(|answers| answers.first()).map(|(_, answer)| ServerError::code(answer));
+    match (endpoint.error(error, LIMIT), code) {
+        (Error::Refused(text), Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN")) => {
+            Failure::try_again(format!("redis is not ready: {text}; try again"))
+        }
+        // Any other answer is Redis at work, and refusing.
+        (Error::Refused(text), Some(_)) => Failure::failed(text),
+        (said, _) => Failure::redis(&said),
     }
 }
 

@@ -13,6 +13,7 @@ mod member;
 mod metrics;
 mod presence;
 pub mod settings;
+mod workloads;
 
 pub use contract::{Evicted, Heartbeat, Instance, MOST, evict, has_left, list};
 pub use judge::{Failing, Rulings};
@@ -21,3 +22,4 @@ pub use member::{Handle, Member, Pace};
 pub use metrics::Metrics;
 pub use presence::{Identity, Presence};
 pub use settings::Settings;
+pub use workloads::{Extent, Workloads, workloads};
