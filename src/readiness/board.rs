@@ -115,9 +115,10 @@ impl CheckEntry {
 
     /// Takes in one more result.
     fn after(&mut self, result: Result<(), &str>, now: Instant) {
-        let out = self.health.proven() && self.place(now) == Place::Out;
+        let failed = self.health.proven() && self.health.state() == State::Failed;
+        let left = failed && self.brakes() && self.place(now) == Place::Out;
         self.health = self.health.after(result, self.thresholds, now);
-        if out && self.brakes() && self.health.state() == State::Ok {
+        if left && self.health.state() == State::Ok {
             self.returns = self.bout.and_then(|bout| bout.returns(now, self.spread, fastrand::f64()));
         }
         if self.health.fails() {

@@ -189,6 +189,20 @@ fn those_that_left_together_do_not_come_back_together() {
 }
 
 #[test]
+fn one_whose_results_were_too_old_is_back_with_the_next() {
+    let (board, reporters) = board(&["db"]);
+    let start = Instant::now();
+    reporters[0].report(Ok(()), start);
+    reporters[0].report(Err("down"), start);
+    board.brake(|_| Some(Brake::Off { says: "off".into(), crowd: Crowd::Many }));
+    reporters[0].report(Ok(()), start);
+    let late = start + STALE * 2;
+    assert!(!board.snapshot().answer(late).0);
+    reporters[0].report(Ok(()), late);
+    assert!(board.snapshot().answer(late).0, "it had not left in that outage");
+}
+
+#[test]
 fn what_time_alone_changed_becomes_an_event() {
     let (board, reporters) = board(&["db"]);
     let start = Instant::now();
