@@ -64,7 +64,12 @@ impl Sidecar {
         let library = told.lines().find_map(|line| line.strip_prefix("LD_PRELOAD=")).unwrap();
         // Only the time of day is another: limits are measured by the other clock.
         let environment = [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-        Self::launch(tempfile::tempdir().unwrap(), "", settings, Stdio::null(), &environment)
+        Self::start_where(&environment, settings)
+    }
+
+    /// The same, with these variables.
+    pub(crate) fn start_where(environment: &[(&str, &str)], settings: &str) -> Self {
+        Self::launch(tempfile::tempdir().unwrap(), "", settings, Stdio::null(), environment)
     }
 
     /// The same, with more settings of `local`.
