@@ -39,4 +39,5 @@ pub mod ops;
 pub mod config;
 
 pub mod app;
+pub mod kube;
 pub mod cli;
