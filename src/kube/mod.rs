@@ -1,3 +1,5 @@
-//! Into the pod: what Kubernetes is told and asked. Nothing but `cli` uses it.
+//! Pods with the sidecar in them: what `tidegate inject` and `tidegate webhook` make of manifests. Nothing but `cli` uses it.
 
+pub mod inject;
+pub mod patch;
 pub mod yaml;
