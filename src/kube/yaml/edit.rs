@@ -216,12 +216,10 @@ impl Editor<'_> {
         }
         for entry in entries.iter().skip(if inline { first } else { 0 }) {
             let around = Around::Key { colon: entry.colon, column };
-            match &entry.key {
-                Some(key) => match (old.get(key), new.get(key)) {
-                    (Some(old), Some(new)) => self.node(&entry.value, old, new, around),
-                    _ => self.remove_lines(entry.at, entry.end(), column),
-                },
-                None => {}
+            let Some(key) = &entry.key else { continue };
+            match (old.get(key), new.get(key)) {
+                (Some(old), Some(new)) => self.node(&entry.value, old, new, around),
+                _ => self.remove_lines(entry.at, entry.end(), column),
             }
         }
     }

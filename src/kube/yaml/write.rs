@@ -73,7 +73,7 @@ fn literal(text: &str) -> bool {
     body.contains('\n')
         && !text.ends_with("\n\n")
         && !text.starts_with([' ', '\n'])
-        && body.split('\n').all(|line| !line.ends_with(' ') && line.chars().all(|c| scalar::printable(c)))
+        && body.split('\n').all(|line| !line.ends_with(' ') && line.chars().all(scalar::printable))
 }
 
 fn lines_of(text: &str, column: usize) -> String {
