@@ -1,6 +1,7 @@
 //! The files of `deploy/` and the image, held against the tools that people load them with.
 
 mod image;
+mod manifests;
 
 use std::path::PathBuf;
 use std::process::Command;
