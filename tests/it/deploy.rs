@@ -2,6 +2,7 @@
 
 mod image;
 mod manifests;
+mod matching;
 
 use std::path::PathBuf;
 use std::process::Command;

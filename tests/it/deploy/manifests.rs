@@ -25,7 +25,7 @@ fn helm(name: &str, namespace: &str, values: &Value) -> (bool, String) {
 }
 
 #[track_caller]
-fn rendered(values: &Value) -> String {
+pub(super) fn rendered(values: &Value) -> String {
     let (well, said) = helm("tidegate", "tidegate", values);
     assert!(well, "{values}: {said}");
     said
@@ -33,7 +33,7 @@ fn rendered(values: &Value) -> String {
 
 /// Objects by kind and name, without what tells only who rendered them.
 #[track_caller]
-fn objects(text: &str) -> BTreeMap<String, Value> {
+pub(super) fn objects(text: &str) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     let parsed: Vec<Value> = if text.starts_with('[') {
         serde_json::from_str(text).unwrap()
