@@ -128,6 +128,26 @@ fn the_image_is_loaded_by_real_tools_and_its_binary_runs() {
 }
 
 #[test]
+fn the_dockerfile_says_the_same() {
+    let dockerfile = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let last = dockerfile.rsplit("\nFROM ").next().unwrap();
+    let words = |instruction: &str| {
+        let mut lines = last.lines().filter_map(|line| line.strip_prefix(instruction));
+        lines.next_back().unwrap_or_else(|| panic!("no {instruction}")).trim().to_owned()
+    };
+    let name = format!("oci-archive:{}", Written::of("tar").display());
+    let config: Value =
+        serde_json::from_str(&run(Command::new("skopeo").args(["inspect", "--config", &name]))).unwrap();
+    let config = &config["config"];
+    assert_eq!(words("USER"), config["User"]);
+    let list = |instruction: &str| serde_json::from_str::<Value>(&words(instruction)).unwrap();
+    assert_eq!(list("ENTRYPOINT"), config["Entrypoint"]);
+    assert_eq!(list("CMD"), config["Cmd"]);
+    let ports: BTreeSet<String> = words("EXPOSE").split(' ').map(|port| format!("{port}/tcp")).collect();
+    assert_eq!(ports, config["ExposedPorts"].as_object().unwrap().keys().cloned().collect());
+}
+
+#[test]
 fn the_same_binary_gives_the_same_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);

