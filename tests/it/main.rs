@@ -27,6 +27,7 @@ mod flags_schedule;
 mod fleet;
 mod hold;
 mod http2;
+mod inject_cli;
 mod metrics;
 mod native;
 mod ofrep;
