@@ -13,6 +13,7 @@ mod checks;
 mod config;
 mod conformance;
 mod dashboards;
+mod deploy;
 mod differential;
 mod drain;
 mod edge;
