@@ -118,7 +118,6 @@ impl Api {
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
             return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a review is application/json");
         }
-        let too_large = || text(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 3 MiB");
         match self.read(request.into_body()).await {
             Ok((body, _room)) => self.review(&body),
             Err(refused) => refused,
