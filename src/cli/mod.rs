@@ -6,10 +6,12 @@ pub mod drain;
 pub mod flags;
 pub mod fleet;
 pub mod hold;
+pub mod inject;
 pub mod output;
 pub mod run;
 pub mod sidecar;
 pub mod status;
+pub mod webhook;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -69,6 +71,12 @@ pub enum Command {
     Flags(flags::Args),
     /// Shows the instances of the workload, live and suspect
     Fleet(fleet::Args),
+    /// Puts the sidecar into manifests
+    Inject(inject::Args),
+    /// Takes the sidecar out of manifests
+    Uninject(inject::Undo),
+    /// Puts the sidecar into pods as they are made: a mutating admission webhook
+    Webhook(Box<webhook::Args>),
     /// Prints a shell completion script
     Completions {
         /// The shell
@@ -94,6 +102,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Status(args) => with_settings(file, |loaded| status::main(&args, &loaded.settings)),
         Command::Flags(args) => with_settings(file, |loaded| flags::main(&args, &loaded.settings)),
         Command::Fleet(args) => with_settings(file, |loaded| fleet::main(&args, &loaded.settings)),
+        Command::Inject(args) => inject::inject(&args),
+        Command::Uninject(args) => inject::uninject(&args),
+        Command::Webhook(args) => webhook::main(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut io::stdout().lock());
             ExitCode::SUCCESS
