@@ -83,3 +83,34 @@ fn manifests_of_helm_are_injected_alike() {
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
     assert_eq!(objects(&piped(&["inject", "-"], &list.to_string())), objects(&read(AFTER)));
 }
+
+#[test]
+fn injection_adds_nothing_that_a_cluster_would_object_to() {
+    let directory = tempfile::tempdir().unwrap();
+    // What is said of a file, without its name: of these, only that apps ask for no security of their own.
+    let said = |text: &str| {
+        let file = directory.path().join("manifests.yaml");
+        std::fs::write(&file, text).unwrap();
+        objections(&file)
+    };
+    for (file, kinds, modes) in [
+        (
+            "tests/kube/workloads.yaml",
+            &["StatefulSet", "DaemonSet", "ReplicaSet", "Pod"][..],
+            &["native", "container"][..],
+        ),
+        ("tests/kube/jobs.yaml", &["Job", "CronJob"], &["native"]),
+    ] {
+        let before = read(file);
+        assert!(said(&before).lines().all(|line| line.contains(": container ")), "{}", said(&before));
+        for mode in modes {
+            let after = piped(&["inject", "--mode", mode, "-"], &before);
+            assert_eq!(said(&after), said(&before), "{mode}");
+            for (name, object) in objects(&after) {
+                let has_pods = kinds.contains(&name.split('/').next().unwrap());
+                assert_eq!(object.to_string().contains("/tidegate\",\"drain"), has_pods, "{mode}: {name}");
+            }
+            assert_eq!(objects(&piped(&["uninject", "-"], &after)), objects(&before), "{mode}: the way back");
+        }
+    }
+}
