@@ -92,7 +92,7 @@ fn each_way_of_writing_is_edited_in_its_own_way() {
     check("\u{feff}a: 1\n", set, "\u{feff}a: 2\nnew:\n  x: \"yes\"\n");
     check("--- # c\na: 1\n...\n# after\n", set, "--- # c\na: 2\nnew:\n  x: \"yes\"\n...\n# after\n");
     check("{a: 1}\n", set, "{a: 2, new: {x: \"yes\"}}\n");
-    check("{\"a\":1}", set, "{\"a\":2, \"new\": {\"x\":\"yes\"}}");
+    check("{\"a\":1}", set, "{\"a\":2, \"new\":{\"x\":\"yes\"}}");
     check(
         "{\n  \"a\": 1,\n  \"b\": []\n}\n",
         set,
