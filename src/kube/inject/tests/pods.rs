@@ -294,6 +294,15 @@ fn with_app_port_env_the_sidecar_takes_the_apps_number() {
 }
 
 #[test]
+fn a_host_port_goes_where_the_name_goes() {
+    let entry = json!({ "name": "http", "containerPort": 3000, "hostPort": 80, "hostIP": "10.0.0.1" });
+    let (object, _) = injected(&with_app(|app| app["ports"] = json!([entry])), &container_mode());
+    assert_eq!(pods(&object)["containers"][0]["ports"], json!([{ "name": "app-http", "containerPort": 3000 }]));
+    let expected = json!({ "name": "http", "containerPort": 8080, "hostPort": 80, "hostIP": "10.0.0.1" });
+    assert_eq!(sidecar(&object)["ports"][0], expected);
+}
+
+#[test]
 fn ports_are_chosen_by_name_or_by_what_serves() {
     let check = |ports: Value, chosen: &[&str], expected: &[(&str, &str)]| {
         let object = with_app(|app| app["ports"] = ports.clone());

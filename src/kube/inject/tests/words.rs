@@ -5,6 +5,17 @@ use serde_json::{Value, json};
 use super::super::{Mode, Options, Outcome, Version, inject};
 use super::{annotated, deployment, with_app};
 
+#[test]
+fn every_annotation_is_in_the_documents_with_what_it_does() {
+    let document = include_str!("../../../../docs/KUBERNETES.md");
+    for (name, doc) in super::super::ANNOTATIONS {
+        let row = format!("| `tidegate.dev/{name}` | {doc} |");
+        assert!(document.contains(&row), "docs/KUBERNETES.md, Annotations, lacks: {row}");
+    }
+    let rows = document.lines().filter(|line| line.starts_with("| `tidegate.dev/")).count();
+    assert_eq!(rows, super::super::ANNOTATIONS.len(), "docs/KUBERNETES.md has an annotation that is none");
+}
+
 fn notes(object: &Value, stream: &[Value]) -> Vec<String> {
     let version = Some(Version { major: 1, minor: 33 });
     match inject(object, stream, &Options { kubernetes: version, ..Options::default() }) {
