@@ -14,8 +14,9 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::metrics::Metrics;
 use super::review::{self, Malformed, OnRefusal};
@@ -31,6 +32,9 @@ use crate::telemetry::metrics::{self, Registry};
 /// Bytes of a review: the API server takes objects of 3 MiB at most, and a review of a pod that is made holds one.
 const LIMIT: usize = 3 * 1024 * 1024;
 
+/// Bytes of all bodies together; beyond, a review is refused rather than the process killed.
+pub(super) const ROOM: usize = 16 * 1024 * 1024;
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Api(Arc<Parts>);
@@ -45,6 +49,8 @@ pub(super) struct Parts {
     pub(super) metrics: Metrics,
     pub(super) registry: Registry,
     pub(super) random: SystemRandom,
+    /// Of [`ROOM`] permits.
+    pub(super) room: Arc<Semaphore>,
 }
 
 impl Api {
@@ -112,20 +118,36 @@ impl Api {
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
             return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a review is application/json");
         }
-        let too_large = || text(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 3 MiB");
-        if request.body().size_hint().lower() > LIMIT as u64 {
-            return too_large();
+        match self.read(request.into_body()).await {
+            Ok((body, _room)) => self.review(&body),
+            Err(refused) => refused,
         }
-        let body = match Limited::new(request.into_body(), LIMIT).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return too_large(),
-            Err(error) => {
-                let slow = matches!(error.downcast_ref::<InboundError>(), Some(InboundError::Stalled));
+    }
+
+    /// The whole body, and the room that it takes of what all bodies together may.
+    async fn read(&self, mut body: Inbound) -> Result<(Vec<u8>, OwnedSemaphorePermit), Response<Full<Bytes>>> {
+        let too_large = || text(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 3 MiB");
+        let busy = || text(StatusCode::SERVICE_UNAVAILABLE, "more reviews at once than there is memory for; try again");
+        if body.size_hint().lower() > LIMIT as u64 {
+            return Err(too_large());
+        }
+        let mut room = self.0.room.clone().try_acquire_many_owned(0).map_err(|_| busy())?;
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let slow = matches!(error, InboundError::Stalled);
                 let status = if slow { StatusCode::REQUEST_TIMEOUT } else { StatusCode::BAD_REQUEST };
-                return text(status, &format!("the review did not arrive: {error}"));
+                text(status, &format!("the review did not arrive: {error}"))
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.len() + data.len() > LIMIT {
+                return Err(too_large());
             }
-        };
-        self.review(&body)
+            let taken = u32::try_from(data.len()).map_err(|_| too_large())?;
+            room.merge(self.0.room.clone().try_acquire_many_owned(taken).map_err(|_| busy())?);
+            whole.extend_from_slice(&data);
+        }
+        Ok((whole, room))
     }
 
     fn review(&self, body: &[u8]) -> Response<Full<Bytes>> {

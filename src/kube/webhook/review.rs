@@ -15,6 +15,8 @@ const WARNING: usize = 256;
 const WARNINGS: usize = 8;
 /// Characters of a refusal's message.
 const MESSAGE: usize = 4096;
+/// Values of a review. Each takes many times the memory that its text does, and no pod has nearly as many.
+const VALUES: usize = 200_000;
 /// Characters of a uid.
 const UID: usize = 256;
 
@@ -80,6 +82,9 @@ pub enum Malformed {
     /// Not JSON.
     #[error("not JSON: {0}")]
     Json(String),
+    /// Made of more parts than any pod.
+    #[error("more than 200000 values")]
+    Large,
     /// JSON, but something else.
     #[error("not an AdmissionReview of admission.k8s.io")]
     Kind,
@@ -104,6 +109,9 @@ pub fn answer(
     on_refusal: OnRefusal,
     token: Secret,
 ) -> Result<(Value, Verdict), Malformed> {
+    if body.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > VALUES {
+        return Err(Malformed::Large);
+    }
     let review: Value = serde_json::from_slice(body).map_err(|error| Malformed::Json(error.to_string()))?;
     let version = review.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     if review.get("kind").and_then(Value::as_str) != Some("AdmissionReview")

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use ring::rand::SystemRandom;
+use tokio::sync::Semaphore;
 
-use super::api::{Api, Parts};
+use super::api::{Api, Parts, ROOM};
 use super::metrics::Metrics;
 use super::review::OnRefusal;
 use crate::kube::inject::Options;
@@ -92,6 +93,7 @@ async fn run(settings: Settings) -> anyhow::Result<Outcome> {
         metrics: Metrics::register(&mut registry),
         registry,
         random: SystemRandom::new(),
+        room: Arc::new(Semaphore::new(ROOM)),
     });
     let server = Server::new(&tasks, lifecycle.watch());
     let address = listener.address()?;

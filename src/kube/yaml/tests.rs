@@ -214,3 +214,12 @@ fn bombs_of_aliases_and_depth_are_refused() {
     assert!(Stream::parse(&"- ".repeat(100_000)).is_err());
     assert!(Stream::parse(&"---\n".repeat(20_000)).is_err());
 }
+
+#[test]
+fn the_deepest_that_is_read_is_edited_too() {
+    let text = format!("{}{}{}\n", "- ".repeat(99), "[".repeat(99), "]".repeat(99));
+    let stream = Stream::parse(&text).expect("deep, and allowed");
+    let wanted = json!([stream.documents()[0].value()[0].clone(), {"a": 1}]);
+    let rendered = stream.render(&[Some(wanted.clone())]);
+    assert_eq!(rendered.text, format!("{text}- a: 1\n"));
+}

@@ -268,6 +268,17 @@ fn annotations_stand_above_options() {
 }
 
 #[test]
+fn listeners_may_have_another_address_and_no_other_port() {
+    let object = annotated(&[
+        ("config.tidegate.dev/proxy.0.listen", "[::]:8080"),
+        ("config.tidegate.dev/ops.listen", "[::]:8014"),
+    ]);
+    let (object, _) = injected(&object, &given());
+    assert_eq!(variable(&object, "TIDEGATE_PROXY__0__LISTEN"), Some("[::]:8080"));
+    assert_eq!(variable(&object, "TIDEGATE_OPS__LISTEN"), Some("[::]:8014"));
+}
+
+#[test]
 fn a_dollar_in_a_value_stays_one() {
     let object = annotated(&[("config.tidegate.dev/checks.x.http.url", "http://db/?q=$(HOME)")]);
     let (object, _) = injected(&object, &given());

@@ -134,6 +134,7 @@ fn what_cannot_be_answered_is_told_apart() {
         answer(nested.as_bytes(), &Options::default(), OnRefusal::Deny, Secret::new("t")),
         Err(Malformed::Json(_))
     ));
+    check("[],".repeat(200_000).as_bytes(), &Malformed::Large);
     check(b"[]", &Malformed::Kind);
     check(br#"{"kind":"Pod","apiVersion":"v1"}"#, &Malformed::Kind);
     check(
