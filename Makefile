@@ -14,6 +14,8 @@ BENCH_ARGS ?=
 # The image's machine, by the name that images have for it.
 ARCH ?= $(if $(findstring aarch64,$(MUSL)),arm64,amd64)
 IMAGE_MACHINE := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)
+# jemalloc ends where memory has larger pages than it was built for; kernels of arm64 have up to 64 KiB (2 to the 16th).
+IMAGE_PAGES := $(if $(filter arm64,$(ARCH)),JEMALLOC_SYS_WITH_LG_PAGE=16)
 # The paths of this machine would be in the messages of panics, and make it another binary elsewhere.
 IMAGE_FLAGS := --remap-path-prefix=$(CURDIR)=/src --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 
@@ -40,7 +42,7 @@ test: ## what CI runs: formatting, lints, documentation, the static binary, ever
 .PHONY: image
 image: ## the container image as an OCI archive below target/image, without a container engine; ARCH=arm64 for the other machine
 	scripts/setup.sh image $(ARCH)
-	PATH=$(CURDIR)/target/cross/bin:$$PATH RUSTFLAGS='$(IMAGE_FLAGS)' \
+	$(IMAGE_PAGES) PATH=$(CURDIR)/target/cross/bin:$$PATH RUSTFLAGS='$(IMAGE_FLAGS)' \
 		cargo $(if $(findstring $(IMAGE_MACHINE),$(MUSL)),build,zigbuild) --locked --profile dist --target $(IMAGE_MACHINE)-unknown-linux-musl --bin tidegate
 	scripts/image.py --arch $(ARCH) --binary target/$(IMAGE_MACHINE)-unknown-linux-musl/dist/tidegate
 

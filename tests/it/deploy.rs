@@ -1,5 +1,7 @@
 //! The files of `deploy/` and the image, held against the tools that people load them with.
 
+mod arguments;
+mod examples;
 mod image;
 mod manifests;
 mod matching;

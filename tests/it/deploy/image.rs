@@ -53,7 +53,12 @@ impl Written {
 /// `scripts/image.py` as the Makefile runs it.
 fn image(binary: &Path, output: &Path) -> Command {
     let mut command = Command::new("python3");
-    command.args(["-B", "scripts/image.py", "--binary"]).arg(binary).arg("--output").arg(output);
+    command
+        .env_remove("SOURCE_DATE_EPOCH")
+        .args(["-B", "scripts/image.py", "--binary"])
+        .arg(binary)
+        .arg("--output")
+        .arg(output);
     command
 }
 
@@ -218,5 +223,7 @@ fn what_an_empty_image_could_not_run_is_refused() {
         assert!(!well && said.contains(reason), "{said}");
         assert!(!said.contains("Traceback"), "{said}");
     }
+    let (well, said) = ran(image(&own, &at("out")).env("SOURCE_DATE_EPOCH", "yesterday"));
+    assert!(!well && said.contains("SOURCE_DATE_EPOCH is not a number of seconds"), "{said}");
     assert!(!at("out").exists(), "nothing is written");
 }

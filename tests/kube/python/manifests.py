@@ -96,11 +96,11 @@ def ports(pod):
     return {p["name"] for p in declared if "name" in p} | {p["containerPort"] for p in declared}
 
 
-def duplicates(pod):
+def duplicates(pod, claims):
     declared = [p["name"] for c in containers(pod) for p in c.get("ports", []) if "name" in p]
     for found in sorted({name for name in declared if declared.count(name) > 1}):
         yield f"port name {found} is declared twice"
-    volumes = {volume["name"] for volume in pod.get("volumes", [])}
+    volumes = {volume["name"] for volume in pod.get("volumes", [])} | claims
     for container in containers(pod):
         for mount in container.get("volumeMounts", []):
             if mount["name"] not in volumes:
@@ -117,8 +117,11 @@ def together(items):
     """What objects say of each other."""
     templates = [t for t in map(template, items) if t]
 
+    def labels(pod):
+        return ((pod.get("metadata") or {}).get("labels") or {}).items()
+
     def selected(selector):
-        return [t for t in templates if selector.items() <= (t["metadata"].get("labels") or {}).items()]
+        return [t for t in templates if selector.items() <= labels(t)]
 
     names = {(item["kind"], item["metadata"]["name"]) for item in items}
     for item in items:
@@ -143,7 +146,7 @@ def together(items):
                         yield f"{name(item)}: port {port['port']} is not declared"
         if own and item["kind"] != "Pod":
             wanted = (spec.get("selector") or {}).get("matchLabels", {})
-            if not wanted.items() <= (own["metadata"].get("labels") or {}).items():
+            if not wanted.items() <= labels(own):
                 yield f"{name(item)}: its selector does not select its own pods"
             account = own["spec"].get("serviceAccountName")
             if account and ("ServiceAccount", account) not in names:
@@ -162,7 +165,8 @@ def objections(items, versions):
             yield f"{name(item)}: {text}"
         pod = template(item)
         if pod:
-            for text in [*duplicates(pod["spec"]), *restricted(pod["spec"])]:
+            claims = {claim["metadata"]["name"] for claim in item["spec"].get("volumeClaimTemplates", [])}
+            for text in [*duplicates(pod["spec"], claims), *restricted(pod["spec"])]:
                 yield f"{name(item)}: {text}"
     yield from together(items)
 
