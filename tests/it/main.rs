@@ -26,6 +26,8 @@ mod flags_schedule;
 mod fleet;
 mod hold;
 mod http2;
+mod kube;
+mod kubelet;
 mod metrics;
 mod native;
 mod ofrep;
