@@ -19,6 +19,7 @@
 //! | [`ops`] | what the kubelet, load balancers and Prometheus may ask |
 //! | [`config`] | file, environment and arguments to the settings of every module |
 //! | [`app`] | binds, wires, runs and stops everything |
+//! | [`kube`] | the sidecar in pods: injection into manifests, and at admission |
 //! | [`cli`] | one file per command |
 
 pub mod secret;
@@ -39,4 +40,7 @@ pub mod ops;
 pub mod config;
 
 pub mod app;
+
+pub mod kube;
+
 pub mod cli;

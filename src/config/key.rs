@@ -9,6 +9,8 @@ pub(super) struct Field {
     /// One or more sentences.
     pub(super) doc: &'static str,
     pub(super) shape: Shape,
+    /// Whether its value never prints.
+    pub(super) secret: bool,
 }
 
 /// What stands behind a key.

@@ -25,8 +25,9 @@ pub struct Machine {
     pub state_dir: Option<PathBuf>,
     /// Whether standard error is a terminal.
     pub terminal: bool,
-    /// Answers for the content of a certificate's file or a key's; an error says why not.
-    pub read: Read,
+    /// Answers for the content of a certificate's file or a key's; an error says why not. `None` for a machine whose files
+    /// are elsewhere: then they are not judged.
+    pub read: Option<Read>,
     /// The time, which certificates have theirs of.
     pub now: SystemTime,
 }
@@ -41,21 +42,14 @@ impl Machine {
             workers: quota.unwrap_or(available).min(available).clamp(1, MAX_WORKERS),
             state_dir: Path::new(STATE_DIR).is_dir().then(|| STATE_DIR.into()),
             terminal: std::io::stderr().is_terminal(),
-            read: material::read,
+            read: Some(material::read),
             now: SystemTime::now(),
         }
     }
 
     /// A machine nothing is known about.
     pub fn unknown() -> Self {
-        Self {
-            hostname: None,
-            workers: 1,
-            state_dir: None,
-            terminal: false,
-            read: |_| Err("not read".to_owned()),
-            now: SystemTime::UNIX_EPOCH,
-        }
+        Self { hostname: None, workers: 1, state_dir: None, terminal: false, read: None, now: SystemTime::UNIX_EPOCH }
     }
 
     /// The workload's name as far as the host name tells it, else `app`.

@@ -15,6 +15,7 @@ mod show;
 mod substitute;
 mod urls;
 mod values;
+mod variable;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,9 +25,11 @@ use std::path::{Path, PathBuf};
 pub use self::budget::budget;
 pub use self::machine::Machine;
 pub use self::overlay::ARGUMENTS;
+pub(crate) use self::problem::closest;
 pub use self::problem::{Problem, Problems};
 pub use self::reference::reference;
 pub use self::schema::schema;
+pub use self::variable::{Variable, variable};
 use crate::{flags, fleet, lifecycle, local, net, ops, proxy, readiness, telemetry};
 
 /// Where the configuration is when nobody says: read if it is there.

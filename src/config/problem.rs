@@ -91,7 +91,7 @@ impl fmt::Display for Problems {
 }
 
 /// The name in `names` that `wrong` was most likely meant to be, if any is close enough to say so.
-pub(super) fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Names of keys are short: anything longer is no misspelling, and the comparison's cost is quadratic.
     if wrong.len() > 128 {
         return None;

@@ -123,7 +123,7 @@ impl<'a> Section<'a> {
         default: Option<T>,
         doc: &'static str,
     ) -> Option<T> {
-        self.fields.push(Field { name, doc, shape: Shape::Leaf(kind.kind.clone(), stated) });
+        self.fields.push(Field { name, doc, shape: Shape::Leaf(kind.kind.clone(), stated), secret: kind.secret });
         let node = self.get(name);
         let value = match node.map(|node| ((kind.read)(node), node)) {
             Some((Ok(value), _)) => Some(value),
@@ -158,7 +158,7 @@ impl<'a> Section<'a> {
     ) -> T {
         let node = self.get(name);
         let (value, fields, shown) = self.enter(self.below(name), node, read);
-        self.fields.push(Field { name, doc, shape: Shape::Section(fields) });
+        self.fields.push(Field { name, doc, shape: Shape::Section(fields), secret: false });
         self.shown.push((name.to_owned(), Shown::Map(shown)));
         value
     }
@@ -176,7 +176,7 @@ impl<'a> Section<'a> {
         };
         if !there && !self.reading.describe {
             // Declared all the same: a misspelt key finds its name.
-            self.fields.push(Field { name, doc, shape: Shape::Section(Vec::new()) });
+            self.fields.push(Field { name, doc, shape: Shape::Section(Vec::new()), secret: false });
             return None;
         }
         let value = self.section(name, doc, read);
@@ -211,7 +211,7 @@ impl<'a> Section<'a> {
             fields = declared;
             shown.push(Shown::Map(result));
         }
-        self.fields.push(Field { name, doc, shape: Shape::List(fields) });
+        self.fields.push(Field { name, doc, shape: Shape::List(fields), secret: false });
         self.shown.push((name.to_owned(), Shown::List(shown)));
         values
     }
@@ -245,14 +245,14 @@ impl<'a> Section<'a> {
         if self.reading.describe {
             fields = self.enter(format!("{path}.NAME"), None, |s| read(s, "name")).1;
         }
-        self.fields.push(Field { name, doc, shape: Shape::Named(fields) });
+        self.fields.push(Field { name, doc, shape: Shape::Named(fields), secret: false });
         self.shown.push((name.to_owned(), Shown::Map(shown)));
         values
     }
 
     /// Names and values that mean nothing to the sidecar.
     pub(super) fn free(&mut self, name: &'static str, doc: &'static str) -> serde_json::Map<String, Json> {
-        self.fields.push(Field { name, doc, shape: Shape::Free });
+        self.fields.push(Field { name, doc, shape: Shape::Free, secret: false });
         let Some(node) = self.get(name) else {
             self.shown.push((name.to_owned(), Shown::Map(Vec::new())));
             return serde_json::Map::new();

@@ -1,0 +1,155 @@
+//! What injection moved or removed, written into an annotation, and putting it back. Fields that a person has changed
+//! since stay as they are now.
+
+use serde_json::{Map, Value, json};
+
+use super::annotations::{INJECTED, ORIGINAL};
+use super::json::{at_mut, insert, is_empty, list, list_mut, remove, text};
+use super::prestop;
+use super::sidecar::{CONTAINER, VOLUMES};
+
+/// What was moved or removed.
+#[derive(Default)]
+pub(super) struct Original(Map<String, Value>);
+
+impl Original {
+    /// Notes what stood somewhere.
+    pub(super) fn was(&mut self, key: &str, value: impl Into<Value>) {
+        self.0.insert(key.to_owned(), value.into());
+    }
+
+    /// Notes what stood at a named place among those of `key`.
+    pub(super) fn was_at(&mut self, key: &str, place: &str, value: Value) {
+        let slot = self.0.entry(key).or_insert_with(|| json!({}));
+        insert(slot, place, value);
+    }
+
+    /// Notes a place that was there and held nothing, so that it is so again afterwards.
+    pub(super) fn held_nothing(&mut self, place: &str, object: &Value, key: &str) {
+        if let Some(value) = object.get(key).filter(|value| is_empty(value)) {
+            self.was_at("empty", place, value.clone());
+        }
+    }
+
+    /// As the annotation has it.
+    pub(super) fn into_text(self) -> String {
+        Value::Object(self.0).to_string()
+    }
+}
+
+/// Whether a pod template was injected.
+pub(super) fn is_injected(template: &Value) -> bool {
+    template.pointer("/metadata/annotations").is_some_and(|annotations| annotations.get(INJECTED).is_some())
+}
+
+/// The keys that lead to the injected pod template of an object.
+pub(super) fn find(object: &Value) -> Option<Vec<String>> {
+    let mut rest = vec![(Vec::new(), object)];
+    while let Some((path, value)) = rest.pop() {
+        if is_injected(value) {
+            return Some(path);
+        }
+        let below = value.as_object().into_iter().flatten().filter(|(_, below)| below.is_object());
+        rest.extend(below.map(|(key, below)| ([&path[..], &[key.clone()]].concat(), below)));
+    }
+    None
+}
+
+/// What the annotation of an injected pod template says.
+///
+/// # Errors
+/// It cannot be read: what is wrong, and what to do.
+pub(super) fn read(template: &Value) -> Result<Value, (&'static str, &'static str)> {
+    let remedy = "inject the manifest from before, or take the sidecar out by hand";
+    let annotations = template.pointer("/metadata/annotations").unwrap_or(&Value::Null);
+    let written = text(annotations, ORIGINAL).ok_or(("missing beside tidegate.dev/injected", remedy))?;
+    match serde_json::from_str(written) {
+        Ok(original @ Value::Object(_)) => Ok(original),
+        _ => Err(("not what injection writes", remedy)),
+    }
+}
+
+/// Takes the sidecar out of a pod template and puts back what was moved.
+pub(super) fn restore(template: &mut Value, original: &Value) {
+    let empty = original.get("empty").unwrap_or(&Value::Null);
+    if let Some(spec) = template.get_mut("spec") {
+        for (key, ours) in [("initContainers", &[CONTAINER][..]), ("containers", &[CONTAINER]), ("volumes", &VOLUMES)] {
+            if let Some(items) = spec.get_mut(key).and_then(Value::as_array_mut) {
+                items.retain(|item| !text(item, "name").is_some_and(|name| ours.contains(&name)));
+            }
+            tidy(spec, key, key, empty);
+        }
+        if let Some(grace) = original.get("grace")
+            && spec.get("terminationGracePeriodSeconds") == grace.get("is")
+        {
+            put_back(spec, "terminationGracePeriodSeconds", grace.get("was"));
+        }
+        let app = text(original, "container").unwrap_or_default();
+        let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
+        if let Some(app) = containers.into_iter().flatten().find(|item| text(item, "name") == Some(app)) {
+            container(app, original, empty);
+        }
+    }
+    if let Some(metadata) = template.get_mut("metadata") {
+        if let Some(annotations) = metadata.get_mut("annotations") {
+            remove(annotations, INJECTED);
+            remove(annotations, ORIGINAL);
+        }
+        tidy(metadata, "annotations", "annotations", empty);
+    }
+    tidy(template, "metadata", "metadata", empty);
+}
+
+fn container(app: &mut Value, original: &Value, empty: &Value) {
+    for pair in list(original, "ports") {
+        let (Some(was), Some(is)) = (pair.get(0), pair.get(1)) else { continue };
+        let ports = app.get_mut("ports").and_then(Value::as_array_mut);
+        if let Some(entry) = ports.into_iter().flatten().find(|entry| *entry == is) {
+            *entry = was.clone();
+        }
+    }
+    for (place, was) in original.get("numbers").and_then(Value::as_object).into_iter().flatten() {
+        let keys: Vec<&str> = place.split('.').collect();
+        if let Some(handler) = at_mut(app, &keys)
+            && handler.get("port").is_some()
+        {
+            insert(handler, "port", was.clone());
+        }
+    }
+    if let Some(probe) = original.get("readinessProbe")
+        && app.get("readinessProbe").is_none()
+    {
+        insert(app, "readinessProbe", probe.clone());
+    }
+    if let Some(lifecycle) = app.get_mut("lifecycle") {
+        if lifecycle.get("preStop").is_some_and(|hook| prestop::token(hook).is_some()) {
+            put_back(lifecycle, "preStop", original.get("preStop"));
+        }
+        tidy(app, "lifecycle", "lifecycle", empty);
+    }
+    for (name, was) in original.get("env").and_then(Value::as_object).into_iter().flatten() {
+        if let Some(env) = list_mut(app, "env") {
+            let found = env.iter().position(|entry| text(entry, "name") == Some(name));
+            match (found, was.is_null()) {
+                (Some(at), true) => _ = env.remove(at),
+                (Some(at), false) => env[at] = was.clone(),
+                (None, _) => {}
+            }
+        }
+        tidy(app, "env", "env", empty);
+    }
+}
+
+/// A place that holds nothing is as it was: gone, or there and holding nothing.
+fn tidy(object: &mut Value, key: &str, place: &str, empty: &Value) {
+    if object.get(key).is_some_and(is_empty) {
+        put_back(object, key, empty.get(place));
+    }
+}
+
+fn put_back(object: &mut Value, key: &str, was: Option<&Value>) {
+    match was {
+        Some(was) => insert(object, key, was.clone()),
+        None => _ = remove(object, key),
+    }
+}
