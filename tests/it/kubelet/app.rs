@@ -7,17 +7,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
-use crate::endings::app::{answer, text};
+use crate::endings::app::{Body, answer, text};
 
 /// The variable that makes an app of a run of the tests: where it listens.
 pub(super) const LISTEN: &str = "LISTEN_ADDRESS";
+/// Its port, where it is to be another; and one more, of the same kind.
+const PORT: &str = "PORT";
+pub(crate) const GRPC_PORT: &str = "GRPC_PORT";
 /// With `ignore` it does not end on SIGTERM.
 pub(crate) const ON_TERM: &str = "ON_TERM";
 
@@ -35,37 +40,45 @@ fn runs_as_a_process_when_told_to() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let _ignored = (env::var(ON_TERM).as_deref() == Ok("ignore")).then(|| signal(SignalKind::terminate()).unwrap());
-        let listener = TcpListener::bind(listen).await.unwrap();
+        let port = |name: &str| env::var(name).ok().map(|port| SocketAddr::new(listen.ip(), port.parse().unwrap()));
         let broken = Arc::new(AtomicBool::new(false));
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            let broken = broken.clone();
-            tokio::spawn(async move {
-                let answer = service_fn(|request| {
-                    let broken = broken.clone();
-                    async move {
-                        Ok::<_, Infallible>(match request.uri().path() {
-                            "/healthz" => text("ok"),
-                            // Alive for good until somebody calls `/break`.
-                            "/livez" if broken.load(Ordering::SeqCst) => {
-                                let mut answer: Response<_> = text("broken");
-                                *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                                answer
-                            }
-                            "/livez" => text("ok"),
-                            "/break" => {
-                                broken.store(true, Ordering::SeqCst);
-                                text("broken from now on")
-                            }
-                            _ => answer(request).await,
-                        })
-                    }
-                });
-                let mut builder = auto::Builder::new(TokioExecutor::new());
-                builder.http2().enable_connect_protocol();
-                let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer).await;
-            });
+        let mut servers = JoinSet::new();
+        for address in [Some(port(PORT).unwrap_or(listen)), port(GRPC_PORT)].into_iter().flatten() {
+            let listener = TcpListener::bind(address).await.unwrap();
+            servers.spawn(serve(listener, broken.clone()));
         }
+        servers.join_next().await
     });
+}
+
+async fn serve(listener: TcpListener, broken: Arc<AtomicBool>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let broken = broken.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| respond(request, broken.clone()));
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http2().enable_connect_protocol();
+            let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn respond(request: Request<Incoming>, broken: Arc<AtomicBool>) -> Result<Response<Body>, Infallible> {
+    Ok(match request.uri().path() {
+        "/healthz" | "/ready" => text("ok"),
+        // As long as nobody calls `/break`.
+        "/livez" if broken.load(Ordering::SeqCst) => {
+            let mut answer = text("broken");
+            *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            answer
+        }
+        "/livez" => text("ok"),
+        "/break" => {
+            broken.store(true, Ordering::SeqCst);
+            text("broken from now on")
+        }
+        _ => answer(request).await,
+    })
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidegate::kube;
+use tidegate::kube::inject::{Options, Outcome};
 use tokio::task::JoinSet;
 
 use crate::endings::load::{Habit, Load, Protocol, Target};
 use crate::endings::tally::Cell;
+use crate::kubelet::app::GRPC_PORT;
 use crate::kubelet::deployment::Deployment;
 use crate::kubelet::manifests::Manifests;
 use crate::kubelet::pod::Pod;
@@ -28,33 +31,60 @@ pub(super) fn failures(seen: &Seen) -> u64 {
     seen.values().map(Cell::failures).sum()
 }
 
-/// The manifest that is shipped, with shorter times, and four replicas of which two more may come at once.
+/// The manifest that is shipped, with the sidecar written by hand; with shorter times.
 pub(super) fn shipped() -> Manifests {
     let text = std::fs::read_to_string(root().join("deploy/sidecar.yaml")).unwrap();
     let mut manifests = Manifests::parse(&text);
-    let deployment = manifests.object("Deployment");
-    deployment["spec"]["replicas"] = json!(4);
-    deployment["spec"]["strategy"]["rollingUpdate"] = json!({"maxSurge": 2, "maxUnavailable": 0});
     let sidecar = sidecar(&mut manifests);
     set(sidecar, "TIDEGATE_DRAIN__DELAY", "2s");
     set(sidecar, "TIDEGATE_DRAIN__QUIET", "300ms");
     set(sidecar, "TIDEGATE_CHECKS__APP__INTERVAL", "1s");
+    set(sidecar, "TIDEGATE_CHECKS__APP__FALL", "10");
+    set(sidecar, "TIDEGATE_CHECKS__APP__MAX_STALENESS", "30s");
     be_patient(sidecar);
+    manifests
+}
+
+/// The example of a workload as its team has it, four replicas of which two more may come at once; what it says of the
+/// sidecar are shorter times.
+pub(super) fn order_api() -> Manifests {
+    let text = std::fs::read_to_string(root().join("tests/data/kube/order-api.yaml")).unwrap();
+    let mut manifests = Manifests::parse(&text);
+    for (key, value) in [("drain.delay", "2s"), ("drain.quiet", "300ms"), ("checks.app.max_staleness", "30s")] {
+        annotate(&mut manifests, &format!("config.tidegate.dev/{key}"), value);
+    }
+    let readiness = &mut app(&mut manifests)["readinessProbe"];
+    readiness["periodSeconds"] = json!(1);
+    readiness["failureThreshold"] = json!(10);
+    manifests
+}
+
+/// What `tidegate inject` makes of it.
+pub(super) fn injected(manifests: Manifests, options: &Options) -> Manifests {
+    let outcomes = kube::inject::stream(&manifests.0, options);
+    let objects = manifests.0.into_iter().zip(outcomes).map(|(object, outcome)| match outcome {
+        Outcome::Injected { object, .. } => object,
+        Outcome::Untouched(_) => object,
+        Outcome::Refused(refusals) => panic!("{refusals:#?}"),
+    });
+    let mut manifests = Manifests(objects.collect());
+    be_patient(sidecar(&mut manifests));
     manifests
 }
 
 /// A machine that has much to do is no reason to take a pod for a sick one.
 fn be_patient(sidecar: &mut Value) {
-    set(sidecar, "TIDEGATE_CHECKS__APP__FALL", "10");
-    set(sidecar, "TIDEGATE_CHECKS__APP__MAX_STALENESS", "30s");
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         sidecar[probe]["timeoutSeconds"] = json!(10);
     }
 }
 
-/// The template's native sidecar.
+/// The template's sidecar.
 pub(super) fn sidecar(manifests: &mut Manifests) -> &mut Value {
-    &mut manifests.object("Deployment")["spec"]["template"]["spec"]["initContainers"][0]
+    let spec = manifests.object("Deployment")["spec"]["template"]["spec"].as_object_mut().unwrap();
+    let lists = spec.iter_mut().filter(|(key, _)| matches!(key.as_str(), "initContainers" | "containers"));
+    let mut all = lists.flat_map(|(_, list)| list.as_array_mut().unwrap());
+    all.find(|container| container["name"] == "tidegate").expect("a sidecar")
 }
 
 /// The template's app.
@@ -62,33 +92,18 @@ pub(super) fn app(manifests: &mut Manifests) -> &mut Value {
     &mut manifests.object("Deployment")["spec"]["template"]["spec"]["containers"][0]
 }
 
-/// The same with a second listener, for the app's HTTP/2.
+/// Annotates the template.
+pub(super) fn annotate(manifests: &mut Manifests, name: &str, value: &str) {
+    manifests.object("Deployment")["spec"]["template"]["metadata"]["annotations"][name] = json!(value);
+}
+
+/// The same with a second port, for gRPC.
 pub(super) fn with_grpc(mut manifests: Manifests) -> Manifests {
-    let sidecar = sidecar(&mut manifests);
-    set(sidecar, "TIDEGATE_PROXY__1__LISTEN", "0.0.0.0:8081");
-    set(sidecar, "TIDEGATE_PROXY__1__UPSTREAM", "h2c://127.0.0.1:3000");
-    let ports = manifests.object("Service")["spec"]["ports"].as_array_mut().unwrap();
-    ports.push(json!({"name": "grpc", "port": 81, "targetPort": 8081}));
-    manifests
-}
-
-/// The same with the sidecar as a container as any, for Kubernetes before 1.29.
-pub(super) fn contained(mut manifests: Manifests) -> Manifests {
-    let spec = &mut manifests.object("Deployment")["spec"]["template"]["spec"];
-    let mut sidecar = spec["initContainers"].as_array_mut().unwrap().remove(0);
-    sidecar.as_object_mut().unwrap().remove("restartPolicy");
-    spec["containers"].as_array_mut().unwrap().push(sidecar);
-    manifests
-}
-
-/// The same app alone: the Service targets its port, and its own probe tells readiness.
-pub(super) fn plain() -> Manifests {
-    let mut manifests = shipped();
-    manifests.object("Deployment")["spec"]["template"]["spec"]["initContainers"] = json!([]);
     let app = app(&mut manifests);
-    app.as_object_mut().unwrap().remove("lifecycle");
-    app["ports"] = json!([{"name": "http", "containerPort": 3000}]);
-    app["readinessProbe"] = json!({"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1});
+    set(app, GRPC_PORT, "3001");
+    app["ports"].as_array_mut().unwrap().push(json!({"name": "grpc", "containerPort": 3001}));
+    let ports = manifests.object("Service")["spec"]["ports"].as_array_mut().unwrap();
+    ports.push(json!({"name": "grpc", "port": 81, "targetPort": "grpc"}));
     manifests
 }
 
