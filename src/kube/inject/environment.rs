@@ -107,7 +107,8 @@ impl Environment {
             let sum = drain.delay + drain.quiet + longest + drain.app_stop + RESERVE;
             grace = grace.max(sum.as_secs() + 1);
             if self.0.iter().any(|(name, _)| name == "TIDEGATE_DRAIN__DEADLINE") {
-                grace = grace.max((drain.deadline + drain.app_stop + RESERVE).as_secs() + 1);
+                let sum = drain.deadline + drain.app_stop + RESERVE;
+                grace = grace.max(sum.as_secs() + u64::from(sum.subsec_nanos() > 0));
             }
         }
         let settings = self.settings()?;

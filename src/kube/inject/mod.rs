@@ -18,6 +18,8 @@ mod report;
 mod service;
 mod sidecar;
 mod template;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use serde_json::Value;

@@ -74,10 +74,12 @@ pub(super) fn restore(template: &mut Value, original: &Value) {
     let empty = original.get("empty").unwrap_or(&Value::Null);
     if let Some(spec) = template.get_mut("spec") {
         for (key, ours) in [("initContainers", &[CONTAINER][..]), ("containers", &[CONTAINER]), ("volumes", &VOLUMES)] {
-            if let Some(items) = spec.get_mut(key).and_then(Value::as_array_mut) {
-                items.retain(|item| !text(item, "name").is_some_and(|name| ours.contains(&name)));
+            let Some(items) = spec.get_mut(key).and_then(Value::as_array_mut) else { continue };
+            let before = items.len();
+            items.retain(|item| !text(item, "name").is_some_and(|name| ours.contains(&name)));
+            if items.len() < before {
+                tidy(spec, key, key, empty);
             }
-            tidy(spec, key, key, empty);
         }
         if let Some(grace) = original.get("grace")
             && spec.get("terminationGracePeriodSeconds") == grace.get("is")
@@ -121,10 +123,10 @@ fn container(app: &mut Value, original: &Value, empty: &Value) {
     {
         insert(app, "readinessProbe", probe.clone());
     }
-    if let Some(lifecycle) = app.get_mut("lifecycle") {
-        if lifecycle.get("preStop").is_some_and(|hook| prestop::token(hook).is_some()) {
-            put_back(lifecycle, "preStop", original.get("preStop"));
-        }
+    if let Some(lifecycle) = app.get_mut("lifecycle")
+        && lifecycle.get("preStop").is_some_and(|hook| prestop::token(hook).is_some())
+    {
+        put_back(lifecycle, "preStop", original.get("preStop"));
         tidy(app, "lifecycle", "lifecycle", empty);
     }
     for (name, was) in original.get("env").and_then(Value::as_object).into_iter().flatten() {

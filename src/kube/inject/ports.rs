@@ -259,7 +259,8 @@ pub(super) fn listen(routes: &mut [Route], taken: &BTreeSet<u16>, options: &Opti
             Some(port) if taken.contains(&port) => {
                 let wrong = format!("the sidecar's port {port} is taken by a container or by the sidecar itself");
                 report.refuse("spec.containers", wrong, format!("choose another: {free} is free"));
-                port
+                // Nothing else is wrong with it.
+                free
             }
             Some(port) => port,
             None => free,
@@ -281,8 +282,8 @@ fn shift(routes: &mut [Route], taken: &BTreeSet<u16>, report: &mut Report) {
         ),
         [route] => {
             route.listen = route.was;
-            let wanted = route.was.checked_add(10_000).unwrap_or(route.was - 10_000);
-            route.app = (wanted..=u16::MAX).find(|port| !taken.contains(port)).unwrap_or(wanted);
+            let first = route.was.checked_add(10_000).unwrap_or(10_000);
+            route.app = (first..=u16::MAX).find(|port| !taken.contains(port)).unwrap_or(first);
         }
         _ => report.refuse(
             "spec.containers",

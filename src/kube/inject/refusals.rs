@@ -7,7 +7,6 @@ use super::json::{at, list, text};
 use super::options::Options;
 use super::ports::Route;
 use super::report::Report;
-use super::template::{image_place, is_usable};
 
 /// Refuses what can be told from the template and the options alone.
 pub(super) fn judge(template: &Value, kind: &str, options: &Options, report: &mut Report) {
@@ -56,11 +55,11 @@ pub(super) fn judge(template: &Value, kind: &str, options: &Options, report: &mu
         }
     }
     if options.image.is_empty() || options.image.contains(char::is_whitespace) {
-        report.refuse(image_place(), format!("{:?} is no image", options.image), "write REGISTRY/NAME:TAG");
-    }
-    if !is_usable(&options.drain_token) {
-        let wrong = "the drain token holds what a header field cannot carry, or nothing";
-        report.refuse("", wrong, "use printable ASCII without spaces for --drain-token");
+        report.refuse(
+            place("tidegate.dev/image"),
+            format!("{:?} is no image", options.image),
+            "write REGISTRY/NAME:TAG",
+        );
     }
     resources(options, report);
     names(options, report);

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::annotations::{self, INJECTED, ORIGINAL, place, place_of_setting};
+use super::annotations::{self, INJECTED, ORIGINAL, place_of_setting};
 use super::environment::{self, Environment};
 use super::json::{at, insert, list_mut, named, remove, text};
-use super::options::{DrainToken, Mode, Options, PreStop};
+use super::options::{Mode, Options, PreStop};
 use super::original::Original;
 use super::ports::{self, Route};
 use super::prestop::{self, Hook};
@@ -81,7 +81,6 @@ pub(super) fn inject(template: &Value, from: &Place<'_>, options: &Options, repo
     original.was("container", app.clone());
     let mut changed = template.clone();
     let slot = container::find(&mut changed, &app)?;
-    let taken = container::change(slot, before, &routes, &options, &mut original);
     if check.is_some()
         && let Some(probe) = remove(slot, "readinessProbe")
     {
@@ -90,6 +89,8 @@ pub(super) fn inject(template: &Value, from: &Place<'_>, options: &Options, repo
     if hook != Hook::Other {
         container::hook(slot, &prestop::ours(ops, scheme, &drain_token), &mut original);
     }
+    // Last, so that what was moved is kept as it was.
+    let taken = container::change(slot, before, &routes, &options, &mut original);
     let sidecar = Sidecar {
         options: &options,
         mode,
@@ -310,20 +311,4 @@ pub(super) fn is_by_hand(template: &Value, report: &mut Report) -> bool {
         }
     }
     false
-}
-
-/// Whether the values of a drain token are what a header field can carry.
-pub(super) fn is_usable(token: &DrainToken) -> bool {
-    match token {
-        DrainToken::Derived => true,
-        DrainToken::Given(token) | DrainToken::Fresh(token) => {
-            let text = token.expose();
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
-        }
-    }
-}
-
-/// The field that a refusal about the image names.
-pub(super) fn image_place() -> String {
-    place("tidegate.dev/image")
 }

@@ -1,0 +1,69 @@
+//! Streams and lists of objects.
+
+use serde_json::{Value, json};
+
+use super::super::{Options, Outcome, Reason, inject, stream, uninject};
+use super::{deployment, service, with_app};
+
+#[test]
+fn a_stream_is_injected_and_its_services_are_led_there() {
+    let config = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x" } });
+    let number = service(&json!([{ "port": 80, "targetPort": 3000 }]));
+    let documents = [number, config, Value::Null, deployment(|_| {})];
+    let outcomes = stream(&documents, &Options::default());
+    assert!(
+        matches!(&outcomes[0], Outcome::Injected { object, .. } if object["spec"]["ports"][0]["targetPort"] == "http")
+    );
+    assert_eq!(outcomes[1], Outcome::Untouched(Reason::NoPods));
+    assert_eq!(outcomes[2], Outcome::Untouched(Reason::NoPods));
+    assert!(matches!(outcomes[3], Outcome::Injected { .. }));
+}
+
+#[test]
+fn the_services_of_a_stream_tell_the_ports() {
+    let object = with_app(|app| {
+        app["ports"] =
+            json!([{ "containerPort": 3000 }, { "name": "api", "containerPort": 4000 }, { "containerPort": 5 }]);
+        app["readinessProbe"]["httpGet"]["port"] = 3000.into();
+    });
+    let ports = json!([{ "port": 80, "targetPort": "api" }, { "port": 81, "targetPort": 3000, "appProtocol": "grpc" }]);
+    let documents = [service(&ports), object];
+    let outcomes = stream(&documents, &Options::default());
+    let Outcome::Injected { object, .. } = &outcomes[1] else { panic!("{outcomes:?}") };
+    let variable = |name| super::variable(object, name);
+    assert_eq!(variable("TIDEGATE_PROXY__0__UPSTREAM"), Some("http://127.0.0.1:4000"));
+    assert_eq!(variable("TIDEGATE_PROXY__1__UPSTREAM"), Some("h2c://127.0.0.1:3000"));
+    assert_eq!(variable("TIDEGATE_PROXY__1__LISTEN"), Some("0.0.0.0:8081"));
+    let Outcome::Injected { object, .. } = &outcomes[0] else { panic!("{outcomes:?}") };
+    assert_eq!(object["spec"]["ports"][0]["targetPort"], "api");
+    assert_eq!(object["spec"]["ports"][1]["targetPort"], 8081);
+}
+
+#[test]
+fn items_of_lists_are_injected_where_they_stand() {
+    let number = service(&json!([{ "port": 80, "targetPort": 3000 }]));
+    let list =
+        json!({ "apiVersion": "v1", "kind": "List", "items": [number, deployment(|_| {}), { "kind": "Secret" }] });
+    let outcomes = stream(std::slice::from_ref(&list), &Options::default());
+    let Outcome::Injected { object, .. } = &outcomes[0] else { panic!("{outcomes:?}") };
+    assert_eq!(object["items"][0]["spec"]["ports"][0]["targetPort"], "http");
+    assert_eq!(object["items"][1]["spec"]["template"]["spec"]["initContainers"][0]["name"], "tidegate");
+    assert_eq!(object["items"][2], json!({ "kind": "Secret" }));
+    assert_eq!(uninject(object), Outcome::Injected { object: list, notes: Vec::new() });
+
+    let mut bare = deployment(|_| {});
+    bare.as_object_mut().unwrap().remove("kind");
+    bare.as_object_mut().unwrap().remove("apiVersion");
+    let typed = json!({ "apiVersion": "apps/v1", "kind": "DeploymentList", "items": [bare] });
+    let Outcome::Injected { object, .. } = inject(&typed, &[], &Options::default()) else { panic!("not injected") };
+    assert_eq!(object["items"][0].get("kind"), None);
+    assert!(object["items"][0].to_string().contains("tidegate.dev/injected"));
+    assert!(matches!(uninject(&object), Outcome::Injected { object, .. } if object == typed));
+}
+
+#[test]
+fn one_refused_item_refuses_its_list() {
+    let network = deployment(|object| object["spec"]["template"]["spec"]["hostNetwork"] = true.into());
+    let list = json!({ "kind": "List", "items": [deployment(|_| {}), network] });
+    assert!(matches!(inject(&list, &[], &Options::default()), Outcome::Refused(refusals) if refusals.len() == 1));
+}
