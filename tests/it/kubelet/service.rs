@@ -119,3 +119,20 @@ async fn serve(listener: TcpListener, port: String, endpoints: Arc<Mutex<Vec<End
         while open.try_join_next().is_some() {}
     }
 }
+
+#[test]
+fn new_connections_go_to_pods_that_stay_and_else_to_those_that_still_can() {
+    let check = |pods: &[(bool, bool)], expected: &[usize]| {
+        let endpoint = |(at, (is_ready, is_deleted)): (usize, &(bool, bool))| Endpoint {
+            pod: at.to_string(),
+            addresses: BTreeMap::new(),
+            conditions: Conditions { is_ready: *is_ready, is_deleted: *is_deleted, is_over: false },
+        };
+        let endpoints: Vec<Endpoint> = pods.iter().enumerate().map(endpoint).collect();
+        let found: Vec<usize> = chosen(&endpoints).iter().map(|endpoint| endpoint.pod.parse().unwrap()).collect();
+        assert_eq!(found, expected, "(ready, deleted): {pods:?}");
+    };
+    check(&[(true, false), (true, true), (false, false)], &[0]);
+    check(&[(false, false), (true, true), (false, true)], &[1]);
+    check(&[(false, false), (false, true)], &[]);
+}

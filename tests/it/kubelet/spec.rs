@@ -278,3 +278,11 @@ fn seconds<const SECONDS: u64>() -> u64 {
 fn times<const TIMES: u32>() -> u32 {
     TIMES
 }
+
+#[test]
+#[should_panic(expected = "unknown field `postStart`")]
+fn what_would_not_be_played_is_refused() {
+    let lifecycle = serde_json::json!({"postStart": {"exec": {"command": ["true"]}}});
+    let container = serde_json::json!({"name": "app", "image": "app", "lifecycle": lifecycle});
+    Template::of(&serde_json::json!({"spec": {"containers": [container]}}));
+}

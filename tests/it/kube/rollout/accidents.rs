@@ -1,9 +1,10 @@
 //! What happens to single containers: a failed liveness probe, a crash of the sidecar, a grace period that is too short.
 
 use serde_json::json;
+use tidegate::kube::inject::Options;
 
 use super::order::deleted;
-use super::stage::{ARRIVAL, HTTP, Stage, app, failures, set, shipped, sidecar};
+use super::stage::{ARRIVAL, HTTP, Stage, annotate, app, failures, injected, order_api, set, shipped};
 use crate::kubelet::app::ON_TERM;
 use crate::kubelet::network::node;
 use crate::kubelet::pod::Pod;
@@ -19,22 +20,23 @@ const APP: PortRef = PortRef::Number(3000);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_app_that_its_liveness_probe_restarts_loses_no_request() {
-    let mut manifests = shipped();
+    let mut manifests = order_api();
     manifests.object("Deployment")["spec"]["replicas"] = json!(2);
-    let get = json!({"path": "/livez", "port": 3000});
-    app(&mut manifests)["startupProbe"] = json!({"httpGet": get, "periodSeconds": 1, "failureThreshold": 60});
+    let get = json!({"path": "/livez", "port": "http"});
     app(&mut manifests)["livenessProbe"] = json!({"httpGet": get, "periodSeconds": 1, "failureThreshold": 2});
     // As long as a slow machine may take to start the app again.
-    set(sidecar(&mut manifests), "TIDEGATE_HOLD__MAX_WAIT", "25s");
+    annotate(&mut manifests, "config.tidegate.dev/hold.max_wait", "25s");
+    let manifests = injected(manifests, &Options::default());
     let mut stage = Stage::set(&manifests, ARRIVAL, &HTTP).await;
     stage.flows().await;
     let pod = stage.deployment.pods().next().unwrap();
     assert_eq!(raw::get(pod.port(&APP), "/break").await.unwrap().status, 200);
-    eventually(LONG, "the app is restarted", async || pod.restarts("orders") == 1 && pod.conditions().is_ready).await;
+    eventually(LONG, "the app is restarted", async || pod.restarts("order-api") == 1 && pod.conditions().is_ready)
+        .await;
     // Its hook was answered well before the pod could have been drained: the sidecar took it for a restart.
     let hook = |what: &What| matches!(what, What::HookEnded(Ok(said)) if said.starts_with("200"));
     let record = pod.record();
-    assert!(record.place("orders", hook) < record.place("orders", |what| *what == What::Terminated));
+    assert!(record.place("order-api", hook) < record.place("order-api", |what| *what == What::Terminated));
     assert_eq!(record.count("tidegate", |what| *what == What::HookBegan), 0);
     let seen = stage.judge(&[]).await;
     assert_eq!(failures(&seen), 0, "{seen:#?}");
