@@ -11,6 +11,11 @@ FUZZ_SECONDS ?= 30
 # A workspace of its own, because it is built by another toolchain.
 FUZZ := $(wildcard fuzz/Cargo.toml)
 BENCH_ARGS ?=
+# The image's machine, by the name that images have for it.
+ARCH ?= $(if $(findstring aarch64,$(MUSL)),arm64,amd64)
+IMAGE_MACHINE := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)
+# The paths of this machine would be in the messages of panics, and make it another binary elsewhere.
+IMAGE_FLAGS := --remap-path-prefix=$(CURDIR)=/src --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 
 .PHONY: help
 help: ## list the commands
@@ -31,6 +36,13 @@ test: ## what CI runs: formatting, lints, documentation, the static binary, ever
 	RUSTDOCFLAGS='--deny warnings --allow rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items --lib
 	cargo build --locked --target $(MUSL) --bin tidegate
 	cargo test --locked
+
+.PHONY: image
+image: ## the container image as an OCI archive below target/image, without a container engine; ARCH=arm64 for the other machine
+	scripts/setup.sh image $(ARCH)
+	PATH=$(CURDIR)/target/cross/bin:$$PATH RUSTFLAGS='$(IMAGE_FLAGS)' \
+		cargo $(if $(findstring $(IMAGE_MACHINE),$(MUSL)),build,zigbuild) --locked --profile dist --target $(IMAGE_MACHINE)-unknown-linux-musl --bin tidegate
+	scripts/image.py --arch $(ARCH) --binary target/$(IMAGE_MACHINE)-unknown-linux-musl/dist/tidegate
 
 .PHONY: bench
 bench: ## measure against nginx, HAProxy and bare baselines; BENCH_ARGS=--quick for a first look

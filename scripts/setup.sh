@@ -2,8 +2,10 @@
 # Installs what a command of the Makefile needs and this machine lacks. Debian and its derivatives; says what it does.
 #
 #   scripts/setup.sh build             a C compiler, for the C parts of ring and jemalloc
-#   scripts/setup.sh test              also the servers that tests start, musl, rustfmt, clippy, and what `sdk` does
+#   scripts/setup.sh test              also the servers that tests start, musl, rustfmt, clippy, and what `sdk` and `kube` do
 #   scripts/setup.sh sdk               OpenFeature SDKs below target/sdk, their languages, and a browser without a window
+#   scripts/setup.sh kube              Kubernetes' schemas, Helm and kustomize below target/kube; skopeo and umoci
+#   scripts/setup.sh image [ARCH]      what `make image` needs for amd64 or arm64; for another machine's also Zig, as its C compiler
 #   scripts/setup.sh bench             also the peers that benches measure against
 #   scripts/setup.sh fuzz [TOOLCHAIN]  cargo-fuzz and its toolchain (nightly)
 set -euo pipefail
@@ -77,12 +79,35 @@ has_target() {
     compgen -G "$(rustc --print target-libdir --target "$1")/libstd-*.rlib" >/dev/null
 }
 
+need_python() {
+    # Debian packs venv's own pip apart from Python.
+    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || packages+=(python3 python3-venv)
+}
+
 need_sdk() {
     need chromium-headless-shell chromium-headless-shell
     need node nodejs
     need npm npm
-    # Debian packs venv's own pip apart from Python.
-    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || packages+=(python3 python3-venv)
+    need_python
+}
+
+need_kube() {
+    need skopeo skopeo
+    need umoci umoci
+    need strip binutils
+    need node nodejs
+    need npm npm
+    need_python
+}
+
+# need_image ARCH: what compiles the C parts for the image's binary, which an image's name for its machine tells.
+need_image() {
+    case "$1:$(uname -m)" in
+    amd64:x86_64 | arm64:aarch64) need musl-gcc musl-tools ;;
+    amd64:* | arm64:*) ;;
+    *) fail "no image for $1; ARCH is amd64 or arm64" ;;
+    esac
+    need_python
 }
 
 # installed FILE COPY VERSION: whether what was installed from FILE is what FILE asks for, by a tool of this version.
@@ -90,38 +115,54 @@ installed() {
     cmp -s "$1" "$2" && [ "$(cat "$2.by" 2>/dev/null)" = "$3" ]
 }
 
-# The SDKs that tests run against a sidecar, of exactly these versions (every file by its hash), away from what the
-# machine has of its own.
-install_sdk() {
-    local sdk=target/sdk from version
-    from=tests/sdk/python/requirements.txt
+# install_python FROM TO: what FROM/requirements.txt names (every file by its hash) in an environment of its own, away from
+# what the machine has.
+install_python() {
+    local from=$1/requirements.txt to=$2 version
     version=$(python3 --version)
-    if ! installed "$from" "$sdk/python/requirements.txt" "$version"; then
-        echo "setup: installing the SDKs for $version into $sdk/python"
-        rm -rf "$sdk/python"
-        python3 -m venv "$sdk/python"
-        "$sdk/python/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement "$from"
-        cp "$from" "$sdk/python/requirements.txt"
-        echo "$version" >"$sdk/python/requirements.txt.by"
-    fi
-    from=tests/sdk/node/package-lock.json
+    installed "$from" "$to/requirements.txt" "$version" && return 0
+    echo "setup: installing $from for $version into $to"
+    rm -rf "$to"
+    python3 -m venv "$to"
+    "$to/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement "$from"
+    cp "$from" "$to/requirements.txt"
+    echo "$version" >"$to/requirements.txt.by"
+}
+
+# install_node FROM TO: the same of FROM/package-lock.json.
+install_node() {
+    local from=$1/package-lock.json to=$2 version
     version="Node.js $(node --version)"
-    if ! installed "$from" "$sdk/node/package-lock.json" "$version"; then
-        echo "setup: installing the SDKs for $version into $sdk/node"
-        rm -rf "$sdk/node"
-        mkdir -p "$sdk/node"
-        cp tests/sdk/node/package.json tests/sdk/node/package-lock.json "$sdk/node"
-        # No package needs its own script to run here, so none may.
-        npm ci --prefix "$sdk/node" --ignore-scripts --no-audit --no-fund --loglevel error
-        echo "$version" >"$sdk/node/package-lock.json.by"
-    fi
+    installed "$from" "$to/package-lock.json" "$version" && return 0
+    echo "setup: installing $from for $version into $to"
+    rm -rf "$to"
+    mkdir -p "$to"
+    cp "$1/package.json" "$from" "$to"
+    # No package needs its own script to run here, so none may.
+    npm ci --prefix "$to" --ignore-scripts --no-audit --no-fund --loglevel error
+    echo "$version" >"$to/package-lock.json.by"
+}
+
+# The SDKs that tests run against a sidecar.
+install_sdk() {
+    install_python tests/sdk/python target/sdk/python
+    install_node tests/sdk/node target/sdk/node
+}
+
+# What tests hold the files of deploy/ against.
+install_kube() {
+    install_python tests/kube/python target/kube/python
+    install_node tests/kube/node target/kube/node
 }
 
 cd "$(dirname "$0")/.."
-if [ "${1:-}" != sdk ]; then
+case "${1:-}" in
+sdk | kube) ;;
+*)
     need_rust
     need cc gcc
-fi
+    ;;
+esac
 case "${1:-}" in
 build) ;;
 test)
@@ -139,9 +180,16 @@ test)
     LD_PRELOAD=libnss_wrapper.so true 2>&1 | grep -q . && packages+=(libnss-wrapper)
     [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || packages+=(libnginx-mod-stream)
     need_sdk
+    need_kube
     ;;
 sdk)
     need_sdk
+    ;;
+kube)
+    need_kube
+    ;;
+image)
+    need_image "${2:-amd64}"
     ;;
 bench)
     need redis-server redis-server
@@ -155,7 +203,7 @@ fuzz)
     need c++ g++
     ;;
 *)
-    fail 'usage: scripts/setup.sh build|test|sdk|bench|fuzz'
+    fail 'usage: scripts/setup.sh build|test|sdk|kube|image|bench|fuzz'
     ;;
 esac
 install_packages
@@ -167,9 +215,19 @@ test)
     musl="$(uname -m)-unknown-linux-musl"
     rust_part target "$musl" has_target "$musl"
     install_sdk
+    install_kube
     ;;
 sdk)
     install_sdk
+    ;;
+kube)
+    install_kube
+    ;;
+image)
+    machine=x86_64
+    [ "${2:-amd64}" = amd64 ] || machine=aarch64
+    rust_part target "$machine-unknown-linux-musl" has_target "$machine-unknown-linux-musl"
+    [ "$machine" = "$(uname -m)" ] || install_python scripts/cross target/cross
     ;;
 fuzz)
     toolchain=${2:-nightly}

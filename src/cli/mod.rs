@@ -6,6 +6,7 @@ pub mod drain;
 pub mod flags;
 pub mod fleet;
 pub mod hold;
+pub mod inject;
 pub mod output;
 pub mod run;
 pub mod sidecar;
@@ -69,6 +70,10 @@ pub enum Command {
     Flags(flags::Args),
     /// Shows the instances of the workload, live and suspect
     Fleet(fleet::Args),
+    /// Puts the sidecar into manifests
+    Inject(inject::Args),
+    /// Takes the sidecar out of manifests
+    Uninject(inject::Undo),
     /// Prints a shell completion script
     Completions {
         /// The shell
@@ -94,6 +99,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Status(args) => with_settings(file, |loaded| status::main(&args, &loaded.settings)),
         Command::Flags(args) => with_settings(file, |loaded| flags::main(&args, &loaded.settings)),
         Command::Fleet(args) => with_settings(file, |loaded| fleet::main(&args, &loaded.settings)),
+        Command::Inject(args) => inject::inject(&args),
+        Command::Uninject(args) => inject::uninject(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut io::stdout().lock());
             ExitCode::SUCCESS

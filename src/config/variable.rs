@@ -1,8 +1,10 @@
 //! The environment variable of a key that is written as a path, for those who configure a sidecar that runs elsewhere.
 
+use std::sync::OnceLock;
+
+use super::Problems;
 use super::key::{Field, Shape, Step, walk, way};
 use super::problem::{Problem, closest};
-use super::{Problems, fields};
 
 /// Where a key's value goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +21,12 @@ pub struct Variable {
 /// # Errors
 /// There is no such key.
 pub fn variable(path: &str) -> Result<Variable, Problems> {
-    let fields = fields();
+    // The same for ever, and asked for once a key.
+    static FIELDS: OnceLock<Vec<Field>> = OnceLock::new();
+    let fields = FIELDS.get_or_init(super::fields);
     let parts: Vec<&str> = path.split('.').collect();
-    let Some((steps, _)) = way(&fields, &parts, |key, written| key == written) else {
-        return Err(Problems(vec![unknown(path, &parts, &fields)]));
+    let Some((steps, _)) = way(fields, &parts, |key, written| key == written) else {
+        return Err(Problems(vec![unknown(path, &parts, fields)]));
     };
     let mut name = "TIDEGATE".to_owned();
     for (at, step) in steps.iter().enumerate() {
@@ -33,7 +37,7 @@ pub fn variable(path: &str) -> Result<Variable, Problems> {
             Step::Name(chosen) => name.push_str(&chosen.to_uppercase()),
         }
     }
-    let secret = is_secret(&fields, &steps);
+    let secret = is_secret(fields, &steps);
     Ok(Variable { name, secret })
 }
 

@@ -29,7 +29,7 @@ pub(super) fn change(
     let mut pairs = Vec::new();
     let names: Vec<String> =
         super::json::list(before, "ports").iter().filter_map(|entry| text(entry, "name")).map(str::to_owned).collect();
-    for entry in app.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+    for (index, entry) in app.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
         let number = entry.get("containerPort").and_then(port).filter(|_| ports::is_tcp(entry));
         let Some(route) = number.and_then(|number| routes.iter().find(|route| route.was == number)) else { continue };
         let was = entry.clone();
@@ -42,7 +42,7 @@ pub(super) fn change(
             insert(entry, "name", name.into());
         }
         if *entry != was {
-            pairs.push(json!([was, entry]));
+            pairs.push(json!([was, entry, index]));
             taken.entry(route.was.to_string()).or_insert(was);
         }
     }

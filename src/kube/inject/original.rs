@@ -50,7 +50,7 @@ pub(super) fn find(object: &Value) -> Option<Vec<String>> {
             return Some(path);
         }
         let below = value.as_object().into_iter().flatten().filter(|(_, below)| below.is_object());
-        rest.extend(below.map(|(key, below)| ([&path[..], &[key.clone()]].concat(), below)));
+        rest.extend(below.map(|(key, below)| ([&path[..], std::slice::from_ref(key)].concat(), below)));
     }
     None
 }
@@ -105,9 +105,12 @@ pub(super) fn restore(template: &mut Value, original: &Value) {
 fn container(app: &mut Value, original: &Value, empty: &Value) {
     for pair in list(original, "ports") {
         let (Some(was), Some(is)) = (pair.get(0), pair.get(1)) else { continue };
-        let ports = app.get_mut("ports").and_then(Value::as_array_mut);
-        if let Some(entry) = ports.into_iter().flatten().find(|entry| *entry == is) {
-            *entry = was.clone();
+        let Some(ports) = app.get_mut("ports").and_then(Value::as_array_mut) else { continue };
+        // Where it was, if nobody has put another before it: entries may be alike.
+        let index = pair.get(2).and_then(Value::as_u64).and_then(|index| usize::try_from(index).ok());
+        let index = index.filter(|index| ports.get(*index) == Some(is));
+        if let Some(index) = index.or_else(|| ports.iter().position(|entry| entry == is)) {
+            ports[index] = was.clone();
         }
     }
     for (place, was) in original.get("numbers").and_then(Value::as_object).into_iter().flatten() {

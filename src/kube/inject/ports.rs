@@ -146,7 +146,11 @@ pub(super) fn routes(
             found.push((number, protocol));
         }
     };
-    let entry = |number: u16| entries.iter().find(|e| e.get("containerPort").and_then(port) == Some(number)).copied();
+    let entry = |number: u16| {
+        let mut fits = entries.iter().filter(|e| e.get("containerPort").and_then(port) == Some(number)).copied();
+        let first = fits.clone().next();
+        fits.find(|entry| text(entry, "name").is_some()).or(first)
+    };
     let spoken = |number: u16| protocol::of(None, entry(number).and_then(|entry| text(entry, "name")));
     let targets = targets(object, template, stream);
     if options.ports.is_empty() {
