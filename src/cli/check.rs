@@ -1,15 +1,24 @@
 //! `tidegate check`: asks every configured check once and says what to do about those that fail.
 
+mod remedy;
+mod running;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
+use self::running::Running;
 use super::output::{Output, Unprintable};
-use crate::readiness::checks::{Cause, Failure, Probe};
+use crate::local::settings::Socket;
+use crate::readiness::checks::{Failure, Probe};
 use crate::readiness::prober::{self, Attempt};
-use crate::readiness::settings::{Check, Class, Settings};
+use crate::readiness::settings::{Check, Class, Kind, Settings};
+
+/// Checks that are asked at the same time: an answer does not differ because of the others, and nobody is flooded.
+const AT_ONCE: usize = 8;
 
 /// What all checks said, in the order of the settings.
 #[derive(Debug, Serialize)]
@@ -23,22 +32,37 @@ struct Row {
     check: String,
     kind: &'static str,
     class: &'static str,
-    ok: bool,
+    /// `None` when nobody could be asked.
+    ok: Option<bool>,
     /// From the start of the attempt to its end, milliseconds.
     took_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<&'static str>,
+    remedy: Option<String>,
 }
 
-/// Asks all checks at the same time, each once and within its own timeout; thresholds do not apply.
-pub async fn run(settings: &Settings) -> Report {
+/// Asks all checks, each once and within its own timeout; thresholds do not apply. A sidecar that runs is asked over
+/// `socket` about what it alone knows.
+pub async fn run(settings: &Settings, socket: &Socket) -> Report {
+    let checks = &settings.checks;
+    let running = match checks.iter().any(|check| matches!(check.kind, Kind::Flags(_))) {
+        true => Some(Arc::new(Running::ask(socket).await)),
+        false => None,
+    };
     let mut attempts = JoinSet::new();
-    for (index, check) in settings.checks.iter().cloned().enumerate() {
-        attempts.spawn(async move { (index, Row::of(&check, &once(&check).await)) });
+    let mut rows = Vec::new();
+    let take = |joined: Result<(usize, Row), JoinError>| joined.expect("an attempt catches its panics");
+    for (index, check) in checks.iter().cloned().enumerate() {
+        if attempts.len() >= AT_ONCE {
+            rows.extend(attempts.join_next().await.map(take));
+        }
+        match &running {
+            Some(running) if matches!(check.kind, Kind::Flags(_)) => rows.push((index, running.row(&check))),
+            _ => drop(attempts.spawn(async move { (index, Row::of(&check, &once(&check).await)) })),
+        }
     }
-    let mut rows = attempts.join_all().await;
+    rows.extend(attempts.join_all().await);
     rows.sort_by_key(|(index, _)| *index);
     Report { rows: rows.into_iter().map(|(_, row)| row).collect() }
 }
@@ -58,7 +82,7 @@ async fn once(check: &Check) -> Attempt {
 impl Report {
     /// 0, or 1 when a critical check fails.
     pub fn exit_code(&self) -> u8 {
-        u8::from(self.rows.iter().any(|row| !row.ok && row.class == Class::Critical.as_str()))
+        u8::from(self.rows.iter().any(|row| row.ok == Some(false) && row.class == Class::Critical.as_str()))
     }
 
     /// The report as text that ends with a line feed: a table, or an array of objects.
@@ -81,10 +105,10 @@ impl Report {
                 row.check.as_str(),
                 row.kind,
                 row.class,
-                if row.ok { "ok" } else { "failed" },
+                row.state(),
                 &format!("{:.1} ms", row.took_ms),
                 row.error.as_deref().unwrap_or(""),
-                row.remedy.unwrap_or(""),
+                row.remedy.as_deref().unwrap_or(""),
             ]);
         }
         for column in table.column_iter_mut() {
@@ -101,35 +125,31 @@ impl Row {
             check: check.name.clone(),
             kind: check.kind.as_str(),
             class: check.class.as_str(),
-            ok: failure.is_none(),
-            took_ms: (attempt.took.as_secs_f64() * 10_000.0).round() / 10.0,
+            ok: Some(failure.is_none()),
+            took_ms: rounded(attempt.took),
             error: failure.map(Failure::to_string),
-            remedy: failure.map(|failure| remedy(failure.cause)),
+            remedy: failure.map(|failure| remedy::of(check, failure)),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match self.ok {
+            Some(true) => "ok",
+            Some(false) => "failed",
+            None => "not asked",
         }
     }
 }
 
-/// What a person does next.
-fn remedy(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Configuration => "correct this check's settings",
-        Cause::Name => "check the host name, and DNS from here",
-        Cause::Refused => "see that the server runs, and that host and port are right",
-        Cause::Unreachable => "check the route and network policies from here to the server",
-        Cause::Lost => "look in the server's log for why it closed the connection",
-        Cause::Timeout => "see whether the server is overloaded or a firewall drops packets, or raise the timeout",
-        Cause::Tls => "check the certificate, the host name and the sslmode or scheme",
-        Cause::Credentials => "check the user name, the password and the server's access rules",
-        Cause::Busy => "wait until the server serves, or give it more connections",
-        Cause::Answer => "ask the server the same by hand",
-        Cause::Panic => "report this defect with the log",
-    }
+/// Milliseconds to one place.
+fn rounded(took: Duration) -> f64 {
+    (took.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::readiness::settings::Kind;
+    use crate::readiness::checks::Cause;
 
     fn report(rows: &[(&str, Class, Result<(), Failure>)]) -> Report {
         let rows = rows.iter().map(|(name, class, result)| {
@@ -138,6 +158,8 @@ mod tests {
         });
         Report { rows: rows.collect() }
     }
+
+    const REFUSED: &str = "start the server, or correct host and port in checks.db.tcp.address";
 
     fn refused() -> Failure {
         Failure::new(Cause::Refused, "connection refused")
@@ -162,7 +184,7 @@ mod tests {
             report.render(Output::Table).expect("a table"),
             "CHECK  KIND  CLASS     STATE   TIME    ERROR               REMEDY\n\
              cache  tcp   info      ok      1.2 ms\n\
-             db     tcp   critical  failed  1.2 ms  connection refused  see that the server runs, and that host and port are right\n"
+             db     tcp   critical  failed  1.2 ms  connection refused  start the server, or correct host and port in checks.db.tcp.address\n"
         );
         let json: serde_json::Value =
             serde_json::from_str(&report.render(Output::Json).expect("plain data")).expect("it is JSON");
@@ -171,7 +193,7 @@ mod tests {
             serde_json::json!([
                 {"check": "cache", "kind": "tcp", "class": "info", "ok": true, "took_ms": 1.2},
                 {"check": "db", "kind": "tcp", "class": "critical", "ok": false, "took_ms": 1.2,
-                 "error": "connection refused", "remedy": "see that the server runs, and that host and port are right"},
+                 "error": "connection refused", "remedy": REFUSED},
             ])
         );
         let yaml: serde_json::Value =

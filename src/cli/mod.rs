@@ -117,7 +117,7 @@ fn check_once(inputs: &Inputs, output: Output) -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return refuse(&problems),
     };
-    let report = match block_on(check::run(&loaded.settings.checks)) {
+    let report = match block_on(check::run(&loaded.settings.checks, &loaded.settings.local.socket)) {
         Ok(report) => report,
         Err(code) => return code,
     };

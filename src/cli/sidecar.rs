@@ -31,10 +31,20 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// printed; the error is the exit code.
 pub(super) async fn ask(settings: &Settings, method: Method, path: &str, limit: Duration) -> Result<Value, ExitCode> {
     let socket = socket(settings)?;
-    match timeout(limit, exchange(socket, method, path)).await.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
-        Ok(answer) => Ok(answer),
-        Err(error) => Err(unreachable(socket, &error)),
-    }
+    within(limit, exchange(socket, method, path)).await.map_err(|error| unreachable(socket, &error))
+}
+
+/// Asks for what may be done without: nothing is printed.
+pub(super) async fn ask_quietly(socket: &Socket, path: &str, limit: Duration) -> Result<Value, String> {
+    let (Socket::Required(socket) | Socket::IfPossible(socket)) = socket else {
+        return Err("the configuration has no local.socket".to_owned());
+    };
+    let answer = within(limit, exchange(socket, Method::GET, path)).await;
+    answer.map_err(|error| format!("no sidecar answers on {}: {error}", socket.display()))
+}
+
+async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    timeout(limit, asked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
 }
 
 fn socket(settings: &Settings) -> Result<&Path, ExitCode> {
@@ -86,8 +96,7 @@ pub(super) async fn open(
         let (head, body) = sender.send_request(request).await.map_err(|e| e.to_string())?.into_parts();
         Ok(Lasting { status: head.status, body, unread: Vec::new(), tasks, _sender: sender })
     };
-    let opened = timeout(limit, opened).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-    opened.map_err(|error: String| unreachable(socket, &error))
+    within(limit, opened).await.map_err(|error: String| unreachable(socket, &error))
 }
 
 /// An answer that lasts; its connection ends when it is dropped.

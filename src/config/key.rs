@@ -44,6 +44,8 @@ pub(super) enum Stated {
 pub(super) enum Kind {
     /// Text; what it is, and an example.
     Text { what: &'static str, example: &'static str },
+    /// Text that may look like a whole number; what it is, and an example.
+    Word { what: &'static str, example: &'static str },
     /// `10s`, `1m30s`.
     Duration,
     /// `32KiB`.
@@ -68,7 +70,7 @@ impl Kind {
     /// For the reference.
     pub(super) fn said(&self) -> String {
         match self {
-            Self::Text { what, example } => format!("{what}, as `{example}`"),
+            Self::Text { what, example } | Self::Word { what, example } => format!("{what}, as `{example}`"),
             Self::Duration => "duration, as `1m30s`".into(),
             Self::Size => "size, as `64KiB`".into(),
             Self::Integer { min, max } => format!("whole number, {min} to {max}"),

@@ -8,6 +8,7 @@ use super::key::Step;
 use super::node::{Node, Origin, Value};
 use super::overlay;
 use super::problem::Problem;
+use crate::net::percent;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
@@ -118,24 +119,5 @@ fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
 
 /// What is not encoded as it should be is taken as it stands.
 fn decode(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let [first, more @ ..] = rest {
-        let encoded = more.get(..2).filter(|_| *first == b'%').and_then(|two| std::str::from_utf8(two).ok());
-        // `from_str_radix` takes a sign.
-        let encoded = encoded.filter(|two| two.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        match encoded.and_then(|two| u8::from_str_radix(two, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &more[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = more;
-            }
-        }
-    }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned)
+    percent::segment(text).unwrap_or(Cow::Borrowed(text))
 }

@@ -61,6 +61,7 @@ fn leaf(kind: &Kind) -> Json {
         |schema: Json| json!({ "anyOf": [schema, { "$ref": "#/$defs/substituted" }, { "type": "null" }] });
     match kind {
         Kind::Text { example, .. } => json!({ "type": ["string", "null"], "examples": [example] }),
+        Kind::Word { example, .. } => json!({ "type": ["string", "integer", "null"], "examples": [example] }),
         Kind::Duration => or_substituted(json!({
             "type": "string",
             "pattern": "^([0-9]+ *[A-Za-zµ]+ *)+$|^0$",

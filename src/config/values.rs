@@ -47,10 +47,14 @@ impl<T: 'static> Type<T> {
     ) -> Self {
         let numbers = matches!(kind, Kind::Integer { .. } | Kind::Size | Kind::Duration | Kind::Share);
         let booleans = matches!(kind, Kind::Boolean);
+        let words = matches!(kind, Kind::Word { .. });
         let read = move |node: &Node| {
             let parsed = match &node.value {
                 Value::Text(text) => parse(text),
                 Value::Number(number) if numbers => parse(&number.to_string()),
+                Value::Number(number) if words && !number.is_f64() => parse(&number.to_string()),
+                // What was written is not known any more: 1.10 has become 1.1.
+                Value::Number(number) if words => wrong("a number with a point, not a text", "write it in quotes"),
                 Value::Number(number) => wrong("a number, not a text", format!("write \"{number}\"")),
                 Value::Bool(value) if booleans => parse(&value.to_string()),
                 Value::Bool(value) => wrong("a boolean, not a text", format!("write \"{value}\"")),

@@ -30,6 +30,14 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
 }
 
+impl Settings {
+    /// What the sources are called, the one of highest priority first: `redis:SCOPE`, `file:PATH`.
+    pub fn source_names(&self) -> impl Iterator<Item = String> {
+        let scopes = self.redis.iter().flat_map(|redis| &redis.scopes).map(|scope| format!("redis:{scope}"));
+        scopes.chain(self.files.iter().map(|path| format!("file:{}", path.display())))
+    }
+}
+
 /// Flags in Redis.
 #[derive(Debug, Clone)]
 pub struct Redis {

@@ -9,7 +9,6 @@ pub mod flagd;
 mod native;
 mod ofrep;
 pub mod overrides;
-mod percent;
 pub mod settings;
 pub mod streams;
 
@@ -32,6 +31,7 @@ use crate::flags::store::Store;
 use crate::lifecycle::machine::Phase;
 use crate::net::activity::Activity;
 use crate::net::outbound::Outbound;
+use crate::net::percent;
 
 /// The flag routes of the local API. Cheap to clone.
 #[derive(Debug, Clone)]

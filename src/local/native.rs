@@ -10,13 +10,14 @@ use http_body_util::Full;
 
 use serde_json::{Value, json};
 
-use super::{answer, ofrep, percent};
+use super::{answer, ofrep};
 use crate::flags::context::{self, Context, Object};
 use crate::flags::evaluate::{ErrorCode, Failure, Resolution};
 use crate::flags::explain::explain;
 use crate::flags::model::Variant;
 use crate::flags::store::{Entry, Snapshot};
 use crate::flags::usage;
+use crate::net::percent;
 
 /// `GET /v1/flags`: every flag in force.
 pub(super) fn list(snapshot: &Snapshot, now: SystemTime) -> Response<Full<Bytes>> {

@@ -11,11 +11,12 @@ use http_body_util::Full;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{answer, percent};
+use super::answer;
 use crate::flags::context::{Context, Name, Value};
 use crate::flags::evaluate::{ErrorCode, Failure, evaluate_entry};
 use crate::flags::store::Snapshot;
 use crate::flags::usage::{self, Fetch};
+use crate::net::percent;
 
 /// `POST /ofrep/v1/evaluate/flags/{key}`
 pub(super) fn single(snapshot: &Snapshot, key: &str, body: &[u8], now: SystemTime) -> Response<Full<Bytes>> {

@@ -13,10 +13,11 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{BodyError, answer, body, cors, percent};
+use super::{BodyError, answer, body, cors};
 use crate::flags::overrides::{Force, Handle, LONGEST, Order, Overridden, Refused};
 use crate::flags::settings::Overrides as Mode;
 use crate::flags::status::Status;
+use crate::net::percent;
 use crate::net::server::Peer;
 
 /// What a request over TCP has to carry: whoever makes the app fetch a URL of theirs can hardly add a header.

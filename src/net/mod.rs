@@ -14,6 +14,7 @@ pub mod mysql;
 pub mod networks;
 pub mod otlp;
 pub mod outbound;
+pub mod percent;
 pub mod proxy_protocol;
 pub mod redis;
 pub mod resolve;

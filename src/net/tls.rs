@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod client;
+mod lenient;
 pub mod material;
 pub mod metrics;
 mod names;
@@ -10,11 +11,9 @@ pub mod settings;
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 /// Makes ring the process's one cryptography provider. Call once, before any TLS; a second call changes nothing.
 pub fn install_provider() {
@@ -71,50 +70,4 @@ pub fn client_config_from(
     let chain = chain.map_err(|e| wrong("the client certificate's file", &e))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| wrong("the client key's file", &e))?;
     builder.with_client_auth_cert(chain, key).map(Arc::new)
-}
-
-/// Encrypts and believes any certificate, as libpq's `sslmode=prefer` and `require` do: it keeps a listener out, not an
-/// impostor.
-fn any_certificate() -> Arc<AnyCertificate> {
-    let provider = rustls::crypto::ring::default_provider();
-    Arc::new(AnyCertificate(provider.signature_verification_algorithms))
-}
-
-/// Believes any certificate; still checks that the server holds its key.
-#[derive(Debug)]
-struct AnyCertificate(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }

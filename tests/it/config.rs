@@ -65,13 +65,13 @@ fn load_with(text: &str, environment: &[(&str, &str)], overrides: &[(&str, &str)
     config::load_str(text, &surroundings).map_err(|problems| problems.to_string().lines().map(String::from).collect())
 }
 
-fn load(text: &str) -> Result<Loaded, Vec<String>> {
+pub(crate) fn load(text: &str) -> Result<Loaded, Vec<String>> {
     load_with(text, &[], &[])
 }
 
 /// One problem only, and this one.
 #[track_caller]
-fn refused(text: &str, expected: &str) {
+pub(crate) fn refused(text: &str, expected: &str) {
     match load(text) {
         Ok(_) => panic!("accepted: {text}"),
         Err(problems) => assert_eq!(problems, [expected], "{text}"),
@@ -488,7 +488,7 @@ fn values_that_do_not_fit_are_refused() {
         ),
         (
             "checks: {db: {http: {url: 'http://a/', status: 399-200}}}",
-            "checks.db.http.status: \"399-200\": not a status or a range of them; write \"200\" or 200-399 (line 1)",
+            "checks.db.http.status: \"399-200\": not a status or a range of them; write 200 or 200-399 (line 1)",
         ),
         (
             "checks: {db: {postgres: {url: 'postgres://u:pgpassw0rd@:x/'}}}",

@@ -8,12 +8,14 @@ mod service;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::super::problem::Problem;
 use super::super::reader::Section;
 use super::super::urls;
 use super::super::values::{boolean, choice, duration, integer, show_duration};
 use super::Redis;
+use crate::flags;
 use crate::proxy::settings::Upstream;
-use crate::readiness::settings::{Check, Class, Kind, Settings};
+use crate::readiness::settings::{Check, Class, Flags, Kind, Settings};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -32,6 +34,9 @@ pub(super) fn settings(root: &mut Section<'_>, redis: &Redis, apps: &[Upstream])
         if CONDITIONS.contains(&name) {
             section.problem_here("the name of a condition that /readyz has by itself", "choose another name");
         }
+        if SERVICES.contains(&name) {
+            section.problem_here("the name of a service that health over gRPC has by itself", "choose another name");
+        }
         names.insert(name.to_owned());
         check(section, name, redis, apps)
     });
@@ -47,6 +52,9 @@ const BRAKE: &str = "the brake is the same for all checks";
 
 /// What readiness depends on beside the checks, by these names in `/readyz`.
 const CONDITIONS: [&str; 2] = ["lifecycle", "flags"];
+
+/// What `grpc.health.v1` answers for on the ops listener beside the checks.
+const SERVICES: [&str; 3] = ["readiness", "liveness", "startup"];
 
 /// One check; `None` when it has no usable kind, which is a problem then.
 fn check(section: &mut Section<'_>, name: &str, redis: &Redis, apps: &[Upstream]) -> Option<Check> {
@@ -108,6 +116,29 @@ fn check(section: &mut Section<'_>, name: &str, redis: &Redis, apps: &[Upstream]
         "Whether all instances ask the same dependency, so that the brake (`fleet.brake`) may hold for it.",
     );
     kind.map(|kind| Check { name: name.to_owned(), kind, class, shared, interval, timeout, rise, fall, max_staleness })
+}
+
+/// Reports the checks of flags that look at sources which `section`, that of the flags, does not have.
+pub(super) fn look_for_sources(section: &Section<'_>, redis: &Redis, checks: &Settings, flags: &flags::Settings) {
+    if !redis.sound || !section.sound(&["files", "scopes"]) {
+        return;
+    }
+    let names: Vec<String> = flags.source_names().collect();
+    for (check, Flags { sources, .. }) in checks.checks.iter().filter_map(|check| match &check.kind {
+        Kind::Flags(settings) => Some((check, settings)),
+        _ => None,
+    }) {
+        let path = format!("checks.{}.flags", check.name);
+        if names.is_empty() {
+            let problem = Problem::new(path, "no source of flags is configured: it could never fail");
+            section.note(problem.remedy("set redis.url or flags.files, or remove the check"));
+            continue;
+        }
+        for (index, source) in sources.iter().enumerate().filter(|(_, source)| !names.contains(source)) {
+            let problem = Problem::new(format!("{path}.sources[{index}]"), "no source of flags has this name");
+            section.note(problem.value(source.clone()).remedy(format!("write one of: {}", names.join(", "))));
+        }
+    }
 }
 
 /// Kinds of checks.

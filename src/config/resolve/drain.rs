@@ -43,7 +43,8 @@ pub(super) fn settings(section: &mut Section<'_>) -> Settings {
         "deadline",
         &duration(Duration::from_millis(1)..=DAY),
         (left.unwrap_or(default.deadline), "45s, or what `grace` leaves"),
-        "From the start of the drain to its end, whatever is in flight. Longer than `delay` and `quiet` together.",
+        "From the start of the drain to its end. What is still in flight then is reset at once over HTTP/2, and over HTTP/1.1 \
+         goes on until the process ends, which after SIGTERM is 2 s later. Longer than `delay` and `quiet` together.",
     );
     let readiness = section.or(
         "readiness",

@@ -70,7 +70,9 @@ pub(super) fn settings(root: &mut Section<'_>, machine: &Machine, colour: bool) 
     hold::limit_restarts(&hold, &mut drain);
     let state_dir = state_dir(root, machine);
     let flags = root.section("flags", "Where feature flags come from and how they are evaluated.", |s| {
-        flags::settings(s, &redis, &workload, state_dir.clone())
+        let flags = flags::settings(s, &redis, &workload, state_dir.clone());
+        checks::look_for_sources(s, &redis, &checks, &flags);
+        flags
     });
     let fleet = root.section("fleet", "The instances of this workload, as they know of each other in Redis.", |s| {
         fleet::settings(s, &redis, &workload, machine)

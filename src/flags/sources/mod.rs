@@ -72,9 +72,7 @@ impl Sources {
             endpoint = Some(Endpoint::new(url)?);
             scopes = names.iter().map(|scope| Keys::new(prefix, scope)).collect::<Result<_, _>>()?;
         }
-        let redis = scopes.iter().map(|keys| format!("redis:{}", keys.scope).into());
-        let files = settings.files.iter().map(|path| format!("file:{}", path.display()).into());
-        let names: Vec<Arc<str>> = redis.chain(files).collect();
+        let names: Vec<Arc<str>> = settings.source_names().map(Into::into).collect();
         let (status, handle) = watch::channel(layers::initial(&names, settings.on_missing));
         for (at, name) in names.iter().enumerate() {
             metrics.begin(name, at < scopes.len());

@@ -1,10 +1,12 @@
 //! What a URL of MySQL says: `mysql://USER:PASSWORD@HOST:PORT/DATABASE?ssl-mode=…`, with the options that MySQL's own clients
 //! take. Pure.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use http::Uri;
 
+use crate::net::percent;
 use crate::net::tls::client::{Trust, Verify};
 use crate::secret::Secret;
 
@@ -123,23 +125,8 @@ impl Options {
     }
 }
 
-/// RFC 3986 section 2.1.
 fn decoded(text: &str) -> Result<String, &'static str> {
-    const WRONG: &str = "not percent-encoded UTF-8";
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2).ok_or(WRONG)?;
-        let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-        bytes.push(hex(digits[0]).zip(hex(digits[1])).map(|(high, low)| high << 4 | low).ok_or(WRONG)?);
-        rest = after;
-    }
-    String::from_utf8(bytes).map_err(|_| WRONG)
+    percent::segment(text).map(Cow::into_owned).map_err(|_| "not percent-encoded UTF-8")
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::connection::Link;
+use super::login::log_in;
 use super::url::Trust;
 use super::{Endpoint, Error, Node};
 use crate::net::resolve::{self, Purpose};
@@ -34,8 +35,10 @@ pub(super) async fn open(
     protocol: ProtocolVersion,
     config: AsyncConnectionConfig,
 ) -> Result<Link, Error> {
-    let stream = stream(node, endpoint.0.target.trust.as_ref()).await?;
-    let settings = login.clone().set_protocol(protocol);
+    let mut stream = stream(node, endpoint.0.target.trust.as_ref()).await?;
+    log_in(&mut stream, login).await.map_err(|text| Error::Refused(endpoint.clean(&text)))?;
+    // Who the client is by its library would need a permission more, and says nothing here.
+    let settings = RedisConnectionInfo::default().set_protocol(protocol).set_skip_set_lib_name();
     let opened = MultiplexedConnection::new_with_config(&settings, stream, config).await;
     let (commands, driver) = opened.map_err(|error| match error.kind() {
         ErrorKind::RESP3NotSupported => Error::Refused(format!(

@@ -4,6 +4,7 @@
 mod cluster;
 mod connection;
 mod dial;
+mod login;
 pub mod script;
 mod sentinel;
 mod url;

@@ -1,10 +1,12 @@
 //! What a Redis URL says: which kind of deployment, where its servers are, who we are to them and whom TLS trusts. Pure.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use redis::{ConnectionAddr, ProtocolVersion, RedisConnectionInfo};
 
 use super::{Error, Node};
+use crate::net::percent;
 use crate::secret::Secret;
 
 /// Servers that one URL may name.
@@ -206,21 +208,9 @@ fn options(text: &str) -> Result<(String, Options), Error> {
     Ok((text.to_owned(), options))
 }
 
-/// Undoes percent-encoding (RFC 3986 §2.1).
 fn decode(text: &str) -> Result<String, Error> {
-    let bad = || Error::Url("a % that is not followed by two hexadecimal digits of UTF-8".to_owned());
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or_else(bad);
-        let code = digit()? * 16 + digit()?;
-        bytes.push(u8::try_from(code).map_err(|_| bad())?);
-    }
-    String::from_utf8(bytes).map_err(|_| bad())
+    let bad = |_| Error::Url("a % that is not followed by two hexadecimal digits of UTF-8".to_owned());
+    percent::segment(text).map(Cow::into_owned).map_err(bad)
 }
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::task::spawn_blocking;
 
-use super::{any_certificate, material, system_roots};
+use super::lenient::Lenient;
+use super::{material, system_roots};
 
 /// How much of a server's certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,15 +69,11 @@ impl Trust {
 
     fn gathered(&self) -> Result<ClientConfig, String> {
         let builder = match self.verify {
-            Verify::Nothing => {
-                let verifier = any_certificate();
-                ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier)
-            }
+            Verify::Nothing => ClientConfig::builder().dangerous().with_custom_certificate_verifier(Lenient::any()),
             Verify::Name => ClientConfig::builder().with_root_certificates(self.roots()?),
             Verify::Authority => {
-                let inner = WebPkiServerVerifier::builder(Arc::new(self.roots()?)).build();
-                let inner = inner.map_err(|error| error.to_string())?;
-                ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyName(inner)))
+                let verifier = Lenient::any_name(self.roots()?)?;
+                ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier)
             }
         };
         let Some((chain_file, key_file)) = &self.identity else { return Ok(builder.with_no_client_auth()) };
@@ -121,17 +117,22 @@ pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
     };
     let certificate = |what: &str| format!("invalid peer certificate: {what}");
     Some(match error {
-        rustls::Error::InvalidCertificate(why) => certificate(match why {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "not valid yet",
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "not for the name of this server"
+        rustls::Error::InvalidCertificate(why) => certificate(&match why {
+            CertificateError::Expired => "expired".to_owned(),
+            CertificateError::ExpiredContext { not_after, .. } => format!("expired at {}", day_and_time(*not_after)),
+            CertificateError::NotValidYet => "not valid yet".to_owned(),
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                format!("not valid yet: from {} on", day_and_time(*not_before))
+            }
+            CertificateError::NotValidForName => "not for the name of this server".to_owned(),
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                format!("not for the name of this server: for {}", names(presented))
             }
             // One that we trust has the issuer's name, and another key.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "no authority that we trust vouches for it"
+                "no authority that we trust vouches for it".to_owned()
             }
-            CertificateError::Revoked => "revoked",
+            CertificateError::Revoked => "revoked".to_owned(),
             _ => return Some(error.to_string()),
         }),
         rustls::Error::AlertReceived(alert) => format!("the server broke off: {alert:?}"),
@@ -140,55 +141,31 @@ pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
     })
 }
 
+fn day_and_time(at: UnixTime) -> String {
+    let at = std::time::UNIX_EPOCH + Duration::from_secs(at.as_secs());
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// The names in a certificate, of which the library says `DnsName("app.internal")`, `IpAddress(10.0.0.1)`. A certificate may
+/// have many.
+fn names(presented: &[String]) -> String {
+    const MOST: usize = 5;
+    let plain = |name: &String| {
+        let inner = name.split_once('(').map_or(name.as_str(), |(_, inner)| inner.trim_end_matches(')'));
+        inner.trim_matches('"').to_owned()
+    };
+    let first = presented.iter().take(MOST).map(plain).collect::<Vec<_>>().join(", ");
+    match presented.len() {
+        0 => "no name at all".to_owned(),
+        count if count > MOST => format!("{first} and {} more", count - MOST),
+        _ => first,
+    }
+}
+
 /// An io::Error holds the error that it was made around without counting it among its sources.
 fn of_rustls<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
     let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     error.downcast_ref().or_else(|| within?.downcast_ref())
-}
-
-/// Checks all but the name.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0.verify_server_cert(leaf, others, name, ocsp, now) {
-            // The name is looked at last, when all else was found right.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -222,5 +199,24 @@ mod tests {
         let within = std::io::Error::new(std::io::ErrorKind::InvalidData, inner);
         assert_eq!(reason(&within).as_deref(), Some("invalid peer certificate: expired"));
         assert_eq!(reason(&std::io::Error::other("else")), None);
+    }
+
+    #[test]
+    fn a_certificate_is_told_with_its_names_and_its_time() {
+        let told = |why| reason(&rustls::Error::InvalidCertificate(why)).expect("a reason of TLS");
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let expired = CertificateError::ExpiredContext { time: at(1_700_000_001), not_after: at(1_700_000_000) };
+        assert_eq!(told(expired), "invalid peer certificate: expired at 2023-11-14T22:13:20Z");
+        let early = CertificateError::NotValidYetContext { time: at(0), not_before: at(1_700_000_000) };
+        assert_eq!(told(early), "invalid peer certificate: not valid yet: from 2023-11-14T22:13:20Z on");
+        let of = |presented: &[&str]| {
+            let presented = presented.iter().map(|name| (*name).to_owned()).collect();
+            let expected = ServerName::try_from("db").expect("a name");
+            let told = told(CertificateError::NotValidForNameContext { expected, presented });
+            told.trim_start_matches("invalid peer certificate: not for the name of this server: for ").to_owned()
+        };
+        assert_eq!(of(&[]), "no name at all");
+        assert_eq!(of(&["DnsName(\"a.b\")", "IpAddress(10.0.0.1)"]), "a.b, 10.0.0.1");
+        assert_eq!(of(&["DnsName(\"a\")"; 7]), "a, a, a, a, a and 2 more");
     }
 }

@@ -15,6 +15,7 @@ pub struct Failure {
     /// What kind of failure it is.
     pub cause: Cause,
     reason: String,
+    remedy: Option<String>,
 }
 
 /// The kinds of failure that people put right in different ways.
@@ -38,6 +39,10 @@ pub enum Cause {
     Credentials,
     /// The server is there and does not serve us for now: starting, full, shutting down.
     Busy,
+    /// The server is the other end of a replication.
+    Role,
+    /// The replication, or the cluster, is not as it should be.
+    Replication,
     /// The server answered what does not pass.
     Answer,
     /// The check itself broke.
@@ -48,7 +53,18 @@ impl Failure {
     /// A failure with a text that may come from elsewhere, which is cut to one line of bounded length. The caller
     /// has removed credentials.
     pub fn new(cause: Cause, reason: &str) -> Self {
-        Self { cause, reason: one_line(reason) }
+        Self { cause, reason: one_line(reason), remedy: None }
+    }
+
+    /// The same with what a person does about it, where only the check knows that.
+    #[must_use]
+    pub fn advising(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..self }
+    }
+
+    /// What a person does about it, when the check knows more than what follows from cause and kind.
+    pub fn remedy(&self) -> Option<&str> {
+        self.remedy.as_deref()
     }
 
     /// No answer within the check's timeout.
@@ -104,7 +120,7 @@ mod tests {
             (io::Error::from_raw_os_error(113), Cause::Unreachable, "no route to host"),
             (io::Error::other("failed to lookup address information: x"), Cause::Name, "host name not found"),
         ] {
-            assert_eq!(Failure::io(&error), Failure { cause, reason: expected.to_owned() });
+            assert_eq!(Failure::io(&error), Failure { cause, reason: expected.to_owned(), remedy: None });
         }
         assert_eq!(Failure::timeout(Duration::from_millis(1500)).to_string(), "timeout after 1s 500ms");
     }

@@ -9,7 +9,7 @@ use hyper::{Method, Request, Version};
 
 use super::driver::Driver;
 use super::http::Target;
-use super::stream::{self, Place};
+use super::stream::{self, FirstBytes, Place};
 use super::{Cause, Failure};
 use crate::net::rpc::wire::{Fields, Wire, put_bytes};
 use crate::net::tls::client::Trust;
@@ -66,7 +66,9 @@ impl Grpc {
             }
         }
         let stream = stream::open(&self.place, self.trust.as_ref(), &[b"h2"]).await?;
-        let (sender, connection) = h2::client::handshake(stream).await.map_err(|error| failure(&error))?;
+        let first = FirstBytes::default();
+        let opened = h2::client::handshake(first.of(stream)).await;
+        let (sender, connection) = opened.map_err(|error| failure(&error))?;
         let session = self.session.insert(Session { sender, driver: Driver::new(connection) });
         match session.call(&self.method, &self.service).await {
             Ok(ended) => self.judge(&ended),
@@ -74,7 +76,11 @@ impl Grpc {
                 // A server that ends the connection says why to the connection, not to the call.
                 let last = session.driver.take_error();
                 self.session = None;
-                Err(failure(last.as_ref().unwrap_or(&error)))
+                // What comes of an answer in another protocol depends on who closes first.
+                match first.are_not_http2() {
+                    true => Err(not_http2()),
+                    false => Err(failure(last.as_ref().unwrap_or(&error))),
+                }
             }
         }
     }
@@ -195,12 +201,15 @@ fn failure(error: &h2::Error) -> Failure {
         return Failure::tls(error).unwrap_or_else(|| Failure::io(error));
     }
     match error.reason() {
-        Some(h2::Reason::FRAME_SIZE_ERROR | h2::Reason::PROTOCOL_ERROR) if !error.is_remote() => {
-            Failure::new(Cause::Answer, "the answer is not HTTP/2")
-        }
+        Some(h2::Reason::FRAME_SIZE_ERROR | h2::Reason::PROTOCOL_ERROR) if !error.is_remote() => not_http2(),
         Some(reason) => Failure::new(Cause::Lost, &format!("the server ended the call: {reason:?}")),
         None => Failure::new(Cause::Lost, "connection closed by the other side"),
     }
+}
+
+fn not_http2() -> Failure {
+    let remedy = "see that the port is that of gRPC, and not of a server of HTTP/1.1 or of TLS (https:// then)";
+    Failure::new(Cause::Answer, "the answer is not HTTP/2").advising(remedy)
 }
 
 #[cfg(test)]

@@ -49,10 +49,7 @@ impl Mysql {
         if self.role == Role::Primary {
             let answer = self.server.query("SELECT @@global.read_only AS read_only", Keep::Rows).await?;
             if !matches!(answer.value(0, "read_only"), Some("0" | "OFF")) {
-                return Err(Failure::new(
-                    Cause::Answer,
-                    "read_only is on, so it takes no writes; expected the primary",
-                ));
+                return Err(Failure::new(Cause::Role, "read_only is on, so it takes no writes; expected the primary"));
             }
         }
         if self.role != Role::Replica && self.max_lag.is_none() {
@@ -63,7 +60,7 @@ impl Mysql {
             answer = self.server.ask(STATES[1], Keep::Rows).await;
         }
         let state = answer.map_err(|error| self.server.failure(error))?;
-        judge(&state, self.role, self.max_lag).map_err(|why| Failure::new(Cause::Answer, &why))
+        judge(&state, self.role, self.max_lag)
     }
 
     pub(super) fn abandon(&mut self) {
@@ -72,9 +69,10 @@ impl Mysql {
 }
 
 /// What the state of a replica means; a server that follows nobody has no rows, one that follows several one for each.
-fn judge(state: &Rows, role: Role, max_lag: Option<Duration>) -> Result<(), String> {
+fn judge(state: &Rows, role: Role, max_lag: Option<Duration>) -> Result<(), Failure> {
+    let failed = |why: &str| Err(Failure::new(Cause::Replication, why));
     if state.rows.is_empty() && role == Role::Replica {
-        return Err("it follows no other server; expected a replica".to_owned());
+        return Err(Failure::new(Cause::Role, "it follows no other server; expected a replica"));
     }
     for row in 0..state.rows.len() {
         let value = |names: [&str; 2]| names.into_iter().find_map(|name| state.value(row, name)).unwrap_or_default();
@@ -82,19 +80,19 @@ fn judge(state: &Rows, role: Role, max_lag: Option<Duration>) -> Result<(), Stri
         // Asked for its role alone, a replica passes that is behind, but not one that has stopped to follow.
         if !runs(["Replica_IO_Running", "Slave_IO_Running"]) {
             let error = value(["Last_IO_Error", "Last_IO_Error"]);
-            return Err(joined("the replica has no connection to its primary", error));
+            return failed(&joined("the replica has no connection to its primary", error));
         }
         if !runs(["Replica_SQL_Running", "Slave_SQL_Running"]) {
-            return Err(joined("the replica has stopped to apply", value(["Last_SQL_Error", "Last_SQL_Error"])));
+            return failed(&joined("the replica has stopped to apply", value(["Last_SQL_Error", "Last_SQL_Error"])));
         }
         let Some(most) = max_lag else { continue };
         match value(["Seconds_Behind_Source", "Seconds_Behind_Master"]).parse().map(Duration::from_secs) {
             Ok(lag) if lag <= most => {}
             Ok(lag) => {
                 let (lag, most) = (humantime::format_duration(lag), humantime::format_duration(most));
-                return Err(format!("the replica is {lag} behind, more than {most}"));
+                return failed(&format!("the replica is {lag} behind, more than {most}"));
             }
-            Err(_) => return Err("the replica does not know how far it is behind".to_owned()),
+            Err(_) => return failed("the replica does not know how far it is behind"),
         }
     }
     Ok(())

@@ -111,6 +111,7 @@ async fn every_kind_turns_red_with_a_reason_and_green_again_and_leaves_nothing_b
     let app = crate::support::app::App::start().await;
     let (client, _tasks) = postgres.client().await;
     client.batch_execute("CREATE TABLE orders (id int)").await.unwrap();
+    mariadb.sql("CREATE TABLE test.orders (id int)");
     let secret = |url: String| Secret::new(url);
     let url = |chaos: &Chaos| postgres.url_at(chaos.address(), postgres::PASSWORD);
     let subjects = [
@@ -122,6 +123,13 @@ async fn every_kind_turns_red_with_a_reason_and_green_again_and_leaves_nothing_b
         Subject::new(mariadb.address(), |chaos| {
             Kind::Mysql(Mysql::new(secret(mariadb.url_at(chaos.address(), mariadb::PASSWORD))))
         }),
+        Subject {
+            kind: "schema, MySQL",
+            ..Subject::new(mariadb.address(), |chaos| {
+                let store = Store::Mysql(secret(mariadb.url_at(chaos.address(), mariadb::PASSWORD)));
+                Kind::Schema(Schema { tables: vec!["orders".to_owned()], ..Schema::new(store) })
+            })
+        },
         Subject::new(([127, 0, 0, 1], redis.port()).into(), |chaos| {
             Kind::Redis(RedisSettings::new(secret(format!("redis://{}", chaos.address()))))
         }),
@@ -188,7 +196,7 @@ async fn every_kind_turns_red_with_a_reason_and_green_again_and_leaves_nothing_b
         client.query_one(ours, &[]).await.unwrap().get::<_, i64>(0) == 2
     })
     .await;
-    eventually(PATIENCE, "mariadb counts one", async || mariadb.sessions() == 1).await;
+    eventually(PATIENCE, "mariadb counts one for each of two", async || mariadb.sessions() == 2).await;
     let clients = async || {
         let list: String = redis.ask(&["CLIENT", "LIST"]).await.unwrap();
         // The one that asks is among them.
@@ -216,6 +224,8 @@ async fn a_name_without_an_address_is_said_to_be_that_by_every_kind() {
         Kind::Grpc(Grpc { url: format!("http://{HOST}:1"), service: String::new(), trust: Trust::default() }),
         Kind::App(App { address: AppAddress::Tcp(HOST.to_owned(), 1), path: None, status: vec![(200, 399)] }),
         Kind::Schema(Schema { tables: vec!["t".to_owned()], ..Schema::new(Store::Mysql(secret("mysql"))) }),
+        Kind::Schema(Schema { tables: vec!["t".to_owned()], ..Schema::new(Store::Postgres(secret("postgres"))) }),
+        Kind::Tcp { address: format!("{HOST}:1") },
     ];
     for kind in kinds {
         let name = kind.as_str();

@@ -1,8 +1,19 @@
 //! The health service of gRPC, as the official library in Python serves it.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use serde_json::json;
+use socket2::SockRef;
+use tidegate::cli::Output;
+use tidegate::cli::check as command;
+use tidegate::local::settings::Socket;
 use tidegate::net::tls::client::Trust;
 use tidegate::readiness::settings::{Check, Grpc as Settings, Kind};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::{fails, impatient, passes, says};
 use crate::readiness::{PATIENCE, check, watch};
@@ -71,7 +82,7 @@ async fn tls_is_checked_and_our_certificate_shown() {
     passes(&watch([at("localhost", &authority, true)]), "app").await;
     says(&watch([at("localhost", &authority, false)]), "app: ").await;
     let name = watch([at("127.0.0.1", &authority, true)]);
-    fails(&name, "app", "TLS: invalid peer certificate: not for the name of this server").await;
+    fails(&name, "app", "TLS: invalid peer certificate: not for the name of this server: for localhost…").await;
     let unknown = "TLS: invalid peer certificate: no authority that we trust vouches for it";
     fails(&watch([at("localhost", &stranger, true)]), "app", unknown).await;
     let expired = authority.issue("expired", -1);
@@ -79,7 +90,7 @@ async fn tls_is_checked_and_our_certificate_shown() {
     let url = format!("https://localhost:{}", server.address().port());
     let trust = Trust { ca_file: Some(authority.certificate().into()), ..Trust::default() };
     let watched = watch([check("app", Kind::Grpc(Settings { url, service: String::new(), trust }))]);
-    fails(&watched, "app", "TLS: invalid peer certificate: expired").await;
+    fails(&watched, "app", "TLS: invalid peer certificate: expired at 20…").await;
 }
 
 #[tokio::test]
@@ -87,8 +98,45 @@ async fn what_has_no_health_service_is_said_to_have_none() {
     let server = Health::start(&json!({ "health": false }));
     let watched = watch([of(format!("http://{}", server.address()), "")]);
     fails(&watched, "app", "the server has no health service (grpc.health.v1)").await;
-    let app = crate::support::app::App::start().await;
-    let watched = watch([of(format!("http://{}", app.address), "")]);
-    says(&watched, "app: ").await;
-    assert_eq!(watched.attempts("app", "ok"), 0);
+}
+
+/// A server that says `answer` and then closes: with a FIN, or with an RST as one does that has not read everything.
+fn speaking(answer: &'static [u8], end: Option<Duration>) -> (SocketAddr, JoinSet<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from_std(listener).unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut some = [0; 24];
+            stream.read_exact(&mut some).await.map(drop).unwrap_or_default();
+            stream.write_all(answer).await.unwrap_or_default();
+            SockRef::from(&stream).set_linger(end).unwrap();
+        }
+    });
+    (address, tasks)
+}
+
+#[tokio::test]
+async fn what_speaks_another_protocol_is_said_to_by_the_command_and_by_the_sidecar() {
+    let answers: [&[u8]; 3] = [
+        b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n",
+        b"\x15\x03\x03\x00\x02\x02\x16",
+        b"-ERR unknown\r\n",
+    ];
+    for answer in answers {
+        for end in [None, Some(Duration::ZERO)] {
+            let (address, _tasks) = speaking(answer, end);
+            let check = of(format!("http://{address}"), "");
+            let watched = watch([check.clone()]);
+            fails(&watched, "app", "the answer is not HTTP/2").await;
+            for _ in 0..20 {
+                let report =
+                    command::run(&tidegate::readiness::Settings { checks: vec![check.clone()] }, &Socket::None).await;
+                let table = report.render(Output::Table).unwrap();
+                assert!(table.contains("the answer is not HTTP/2  see that the port is that of gRPC"), "{table}");
+            }
+        }
+    }
 }

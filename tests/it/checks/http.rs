@@ -98,12 +98,12 @@ async fn https_is_checked_against_an_authority_of_our_own_or_the_systems() {
     let named = Trust { server_name: Some("localhost".to_owned()), ..trust.clone() };
     passes(&watch([of(Settings { trust: named, ..server.at("127.0.0.1") })]), "app").await;
     let watched = watch([of(Settings { trust, ..server.at("127.0.0.1") })]);
-    fails(&watched, "app", "TLS: invalid peer certificate: not for the name of this server").await;
+    fails(&watched, "app", "TLS: invalid peer certificate: not for the name of this server: for localhost…").await;
     let unknown = "TLS: invalid peer certificate: no authority that we trust vouches for it";
     fails(&watch([of(server.at("localhost"))]), "app", unknown).await;
     let expired = Server::start(&authority.issue("expired", -1), None).await;
     let watched = watch([of(Settings { trust: trusting(&authority), ..expired.at("localhost") })]);
-    fails(&watched, "app", "TLS: invalid peer certificate: expired").await;
+    fails(&watched, "app", "TLS: invalid peer certificate: expired at 20…").await;
 }
 
 #[tokio::test]

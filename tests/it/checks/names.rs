@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::readiness::PATIENCE;
 use crate::support::deployment::Server;
 use crate::support::eventually;
+use crate::support::health::Health;
 use crate::support::mariadb::Mariadb;
 use crate::support::postgres::{self, Postgres};
 use crate::support::sidecar::Sidecar;
@@ -55,40 +57,59 @@ fn mean(hosts: &Path, address: &str, later: Duration) {
 async fn a_name_that_moves_is_followed_by_the_next_connection() {
     let (postgres, mariadb, redis) = (Postgres::start(), Mariadb::start(&[]), Server::start(&["--save", ""]));
     let app = crate::support::app::App::start().await;
+    let mut health = Health::start(&json!({}));
+    health.set("", "SERVING");
+    let (client, _tasks) = postgres.client().await;
+    client.batch_execute("CREATE TABLE orders (id int)").await.unwrap();
+    mariadb.sql("CREATE TABLE test.orders (id int)");
     let servers = [
         ("postgres", postgres.address()),
         ("mysql", mariadb.address()),
         ("redis", ([127, 0, 0, 1], redis.port()).into()),
         ("http", app.address),
         ("tcp", app.address),
+        ("grpc", health.address()),
+        ("schema", postgres.address()),
+        ("schema-mysql", mariadb.address()),
+        ("app", app.address),
     ];
     let (mut former, mut latter, mut checks) = (Vec::new(), Vec::new(), String::new());
-    for (kind, to) in servers {
+    let mut upstream = String::new();
+    for (label, to) in servers {
         let (way, port) = Way::new(([127, 0, 0, 1], 0).into(), to).await;
         former.push(way);
-        latter.push((kind, Way::new(([127, 0, 0, 2], port).into(), to).await.0));
+        latter.push((label, Way::new(([127, 0, 0, 2], port).into(), to).await.0));
         let at = format!("moving.test:{port}");
-        let what = match kind {
-            "postgres" => format!("{{ url: 'postgres://app:{}@{at}/postgres' }}", postgres::PASSWORD),
-            "mysql" => format!("{{ url: 'mysql://app:{}@{at}/test' }}", mariadb::PASSWORD),
+        let (pg, my) = (postgres::PASSWORD, mariadb::PASSWORD);
+        let what = match label {
+            "postgres" => format!("{{ url: 'postgres://app:{pg}@{at}/postgres' }}"),
+            "schema" => format!("{{ url: 'postgres://app:{pg}@{at}/postgres', tables: orders }}"),
+            "schema-mysql" => format!("{{ url: 'mysql://app:{my}@{at}/test', tables: orders }}"),
+            "mysql" => format!("{{ url: 'mysql://app:{my}@{at}/test' }}"),
             "redis" => format!("{{ url: 'redis://{at}' }}"),
             "http" => format!("{{ url: 'http://{at}/' }}"),
+            "grpc" => format!("{{ url: 'http://{at}' }}"),
+            "app" => {
+                upstream = format!("http://{at}");
+                "{}".to_owned()
+            }
             _ => format!("{{ address: '{at}' }}"),
         };
-        checks.push_str(&format!("  of-{kind}: {{ {kind}: {what}, interval: 100ms }}\n"));
+        let kind = label.split('-').next().unwrap();
+        checks.push_str(&format!("  of-{label}: {{ {kind}: {what}, interval: 100ms }}\n"));
     }
     let directory = tempfile::tempdir().unwrap();
     let hosts = directory.path().join("hosts");
     mean(&hosts, "127.0.0.1", Duration::ZERO);
-    let proxy = "proxy: [{ listen: '127.0.0.1:0', upstream: 'http://127.0.0.1:9' }]";
+    let proxy = format!("proxy: [{{ listen: '127.0.0.1:0', upstream: '{upstream}' }}]");
     let sidecar = Sidecar::start_with_hosts(&hosts, &format!("{proxy}\nchecks:\n{checks}"));
     sidecar.ready().await;
     assert!(latter.iter().all(|(_, way)| way.accepted.load(Ordering::SeqCst) == 0));
 
     mean(&hosts, "127.0.0.2", Duration::from_secs(60));
     drop(former);
-    for (kind, way) in &latter {
-        let why = format!("{kind} is asked where its name leads now");
+    for (label, way) in &latter {
+        let why = format!("{label} is asked where its name leads now");
         eventually(PATIENCE, &why, async || way.accepted.load(Ordering::SeqCst) > 0).await;
     }
     sidecar.ready().await;

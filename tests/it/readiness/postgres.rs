@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidegate::cli::Output;
 use tidegate::cli::check as command;
+use tidegate::local::settings::Socket;
 use tidegate::readiness::Settings;
 use tidegate::readiness::settings::{self, Check, Class, Kind};
 use tidegate::secret::Secret;
@@ -155,7 +156,7 @@ async fn a_wrong_password_is_said_to_be_wrong_and_never_said() {
     ] {
         let watched = watch([db(url.clone())]);
         fails(&watched, r#"password authentication failed for user "app""#).await;
-        let report = command::run(&Settings { checks: vec![db(url)] }).await;
+        let report = command::run(&Settings { checks: vec![db(url)] }, &Socket::None).await;
         for text in [
             logged.text(),
             watched.readyz().1,
@@ -236,7 +237,7 @@ async fn the_check_command_asks_everything_once_and_fails_for_what_is_critical()
     let cache = Check { name: "cache".to_owned(), class: Class::Info, ..check("", tcp(&closed)) };
     let hanging = Check { name: "slow".to_owned(), ..impatient(asking(postgres.url(), "SELECT pg_sleep(3600)")) };
 
-    let report = command::run(&Settings { checks: vec![cache.clone(), db(postgres.url())] }).await;
+    let report = command::run(&Settings { checks: vec![cache.clone(), db(postgres.url())] }, &Socket::None).await;
     assert_eq!(report.exit_code(), 0);
     let table = report.render(Output::Table).unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -244,7 +245,7 @@ async fn the_check_command_asks_everything_once_and_fails_for_what_is_critical()
     assert_eq!(rows[1][..4], ["cache", "tcp", "info", "failed"]);
     assert_eq!(rows[2][..4], ["db", "postgres", "critical", "ok"]);
 
-    let report = command::run(&Settings { checks: vec![cache, db(postgres.url()), hanging] }).await;
+    let report = command::run(&Settings { checks: vec![cache, db(postgres.url()), hanging] }, &Socket::None).await;
     assert_eq!(report.exit_code(), 1);
     assert!(report.render(Output::Json).unwrap().contains(r#""error": "timeout after 300ms""#));
     let (client, _tasks) = postgres.client().await;

@@ -84,7 +84,7 @@ fn checking_once_tells_which_check_fails_and_what_to_do_and_exits_by_the_critica
     assert_eq!((rows.len(), &rows[1][..4]), (2, &["db", "postgres", "critical", "ok"][..]), "{table}");
 
     let refused = "connection refused";
-    let remedy = "see that the server runs, and that host and port are right";
+    let remedy = "start the server, or correct host and port in checks.port.tcp.address";
     for (class, expected) in [("critical", 1), ("degraded", 0), ("info", 0)] {
         let both = format!("{db}\n{}", port(class));
         let (code, table, error) = check(&both, &[]);
@@ -112,6 +112,6 @@ fn checking_once_tells_which_check_fails_and_what_to_do_and_exits_by_the_critica
     let wrong = format!("  db: {{ postgres: {{ url: '{}' }} }}", postgres.url_at(postgres.address(), "not-the-one"));
     let (code, table, error) = check(&wrong, &[]);
     assert_eq!(code, 1, "{table}{error}");
-    assert!(table.contains("check the user name, the password and the server's access rules"), "{table}");
+    assert!(table.contains("check user and password in checks.db.postgres.url, then pg_hba.conf"), "{table}");
     assert!(!table.contains("not-the-one") && !table.contains(PASSWORD), "{table}");
 }

@@ -1,9 +1,8 @@
 //! Redis as it is deployed for real: three servers with three Sentinels, and a cluster of six nodes, on loopback.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
@@ -11,18 +10,21 @@ use tidegate::secret::Secret;
 
 use super::eventually;
 use super::port::Port;
+use super::process::Process;
+use super::redis::INSTALL;
 
 /// How long a deployment may take to come together, or to fail over, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One process of Redis on a TCP port. Dropping it kills it and removes its files.
 pub(crate) struct Server {
+    /// Ends before its directory does.
+    process: Option<Process>,
     directory: TempDir,
     port: Port,
     arguments: Vec<String>,
     /// `--port`, or `--tls-port`.
     speaks: &'static str,
-    process: Option<Child>,
 }
 
 impl Server {
@@ -47,50 +49,37 @@ impl Server {
     /// Starts it, or starts it again after [`Self::kill`], empty.
     pub(crate) fn resume(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new("redis-server");
         if let Some(file) = self.arguments.first().filter(|first| !first.starts_with("--")) {
             command.arg(file);
         }
         let rest = self.arguments.iter().skip_while(|argument| !argument.starts_with("--"));
-        let process = command
+        command
             .args(if self.speaks == "--port" { &[][..] } else { &["--port", "0"][..] })
             .args([self.speaks, &self.port().to_string(), "--bind", "127.0.0.1"])
             .arg("--dir")
             .arg(self.directory.path())
             .arg("--unixsocket")
             .arg(self.directory.path().join("socket"))
-            .args(rest)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|e| panic!("redis-server: {e}; install it with: apt-get install -y redis-server"));
+            .args(rest);
+        let mut process = Process::start("redis-server", INSTALL, &mut command, self.directory.path().join("log"));
+        process.wait_until(|| std::net::TcpStream::connect(self.port.address()).is_ok());
         self.process = Some(process);
-        let deadline = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(self.port.address()).is_err() {
-            let exited = self.process.as_mut().and_then(|server| server.try_wait().unwrap());
-            assert!(exited.is_none(), "redis-server ended by itself: {exited:?}\n{}", self.log_tail());
-            assert!(Instant::now() < deadline, "redis-server did not answer\n{}", self.log_tail());
-            std::thread::yield_now();
-        }
     }
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
-        let mut process = self.process.take().expect("it runs");
-        process.kill().unwrap();
-        process.wait().unwrap();
+        self.process.take().expect("it runs").kill();
     }
 
     /// Suspends it: connections stay, and nothing ever answers.
     pub(crate) fn freeze(&self) {
-        self.signal("STOP");
+        self.process.as_ref().expect("it runs").freeze();
     }
 
     /// Undoes [`Self::freeze`].
     pub(crate) fn thaw(&self) {
-        self.signal("CONT");
+        self.process.as_ref().expect("it runs").thaw();
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -129,35 +118,6 @@ impl Server {
         let mut client = self.client().await;
         let done = redis::cmd(command[0]).arg(&command[1..]).query_async::<redis::Value>(&mut client).await;
         done.unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    }
-
-    fn signal(&self, name: &str) {
-        let server = self.process.as_ref().expect("it runs");
-        let status = Command::new("kill").arg(format!("-{name}")).arg(server.id().to_string()).status().unwrap();
-        assert!(status.success(), "kill -{name}: {status}");
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.path().join("log")
-    }
-
-    fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
-    }
-}
-
-impl Drop for Server {
-    #[expect(clippy::print_stderr, reason = "read by whoever looks at the failed test")]
-    fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            if std::thread::panicking() {
-                eprintln!("the log of redis-server on port {} ends with:\n{}", self.port(), self.log_tail());
-            }
-            process.kill().unwrap_or_default();
-            process.wait().map(drop).unwrap_or_default();
-        }
     }
 }
 

@@ -2,27 +2,25 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::port::Port;
+use super::process::{Process, tail};
 
 /// The user of the tests, with every privilege, and its password.
 pub(crate) const USER: &str = "app";
 pub(crate) const PASSWORD: &str = "s3cr3t-of-the-fixture";
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A running server. Dropping it kills it and removes its files.
 pub(crate) struct Mariadb {
+    /// Ends before its directory does.
+    server: Option<Process>,
     directory: TempDir,
     port: Port,
     settings: Vec<String>,
-    server: Option<Child>,
 }
 
 impl Mariadb {
@@ -39,41 +37,33 @@ impl Mariadb {
     /// Starts it, or starts it again at the same addresses and with the same data.
     pub(crate) fn resume(&mut self) {
         assert!(self.server.is_none(), "it runs already");
-        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = server(self.directory.path());
         command.arg(format!("--socket={}", self.socket().display()));
         command.args(["--bind-address=127.0.0.1", &format!("--port={}", self.port.address().port())]);
-        command.args(&self.settings).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.server = Some(command.spawn().unwrap_or_else(|e| panic!("mariadbd: {e}; {INSTALL}")));
-        let deadline = Instant::now() + PATIENCE;
-        while self.try_sql("SELECT 1").is_none() {
-            let exited = self.server.as_mut().and_then(|server| server.try_wait().unwrap());
-            assert!(exited.is_none(), "mariadbd ended by itself: {exited:?}\n{}", self.log_tail());
-            assert!(Instant::now() < deadline, "mariadbd did not answer within {PATIENCE:?}\n{}", self.log_tail());
-            thread::sleep(Duration::from_millis(20));
-        }
+        command.args(&self.settings);
+        let mut server = Process::start("mariadbd", INSTALL, &mut command, self.log());
+        server.wait_until(|| self.try_sql("SELECT 1").is_some());
+        self.server = Some(server);
     }
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
-        let mut server = self.server.take().expect("it runs");
-        server.kill().unwrap();
-        server.wait().unwrap();
+        self.server.take().expect("it runs").kill();
     }
 
     /// Suspends it: connections are accepted by the kernel and nothing ever answers.
     pub(crate) fn freeze(&self) {
-        self.signal("STOP");
+        self.server.as_ref().expect("it runs").freeze();
     }
 
     /// Undoes [`Self::freeze`].
     pub(crate) fn thaw(&self) {
-        self.signal("CONT");
+        self.server.as_ref().expect("it runs").thaw();
     }
 
     /// What the server's own client gets for a statement, run as its superuser; it must not fail.
     pub(crate) fn sql(&self, sql: &str) -> String {
-        self.try_sql(sql).unwrap_or_else(|| panic!("{sql}\n{}", self.log_tail()))
+        self.try_sql(sql).unwrap_or_else(|| panic!("{sql}\n{}", tail(&self.log())))
     }
 
     fn try_sql(&self, sql: &str) -> Option<String> {
@@ -124,30 +114,6 @@ impl Mariadb {
 
     fn log(&self) -> PathBuf {
         self.directory.path().join("log")
-    }
-
-    fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
-    }
-
-    fn signal(&self, name: &str) {
-        let server = self.server.as_ref().expect("it runs");
-        let status = Command::new("kill").arg(format!("-{name}")).arg(server.id().to_string()).status().unwrap();
-        assert!(status.success(), "kill -{name}: {status}");
-    }
-}
-
-impl Drop for Mariadb {
-    fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            if thread::panicking() {
-                eprintln!("mariadbd's log ends with:\n{}", self.log_tail());
-            }
-            server.kill().unwrap_or_default();
-            server.wait().map(drop).unwrap_or_default();
-        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod load;
 pub(crate) mod mariadb;
 pub(crate) mod port;
 pub(crate) mod postgres;
+pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod rpc;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
 use super::port::Port;
+use super::process::tail;
 
 /// The superuser, and its password over TCP (`scram-sha-256`); over the unix socket nothing is asked.
 pub(crate) const USER: &str = "app";
@@ -142,9 +143,7 @@ impl Postgres {
 
     /// The end of the server's log.
     pub(crate) fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.log()).unwrap_or_else(|e| format!("no log: {e}"));
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        tail(&self.log())
     }
 
     fn log(&self) -> PathBuf {

@@ -5,24 +5,27 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tidegate::secret::Secret;
 
 use super::chaos::Upstream;
+use super::process::Process;
 
-/// How long the server may take to start on a busy machine before the test fails.
+pub(super) const INSTALL: &str = "install it with: apt-get install -y redis-server";
+
+/// How long an answer may take on a busy machine before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running server. Dropping it kills it and removes its files.
 pub(crate) struct Redis {
+    /// Ends before its directory does.
+    server: Option<Process>,
     directory: TempDir,
     arguments: Vec<String>,
-    server: Option<Child>,
 }
 
 impl Redis {
@@ -43,44 +46,28 @@ impl Redis {
     /// Starts it again after [`Self::kill`], at the same address and empty.
     pub(crate) fn resume(&mut self) {
         assert!(self.server.is_none(), "it runs already");
-        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
-        let server = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-            .arg(self.socket())
-            .arg("--dir")
-            .arg(self.directory.path())
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|e| panic!("redis-server: {e}; install it with: apt-get install -y redis-server"));
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(self.socket());
+        command.arg("--dir").arg(self.directory.path()).args(&self.arguments);
+        let mut server = Process::start("redis-server", INSTALL, &mut command, self.log());
+        server.wait_until(|| self.answers());
         self.server = Some(server);
-        let deadline = Instant::now() + PATIENCE;
-        while !self.answers() {
-            let exited = self.server.as_mut().and_then(|server| server.try_wait().unwrap());
-            assert!(exited.is_none(), "redis-server ended by itself: {exited:?}\n{}", self.log_tail());
-            assert!(Instant::now() < deadline, "redis-server did not answer within {PATIENCE:?}\n{}", self.log_tail());
-            thread::sleep(Duration::from_millis(5));
-        }
     }
 
     /// `kill -9`: clients are cut off and what it held is gone.
     pub(crate) fn kill(&mut self) {
-        let mut server = self.server.take().expect("it runs");
-        server.kill().unwrap();
-        server.wait().unwrap();
+        self.server.take().expect("it runs").kill();
         fs::remove_file(self.socket()).unwrap();
     }
 
     /// Suspends the server: connections are accepted by the kernel and nothing ever answers.
     pub(crate) fn freeze(&self) {
-        self.signal("STOP");
+        self.server.as_ref().expect("it runs").freeze();
     }
 
     /// Undoes [`Self::freeze`].
     pub(crate) fn thaw(&self) {
-        self.signal("CONT");
+        self.server.as_ref().expect("it runs").thaw();
     }
 
     /// Its URL.
@@ -115,30 +102,5 @@ impl Redis {
         let mut first = [0];
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut first).is_ok()
-    }
-
-    fn signal(&self, name: &str) {
-        let server = self.server.as_ref().expect("it runs");
-        let status = Command::new("kill").arg(format!("-{name}")).arg(server.id().to_string()).status().unwrap();
-        assert!(status.success(), "kill -{name}: {status}");
-    }
-
-    fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
-    }
-}
-
-impl Drop for Redis {
-    #[expect(clippy::print_stderr, reason = "read by whoever looks at the failed test")]
-    fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            if thread::panicking() {
-                eprintln!("redis-server's log ends with:\n{}", self.log_tail());
-            }
-            server.kill().unwrap_or_default();
-            server.wait().map(drop).unwrap_or_default();
-        }
     }
 }

@@ -56,6 +56,11 @@ impl Sidecar {
         Self::launch(tempfile::tempdir().unwrap(), "", settings, Stdio::null(), &environment)
     }
 
+    /// The same, with these variables.
+    pub(crate) fn start_where(environment: &[(&str, &str)], settings: &str) -> Self {
+        Self::launch(tempfile::tempdir().unwrap(), "", settings, Stdio::null(), environment)
+    }
+
     /// The same, with more settings of `local`.
     pub(crate) fn start_local(local: &str, settings: &str) -> Self {
         Self::launch(tempfile::tempdir().unwrap(), local, settings, Stdio::null(), &[])

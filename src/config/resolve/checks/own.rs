@@ -47,7 +47,8 @@ pub(super) fn flags(section: &mut Section<'_>) -> Option<Option<Kind>> {
             _ => wrong("not the name of a source", "write redis:SCOPE or file:PATH, as in `tidegate status`"),
         });
         let sources = s.or("sources", &name.list(), Vec::new(), "Sources that are looked at; none for all.");
-        Some(Kind::Flags(Flags { max_age, sources }))
+        // What is wrong with a name is said; what it would lead to is not.
+        s.sound(&["sources"]).then_some(Kind::Flags(Flags { max_age, sources }))
     })
 }
 

@@ -1,5 +1,6 @@
 //! What checks of a schema are told: what a database must have.
 
+use super::super::super::key::Kind as Sort;
 use super::super::super::node::Node;
 use super::super::super::reader::Section;
 use super::super::super::urls;
@@ -110,11 +111,12 @@ fn name(example: &'static str, least: usize, most: usize) -> Type<String> {
 
 /// A version as it stands within a statement.
 fn version() -> Type<String> {
-    Type::text("version", "20260101120000", |text| match text {
+    let parse = |text: &str| match text {
         "" => wrong("empty", "write the migration's name or number"),
         text if text.len() > 255 || text.contains(|c: char| c.is_control() || "'\\\"".contains(c)) => {
             wrong("not the name of a migration", "write it without quotes, backslashes and control characters")
         }
         text => Ok(text.to_owned()),
-    })
+    };
+    Type::new(Sort::Word { what: "version", example: "20260101120000" }, parse, |version| version.clone().into())
 }

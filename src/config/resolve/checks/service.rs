@@ -144,12 +144,10 @@ pub(super) fn status() -> Type<(u16, u16)> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         match (code(first), code(last)) {
             (Some(first), Some(last)) if first <= last => Ok((first, last)),
-            _ => {
-                Err(Wrong { what: "not a status or a range of them".into(), remedy: "write \"200\" or 200-399".into() })
-            }
+            _ => Err(Wrong { what: "not a status or a range of them".into(), remedy: "write 200 or 200-399".into() }),
         }
     };
-    let kind = key::Kind::Text { what: "status or range", example: "200-399" };
+    let kind = key::Kind::Word { what: "status or range", example: "200-399" };
     Type::new(kind, parse, |(first, last)| {
         if first == last { first.to_string() } else { format!("{first}-{last}") }.into()
     })

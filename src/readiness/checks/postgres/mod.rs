@@ -37,10 +37,10 @@ impl Postgres {
             let rows = self.server.rows(STATE).await?;
             let state = rows.first().and_then(State::read);
             let state = state.ok_or_else(|| Failure::new(Cause::Answer, "no answer about replication"))?;
-            if let Err(why) = state.judge(self.role, self.max_lag) {
+            if let Err(failure) = state.judge(self.role, self.max_lag) {
                 // After a failover the name leads elsewhere; this connection never would.
                 self.server.disconnect();
-                return Err(Failure::new(Cause::Answer, &why));
+                return Err(failure);
             }
         }
         self.server.execute(&self.query).await
@@ -72,24 +72,26 @@ impl State {
         Some(Self { standby: yes(standby), receiving: yes(receiving), replayed: yes(replayed), age })
     }
 
-    fn judge(self, role: Role, max_lag: Option<Duration>) -> Result<(), String> {
+    fn judge(self, role: Role, max_lag: Option<Duration>) -> Result<(), Failure> {
+        let wrong = |why| Err(Failure::new(Cause::Role, why));
         match (role, self.standby) {
-            (Role::Primary, true) => return Err("a standby, which takes no writes; expected the primary".to_owned()),
-            (Role::Standby, false) => return Err("a primary; expected a standby".to_owned()),
+            (Role::Primary, true) => return wrong("a standby, which takes no writes; expected the primary"),
+            (Role::Standby, false) => return wrong("a primary; expected a standby"),
             _ => {}
         }
         let Some(most) = max_lag.filter(|_| self.standby && !(self.receiving && self.replayed)) else { return Ok(()) };
         let whence = if self.receiving { "" } else { ", and no connection to its primary" };
         let age = self.age.map(|age| Duration::try_from_secs_f64(age).unwrap_or_default());
-        match age {
-            Some(age) if age <= most => Ok(()),
+        let why = match age {
+            Some(age) if age <= most => return Ok(()),
             Some(age) => {
                 let (age, most) = (Duration::from_secs(age.as_secs()), humantime::format_duration(most));
                 let age = humantime::format_duration(age);
-                Err(format!("the standby is {age} behind, more than {most}{whence}"))
+                format!("the standby is {age} behind, more than {most}{whence}")
             }
-            None => Err(format!("the standby has replayed nothing yet{whence}")),
-        }
+            None => format!("the standby has replayed nothing yet{whence}"),
+        };
+        Err(Failure::new(Cause::Replication, &why))
     }
 }
 
@@ -100,7 +102,11 @@ mod tests {
     fn check(state: [&str; 4], role: Role, max_lag: Option<u64>, expected: &str) {
         let row: Row = state.map(|field| (!field.is_empty()).then(|| field.to_owned())).into();
         let judged = State::read(&row).expect("four fields").judge(role, max_lag.map(Duration::from_secs));
-        assert_eq!(judged.err().unwrap_or_default(), expected, "{state:?} {role:?} {max_lag:?}");
+        assert_eq!(
+            judged.err().map(|failure| failure.to_string()).unwrap_or_default(),
+            expected,
+            "{state:?} {role:?} {max_lag:?}"
+        );
     }
 
     #[test]

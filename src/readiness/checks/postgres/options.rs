@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::net::percent;
 use crate::net::tls::client::{Trust, Verify};
 
 /// A connection string in two parts.
@@ -58,29 +59,15 @@ fn split_url(url: &str) -> Result<Split, &'static str> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match OURS.into_iter().find(|ours| *ours == name) {
-            Some(ours) => found.push((ours, decoded(value).ok_or("an option is not percent-encoded UTF-8")?)),
+            Some(ours) => {
+                let value = percent::segment(value).map_err(|_| "an option is not percent-encoded UTF-8")?;
+                found.push((ours, value.into_owned()));
+            }
             None => kept.push(pair),
         }
     }
     let rest = if kept.is_empty() { before.to_owned() } else { format!("{before}?{}", kept.join("&")) };
     Ok((rest, found))
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2)?;
-        let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// `key = value key='quoted value'`, as libpq reads it: a backslash takes the next character as it is.

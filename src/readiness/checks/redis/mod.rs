@@ -27,17 +27,16 @@ impl Redis {
         self.ask("PING", &[]).await?;
         if self.endpoint.is_cluster() {
             let info = self.ask("CLUSTER", &["INFO"]).await?;
-            replication::cluster(&info).map_err(|why| Failure::new(Cause::Answer, &why))?;
+            replication::cluster(&info)?;
         }
         let settings::Redis { role, max_lag, min_replicas, .. } = self.settings;
         if role == Role::Any && max_lag.is_none() && min_replicas == 0 {
             return Ok(());
         }
         let info = self.ask("INFO", &["replication"]).await?;
-        replication::judge(&info, role, max_lag, min_replicas).map_err(|why| {
+        replication::judge(&info, role, max_lag, min_replicas).inspect_err(|_| {
             // After a failover the name leads elsewhere; this connection never would.
             self.connection = None;
-            Failure::new(Cause::Answer, &why)
         })
     }
 
@@ -77,12 +76,11 @@ fn failure(error: &Error) -> Failure {
 
 /// The texts of the server (its error codes) and of the system, as an operator would say them.
 fn describe(text: &str) -> Failure {
-    const KNOWN: [(&str, Cause, &str); 12] = [
+    const KNOWN: [(&str, Cause, &str); 11] = [
         ("max number of clients", Cause::Busy, "too many connections: the server has as many clients as it may"),
         ("NOAUTH", Cause::Credentials, "authentication required"),
         ("WRONGPASS", Cause::Credentials, "authentication failed"),
-        ("AuthenticationFailed", Cause::Credentials, "authentication failed"),
-        ("authentication failed", Cause::Credentials, "authentication failed"),
+        ("without any password configured", Cause::Credentials, "authentication failed: the server wants no password"),
         ("BusyLoading", Cause::Busy, "loading its data"),
         ("LOADING", Cause::Busy, "loading its data"),
         ("refused (os error", Cause::Refused, "connection refused"),

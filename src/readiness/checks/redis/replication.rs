@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::{Cause, Failure};
 use crate::readiness::settings::RedisRole as Role;
 
 /// The value of `name:value` in a text of lines.
@@ -9,51 +10,56 @@ fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
 }
 
+fn failed(why: &str) -> Result<(), Failure> {
+    Err(Failure::new(Cause::Replication, why))
+}
+
 /// Whether the cluster serves.
-pub(super) fn cluster(info: &str) -> Result<(), String> {
+pub(super) fn cluster(info: &str) -> Result<(), Failure> {
     match field(info, "cluster_state") {
         Some("ok") => Ok(()),
         _ => {
             let covered = field(info, "cluster_slots_ok").unwrap_or("?");
-            Err(format!("the cluster is down: {covered} of 16384 slots are served"))
+            failed(&format!("the cluster is down: {covered} of 16384 slots are served"))
         }
     }
 }
 
 /// Whether the server is the end of a replication that it has to be, and not further from the other than it may.
-pub(super) fn judge(info: &str, role: Role, max_lag: Option<Duration>, min_replicas: u32) -> Result<(), String> {
+pub(super) fn judge(info: &str, role: Role, max_lag: Option<Duration>, min_replicas: u32) -> Result<(), Failure> {
+    let wrong = |why| Err(Failure::new(Cause::Role, why));
     match (field(info, "role"), role) {
-        (Some("master"), Role::Replica) => Err("a master; expected a replica".to_owned()),
-        (Some("slave"), Role::Master) => Err("a replica, which takes no writes; expected the master".to_owned()),
+        (Some("master"), Role::Replica) => wrong("a master; expected a replica"),
+        (Some("slave"), Role::Master) => wrong("a replica, which takes no writes; expected the master"),
         (Some("master"), _) => replicas(info, max_lag, min_replicas),
-        (Some("slave"), _) if min_replicas > 0 => Err("a replica, where a master with replicas is expected".to_owned()),
+        (Some("slave"), _) if min_replicas > 0 => wrong("a replica, where a master with replicas is expected"),
         (Some("slave"), _) => link(info, max_lag),
-        _ => Err("no answer about replication".to_owned()),
+        _ => Err(Failure::new(Cause::Answer, "no answer about replication")),
     }
 }
 
 /// A replica's link to its master. What was read before it broke may be old without bound.
-fn link(info: &str, max_lag: Option<Duration>) -> Result<(), String> {
+fn link(info: &str, max_lag: Option<Duration>) -> Result<(), Failure> {
     let seconds = |name| field(info, name).and_then(|text| text.parse().ok()).map(Duration::from_secs);
     let said = |age: Option<Duration>| age.map_or("ever".into(), |age| humantime::format_duration(age).to_string());
     if field(info, "master_link_status") != Some("up") {
         let since = seconds("master_link_down_since_seconds");
         let copying = field(info, "master_sync_in_progress") == Some("1");
         let copying = if copying { "; it copies its master's data" } else { "" };
-        return Err(format!("the replica has had no link to its master for {}{copying}", said(since)));
+        return failed(&format!("the replica has had no link to its master for {}{copying}", said(since)));
     }
     let Some(most) = max_lag else { return Ok(()) };
     match seconds("master_last_io_seconds_ago") {
         Some(age) if age <= most => Ok(()),
         age => {
             let most = humantime::format_duration(most);
-            Err(format!("the replica has heard nothing from its master for {}, more than {most}", said(age)))
+            failed(&format!("the replica has heard nothing from its master for {}, more than {most}", said(age)))
         }
     }
 }
 
 /// A master's replicas: `slave0:ip=…,port=…,state=online,offset=…,lag=1`.
-fn replicas(info: &str, max_lag: Option<Duration>, least: u32) -> Result<(), String> {
+fn replicas(info: &str, max_lag: Option<Duration>, least: u32) -> Result<(), Failure> {
     let online = info.lines().filter(|line| {
         let Some((number, fields)) = line.strip_prefix("slave").and_then(|rest| rest.split_once(':')) else {
             return false;
@@ -66,7 +72,7 @@ fn replicas(info: &str, max_lag: Option<Duration>, least: u32) -> Result<(), Str
     });
     let online = online.count();
     if u32::try_from(online).is_ok_and(|online| online < least) {
-        return Err(format!("{online} of {least} replicas follow"));
+        return failed(&format!("{online} of {least} replicas follow"));
     }
     Ok(())
 }
@@ -81,7 +87,11 @@ mod tests {
 
     fn check(info: &str, role: Role, max_lag: Option<u64>, least: u32, expected: &str) {
         let judged = judge(info, role, max_lag.map(Duration::from_secs), least);
-        assert_eq!(judged.err().unwrap_or_default(), expected, "{role:?} {max_lag:?} {least} {info}");
+        assert_eq!(
+            judged.err().map(|failure| failure.to_string()).unwrap_or_default(),
+            expected,
+            "{role:?} {max_lag:?} {least} {info}"
+        );
     }
 
     #[test]
@@ -118,6 +128,6 @@ mod tests {
     fn a_cluster_that_does_not_serve_is_down() {
         assert_eq!(cluster("cluster_state:ok\r\ncluster_slots_ok:16384\r\n"), Ok(()));
         let down = cluster("cluster_state:fail\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:10923\r\n");
-        assert_eq!(down.expect_err("it is down"), "the cluster is down: 10923 of 16384 slots are served");
+        assert_eq!(down.expect_err("it is down").to_string(), "the cluster is down: 10923 of 16384 slots are served");
     }
 }

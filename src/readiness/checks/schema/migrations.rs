@@ -2,6 +2,7 @@
 //! states `ok`, `failed`, `undone`, `behind`, `other`.
 
 use super::super::postgres::Row;
+use super::super::{Cause, Failure};
 use super::{Dialect, literal};
 use crate::readiness::settings::{Migration, Tool};
 
@@ -59,7 +60,11 @@ pub(super) fn statement(migration: &Migration, dialect: Dialect) -> String {
                 .to_owned(),
             Some(format!("migration_name = {version} OR (finished_at IS NULL AND rolled_back_at IS NULL)")),
         ),
-        Tool::Rails => ("version, 'ok'".to_owned(), Some(format!("version = {version}"))),
+        // Rails keeps the number of `001_total.rb`, as a text.
+        Tool::Rails => {
+            let number = literal(migration.version.trim_start_matches('0'));
+            ("version, 'ok'".to_owned(), Some(format!("version IN ({version}, {number})")))
+        }
         Tool::Sqlx => (
             "version, CASE WHEN success THEN 'ok' ELSE 'failed' END".to_owned(),
             Some(format!("version = {version} OR NOT success")),
@@ -69,30 +74,65 @@ pub(super) fn statement(migration: &Migration, dialect: Dialect) -> String {
     format!("SELECT {columns} FROM {}{which} LIMIT {MOST}", table(migration, dialect))
 }
 
-/// What the rows mean.
-pub(super) fn judge(migration: &Migration, rows: &[Row]) -> Result<(), String> {
+/// What the rows mean, and the command that mends it.
+pub(super) fn judge(migration: &Migration, rows: &[Row]) -> Result<(), Failure> {
     let version = &migration.version;
     let read = |row: &Row| Some((row.first()?.clone().unwrap_or_default(), row.get(1)?.clone()?));
     let rows: Vec<(String, String)> = rows.iter().filter_map(read).collect();
     let of = |state: &str| rows.iter().find(|(_, known)| known == state).map(|(name, _)| name.as_str());
-    if let Some(failed) = of("failed") {
-        return Err(match migration.tool {
-            Tool::GolangMigrate => format!("the schema is dirty: migration {failed} failed half-way"),
-            Tool::Prisma => format!("migration {failed} has failed, or is under way"),
-            _ => format!("migration {failed} has failed"),
-        });
+    let failed = |why: String, remedy: String| Err(Failure::new(Cause::Answer, &why).advising(remedy));
+    if let Some(name) = of("failed") {
+        let why = match migration.tool {
+            Tool::GolangMigrate => format!("the schema is dirty: migration {name} failed half-way"),
+            Tool::Prisma => format!("migration {name} has failed, or is under way"),
+            _ => format!("migration {name} has failed"),
+        };
+        return failed(why, mending(migration.tool, name));
     }
     // Flyway's latest row comes first: a migration that was undone may have been done again.
     let undone = migration.tool == Tool::Flyway && rows.first().is_some_and(|(_, state)| state == "undone");
     if of("ok").is_some() && !undone {
         return Ok(());
     }
-    match (of("behind"), of("other")) {
-        (Some(at), _) => Err(format!("the schema is at version {at}, expected {version}")),
-        (_, Some(at)) => Err(format!("the schema is at revision {at}, expected {version}")),
-        _ if of("undone").is_some() => Err(format!("migration {version} was undone")),
-        _ => Err(format!("migration {version} has not run")),
+    let why = match (of("behind"), of("other")) {
+        (Some(at), _) => format!("the schema is at version {at}, expected {version}"),
+        (_, Some(at)) => format!("the schema is at revision {at}, expected {version}"),
+        _ if of("undone").is_some() => format!("migration {version} was undone"),
+        _ => format!("migration {version} has not run"),
+    };
+    failed(why, running(migration))
+}
+
+/// What to do when the table that a tool keeps count in cannot be read.
+pub(super) const UNREADABLE: &str =
+    "run the tool's first migration, or name in migration.table where it keeps count, and grant SELECT on it";
+
+/// The command that brings the schema to the migration.
+fn running(migration: &Migration) -> String {
+    let version = &migration.version;
+    match migration.tool {
+        Tool::Alembic => format!("alembic upgrade {version}"),
+        Tool::Django => format!("python manage.py migrate {}", version.replacen('.', " ", 1)),
+        Tool::Flyway => "flyway migrate".to_owned(),
+        Tool::GolangMigrate => format!("migrate … goto {version}"),
+        Tool::Knex => "knex migrate:latest".to_owned(),
+        Tool::Liquibase => "liquibase update".to_owned(),
+        Tool::Prisma => "prisma migrate deploy".to_owned(),
+        Tool::Rails => "bin/rails db:migrate".to_owned(),
+        Tool::Sqlx => "sqlx migrate run".to_owned(),
     }
+}
+
+/// What to do about one that failed; the tools that keep no count of failures have none.
+fn mending(tool: Tool, name: &str) -> String {
+    let again = match tool {
+        Tool::GolangMigrate => format!("migrate … force {name}"),
+        Tool::Prisma => format!("prisma migrate resolve --applied {name}, or --rolled-back"),
+        Tool::Flyway => "flyway repair, and flyway migrate".to_owned(),
+        Tool::Sqlx => format!("delete its row ({name}) from _sqlx_migrations, and sqlx migrate run"),
+        _ => "run it again".to_owned(),
+    };
+    format!("mend by hand what it left half done, then {again}")
 }
 
 #[cfg(test)]
@@ -103,7 +143,11 @@ mod tests {
         let migration = Migration { tool, version: "7".to_owned(), table: None };
         let row = |(name, state): &(&str, &str)| vec![Some((*name).to_owned()), Some((*state).to_owned())];
         let rows: Vec<Row> = rows.iter().map(row).collect();
-        assert_eq!(judge(&migration, &rows).err().unwrap_or_default(), expected, "{tool:?} {rows:?}");
+        assert_eq!(
+            judge(&migration, &rows).err().map(|failure| failure.to_string()).unwrap_or_default(),
+            expected,
+            "{tool:?} {rows:?}"
+        );
     }
 
     #[test]
@@ -122,12 +166,28 @@ mod tests {
     }
 
     #[test]
+    fn each_tool_has_its_command() {
+        let remedy = |tool, version: &str, rows: &[(&str, &str)]| {
+            let migration = Migration { tool, version: version.to_owned(), table: None };
+            let row = |(name, state): &(&str, &str)| vec![Some((*name).to_owned()), Some((*state).to_owned())];
+            let rows: Vec<Row> = rows.iter().map(row).collect();
+            judge(&migration, &rows).expect_err("it has not run").remedy().unwrap_or_default().to_owned()
+        };
+        assert_eq!(remedy(Tool::Django, "orders.0003_total", &[]), "python manage.py migrate orders 0003_total");
+        assert_eq!(remedy(Tool::GolangMigrate, "7", &[("6", "behind")]), "migrate … goto 7");
+        let dirty = remedy(Tool::GolangMigrate, "7", &[("8", "failed")]);
+        assert_eq!(dirty, "mend by hand what it left half done, then migrate … force 8");
+    }
+
+    #[test]
     fn a_version_stays_a_text() {
         let migration =
-            Migration { tool: Tool::Rails, version: "1' OR '1'='1".to_owned(), table: Some("s.t".to_owned()) };
-        let expected = "SELECT version, 'ok' FROM \"s\".\"t\" WHERE version = '1'' OR ''1''=''1' LIMIT 20";
+            Migration { tool: Tool::Rails, version: "01' OR '1'='1".to_owned(), table: Some("s.t".to_owned()) };
+        let expected =
+            "SELECT version, 'ok' FROM \"s\".\"t\" WHERE version IN ('01'' OR ''1''=''1', '1'' OR ''1''=''1') LIMIT 20";
         assert_eq!(statement(&migration, Dialect::Postgres), expected);
-        let expected = "SELECT version, 'ok' FROM `s`.`t` WHERE version = '1'' OR ''1''=''1' LIMIT 20";
+        let expected =
+            "SELECT version, 'ok' FROM `s`.`t` WHERE version IN ('01'' OR ''1''=''1', '1'' OR ''1''=''1') LIMIT 20";
         assert_eq!(statement(&migration, Dialect::Mysql), expected);
     }
 }

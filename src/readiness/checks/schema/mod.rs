@@ -46,15 +46,17 @@ impl Schema {
     }
 
     pub(super) async fn attempt(&mut self) -> Result<(), Failure> {
-        let missing = |why: String| Failure::new(Cause::Answer, &why);
         if let Some(statement) = &self.statement {
             let rows = self.server.rows(statement).await?;
-            objects::judge(&self.objects, &rows).map_err(missing)?;
+            objects::judge(&self.objects, &rows)?;
         }
         if let Some(migration) = &self.migration {
             let statement = migrations::statement(migration, self.server.dialect());
-            let rows = self.server.rows(&statement).await?;
-            migrations::judge(migration, &rows).map_err(missing)?;
+            let rows = self.server.rows(&statement).await.map_err(|failure| match failure.cause {
+                Cause::Answer => failure.advising(migrations::UNREADABLE),
+                _ => failure,
+            })?;
+            migrations::judge(migration, &rows)?;
         }
         Ok(())
     }

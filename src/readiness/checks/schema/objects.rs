@@ -1,8 +1,12 @@
 //! Tables, columns, indexes and constraints: one statement that asks for all of them, a row each, and what its rows mean. Pure.
 
 use super::super::postgres::Row;
+use super::super::{Cause, Failure};
 use super::{Dialect, literal};
 use crate::readiness::settings::Schema;
+
+/// What is told of it one by one: a reason is one line of bounded length.
+const TOLD: usize = 4;
 
 /// What is asked for, in words, and the statement; `None` when nothing is.
 ///
@@ -31,22 +35,47 @@ pub(super) fn statement(settings: &Schema, dialect: Dialect) -> Result<(Vec<Stri
     Ok((words, statement))
 }
 
-/// What the rows say: the first of what is asked for that is not as it should be.
-pub(super) fn judge(words: &[String], rows: &[Row]) -> Result<(), String> {
+/// What the rows say: what of all that is asked for is not as it should be, and what to do about it.
+pub(super) fn judge(words: &[String], rows: &[Row]) -> Result<(), Failure> {
+    let (mut reasons, mut remedies) = (Vec::new(), Vec::new());
     for (at, what) in words.iter().enumerate() {
         let place = at.to_string();
         let row = rows.iter().find(|row| row.first().is_some_and(|first| first.as_deref() == Some(&place)));
-        match row.and_then(|row| row.get(1)).and_then(|state| state.as_deref()) {
-            Some("ok") => {}
-            Some("missing") => return Err(format!("{what} is missing")),
-            Some("invalid") => {
-                return Err(format!("{what} is invalid: it was not built to its end, or is being built"));
+        let name = what.split_once(' ').map_or("", |(_, name)| name);
+        let (reason, remedy) = match row.and_then(|row| row.get(1)).and_then(|state| state.as_deref()) {
+            Some("ok") => continue,
+            Some("missing") => (
+                format!("{what} is missing"),
+                "run the migrations that make what is missing, or correct its name and schema here".to_owned(),
+            ),
+            Some("invalid") => (
+                format!("{what} is invalid: it was not built to its end, or is being built"),
+                format!("wait for its CREATE INDEX; when none runs: REINDEX INDEX CONCURRENTLY {name}"),
+            ),
+            Some("unvalidated") => {
+                let (table, constraint) = owned(name).unwrap_or_default();
+                (format!("{what} is not validated"), format!("ALTER TABLE {table} VALIDATE CONSTRAINT {constraint}"))
             }
-            Some("unvalidated") => return Err(format!("{what} is not validated")),
-            _ => return Err(format!("no answer about {what}")),
+            _ => (format!("no answer about {what}"), "ask again: the answer was cut".to_owned()),
+        };
+        reasons.push(reason);
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
         }
     }
-    Ok(())
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Cause::Answer, &told(&reasons)).advising(told(&remedies)))
+}
+
+/// The first of them, and how many more there are.
+fn told(all: &[String]) -> String {
+    let first = all[..all.len().min(TOLD)].join("; ");
+    match all.len().saturating_sub(TOLD) {
+        0 => first,
+        more => format!("{first}; and {more} more"),
+    }
 }
 
 /// `a.b.c` as (`a.b`, `c`); the first part may be a schema that is left out.
@@ -147,11 +176,30 @@ mod tests {
     }
 
     #[test]
-    fn the_first_thing_that_is_not_there_is_told() {
-        let words = ["table t".to_owned(), "index i".to_owned()];
-        let row = |place: &str, state: &str| vec![Some(place.to_owned()), Some(state.to_owned())];
-        assert_eq!(judge(&words, &[row("1", "ok"), row("0", "ok")]), Ok(()));
-        assert_eq!(judge(&words, &[row("0", "ok"), row("1", "missing")]), Err("index i is missing".to_owned()));
-        assert_eq!(judge(&words, &[row("0", "ok")]), Err("no answer about index i".to_owned()));
+    fn all_that_is_not_as_it_should_be_is_told_within_bounds() {
+        let row = |place: usize, state: &str| vec![Some(place.to_string()), Some(state.to_owned())];
+        let words = ["table t".to_owned(), "index i".to_owned(), "constraint t.c".to_owned()];
+        let judged = |states: &[&str]| {
+            let rows: Vec<Row> = states.iter().enumerate().map(|(at, state)| row(at, state)).collect();
+            judge(&words, &rows)
+        };
+        let said = |states: &[&str]| {
+            let failure = judged(states).expect_err("not as it should be");
+            (failure.to_string(), failure.remedy().unwrap_or_default().to_owned())
+        };
+        assert_eq!(judged(&["ok", "ok", "ok"]), Ok(()));
+        let run = "run the migrations that make what is missing, or correct its name and schema here";
+        assert_eq!(said(&["ok", "missing", "ok"]), ("index i is missing".to_owned(), run.to_owned()));
+        let both = "table t is missing; index i is missing; constraint t.c is not validated".to_owned();
+        let validate = format!("{run}; ALTER TABLE t VALIDATE CONSTRAINT c");
+        assert_eq!(said(&["missing", "missing", "unvalidated"]), (both, validate));
+        let (_, remedy) = said(&["ok", "invalid", "ok"]);
+        assert_eq!(remedy, "wait for its CREATE INDEX; when none runs: REINDEX INDEX CONCURRENTLY i");
+        assert_eq!(said(&["ok", "ok"]).0, "no answer about constraint t.c");
+        let words: Vec<String> = (0..9).map(|at| format!("table t{at}")).collect();
+        let rows: Vec<Row> = (0..9).map(|at| row(at, "missing")).collect();
+        let reason = judge(&words, &rows).expect_err("nothing is there").to_string();
+        let first = "table t0 is missing; table t1 is missing; table t2 is missing; table t3 is missing";
+        assert_eq!(reason, format!("{first}; and 5 more"));
     }
 }

@@ -1,4 +1,4 @@
-//! Percent-decoding of paths (RFC 3986 section 2.1) and of query parameters (the URL standard's
+//! Strict percent-decoding of parts of a URL (RFC 3986 section 2.1) and of query parameters (the URL standard's
 //! application/x-www-form-urlencoded).
 
 use std::borrow::Cow;
@@ -6,18 +6,21 @@ use std::borrow::Cow;
 /// What is not percent-encoded UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not percent-encoded UTF-8")]
-pub(super) struct Malformed;
+pub struct Malformed;
 
-/// Decodes a path segment; text without escapes is borrowed.
-pub(super) fn segment(text: &str) -> Result<Cow<'_, str>, Malformed> {
+/// Decodes a path segment, or another part of a URL in which `+` is a plus; text without escapes is borrowed.
+///
+/// # Errors
+/// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
+pub fn segment(text: &str) -> Result<Cow<'_, str>, Malformed> {
     if !text.contains('%') {
         return Ok(Cow::Borrowed(text));
     }
     decode(text.as_bytes())
 }
 
-/// Names and values of a query, in order.
-pub(super) fn query(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), Malformed>> {
+/// Names and values of a query, in order; each may be malformed as a [`segment`] may.
+pub fn query(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), Malformed>> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((parameter(name)?, parameter(value)?))
