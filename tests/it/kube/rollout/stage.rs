@@ -48,7 +48,7 @@ pub(super) fn shipped() -> Manifests {
 /// The example of a workload as its team has it, four replicas of which two more may come at once; what it says of the
 /// sidecar are shorter times.
 pub(super) fn order_api() -> Manifests {
-    let text = std::fs::read_to_string(root().join("tests/data/kube/order-api.yaml")).unwrap();
+    let text = std::fs::read_to_string(root().join("deploy/examples/order-api.yaml")).unwrap();
     let mut manifests = Manifests::parse(&text);
     for (key, value) in [("drain.delay", "2s"), ("drain.quiet", "300ms"), ("checks.app.max_staleness", "30s")] {
         annotate(&mut manifests, &format!("config.tidegate.dev/{key}"), value);
