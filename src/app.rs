@@ -301,7 +301,7 @@ fn serve_ops(
     api: ops::Api,
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<Vec<std::net::SocketAddr>> {
-    let server = Server::new(tasks, lifecycle.watch());
+    let server = Server::new(tasks, lifecycle.watch()).with_plain(api.plain());
     let mut addresses = Vec::new();
     for listener in listeners {
         let acceptor = Acceptor::tcp(listener, "ops")?;

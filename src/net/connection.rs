@@ -52,13 +52,13 @@ where
     serve_http1(Socket::new(io, activity.clone()), &activity, head, service).await
 }
 
-/// Speaks what the client speaks, HTTP/1.1 or HTTP/2, over `io` until the end of the connection: what was `agreed` on, or
+/// Speaks what the client speaks, HTTP/1.1 or HTTP/2, over `socket` until the end of the connection: what was `agreed` on, or
 /// what the first bytes tell. `streams` owns the tasks of HTTP/2 requests, which end with the connection.
 ///
 /// # Cancellation
 /// As of [`serve`].
 pub async fn serve_any<I, S, B>(
-    io: I,
+    mut socket: Socket<I>,
     agreed: Option<Protocol>,
     activity: Arc<Activity>,
     head: Head,
@@ -71,7 +71,6 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let mut socket = Socket::new(io, activity.clone());
     let spoken = if agreed.is_some() {
         agreed
     } else {
@@ -105,7 +104,7 @@ where
     }
 }
 
-async fn serve_http1<I, S, B>(
+pub(super) async fn serve_http1<I, S, B>(
     socket: Socket<I>,
     activity: &Activity,
     head: Head,

@@ -23,7 +23,8 @@ use super::edge::Edge;
 use super::inbound::Inbound;
 use super::listen::Acceptor;
 use super::outbound::Broken;
-use super::socket::Protocol;
+use super::plain::{Plain, Then};
+use super::socket::{Protocol, Socket};
 use super::sweep::{Limits, Shed, Sweeper, Swept};
 use super::uptake::Offered;
 use crate::lifecycle::machine::Phase;
@@ -65,6 +66,7 @@ pub struct Server {
     sweeper: Sweeper,
     permits: Arc<Semaphore>,
     tasks: Tasks,
+    plain: Option<Plain>,
 }
 
 impl Server {
@@ -82,7 +84,13 @@ impl Server {
         };
         let sweeper = Sweeper::new(limits);
         tasks.spawn("sweeper", OnEnd::MustLive, sweeper.clone().run(phase));
-        Self { sweeper, permits: Arc::new(Semaphore::new(CONNECTIONS)), tasks: tasks.clone() }
+        Self { sweeper, permits: Arc::new(Semaphore::new(CONNECTIONS)), tasks: tasks.clone(), plain: None }
+    }
+
+    /// The same, whose plain requests are answered by `plain`, as long as a connection has no others.
+    #[must_use]
+    pub fn with_plain(self, plain: Plain) -> Self {
+        Self { plain: Some(plain), ..self }
     }
 
     /// Answers what comes to a TCP listener, for as long as the tasks live.
@@ -151,10 +159,18 @@ impl Server {
         F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
     {
-        let streams = self.tasks.clone();
+        let (streams, plain) = (self.tasks.clone(), self.plain.clone());
         self.tasks.spawn_connection(async move {
             let activity = swept.activity().clone();
             let Some((io, agreed, peer)) = entry.await else { return };
+            let mut socket = Socket::new(io, activity.clone());
+            if let Some(plain) = plain.filter(|_| agreed != Some(Protocol::Http2)) {
+                match plain.serve(&mut socket, &activity).await {
+                    Ok(Then::Other) => {}
+                    Ok(Then::Ended) => return,
+                    Err(error) => return tracing::debug!(?peer, %error, "connection ended"),
+                }
+            }
             let service = service_fn(|request: Request<Incoming>| {
                 let under_way = UnderWay::begin(activity.clone());
                 let has_body = !request.body().is_end_stream();
@@ -171,7 +187,7 @@ impl Server {
                     )
                 }
             });
-            if let Err(error) = connection::serve_any(io, agreed, activity.clone(), HEAD, streams, service).await {
+            if let Err(error) = connection::serve_any(socket, agreed, activity.clone(), HEAD, streams, service).await {
                 tracing::debug!(?peer, %error, "connection ended");
             }
             drop((swept, permit));

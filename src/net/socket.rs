@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -32,10 +33,8 @@ pub enum Protocol {
 /// See the module's text.
 pub struct Socket<I> {
     io: I,
-    /// The first `len` bytes of the connection, looked at; those from `read` on are still to be read.
-    seen: [u8; PREFACE.len()],
-    len: usize,
-    read: usize,
+    /// What was looked at and is still to be read.
+    ahead: BytesMut,
     activity: Arc<Activity>,
     lingering: Option<Pin<Box<Sleep>>>,
     half_closed: bool,
@@ -44,7 +43,7 @@ pub struct Socket<I> {
 impl<I> Socket<I> {
     /// Watches `io`.
     pub fn new(io: I, activity: Arc<Activity>) -> Self {
-        Self { io, seen: [0; PREFACE.len()], len: 0, read: 0, activity, lingering: None, half_closed: false }
+        Self { io, ahead: BytesMut::new(), activity, lingering: None, half_closed: false }
     }
 
     /// What is watched.
@@ -59,31 +58,45 @@ impl<I> Socket<I> {
 }
 
 impl<I: AsyncRead + Unpin> Socket<I> {
-    /// Looks at the first bytes, which are read later all the same. To be asked once, before anything else.
+    /// Looks at the first bytes, which are read later all the same. To be asked before anything else is read for good.
     ///
     /// # Errors
     /// The connection is broken.
     pub async fn protocol(&mut self) -> io::Result<Protocol> {
-        while self.len < PREFACE.len() {
-            let read = self.io.read(&mut self.seen[self.len..]).await?;
-            self.activity.read();
-            self.len += read;
-            if read == 0 || self.seen[..self.len] != PREFACE[..self.len] {
+        loop {
+            let looked = self.ahead.len().min(PREFACE.len());
+            if self.ahead[..looked] != PREFACE[..looked] {
                 return Ok(Protocol::Http1);
             }
+            if looked == PREFACE.len() {
+                return Ok(Protocol::Http2);
+            }
+            let mut more = [0; PREFACE.len()];
+            let read = self.io.read(&mut more[looked..]).await?;
+            self.activity.read();
+            if read == 0 {
+                return Ok(Protocol::Http1);
+            }
+            self.ahead.extend_from_slice(&more[looked..looked + read]);
         }
-        Ok(Protocol::Http2)
+    }
+
+    /// Takes back what was read last, to be read again.
+    pub fn unread(&mut self, read: &[u8]) {
+        let behind = std::mem::replace(&mut self.ahead, BytesMut::from(read));
+        self.ahead.unsplit(behind);
     }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Socket<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        if self.read < self.len {
-            let ahead = &self.seen[self.read..self.len];
-            let fits = ahead.len().min(buf.remaining());
-            buf.put_slice(&ahead[..fits]);
-            self.read += fits;
+        if !self.ahead.is_empty() {
+            let fits = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(fits));
+            if self.ahead.is_empty() {
+                self.ahead = BytesMut::new();
+            }
             return Poll::Ready(Ok(()));
         }
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;

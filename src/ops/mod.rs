@@ -35,6 +35,7 @@ use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::machine::Outcome;
 use crate::lifecycle::threads::Pulse;
 use crate::net::outbound::Outbound;
+use crate::net::plain::{Answer, Plain};
 use crate::net::rpc::Interrupted;
 use crate::net::server::Peer;
 use crate::readiness::Board;
@@ -43,6 +44,12 @@ use crate::telemetry::metrics::{self, Registry};
 
 /// Between two log lines about refused drains.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Of every answer.
+static FIELDS: [(HeaderName, HeaderValue); 2] = [
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+];
 
 /// Carries `ops.drain_token`; a `preStop.httpGet` hook sends it with `httpHeaders`.
 pub const DRAIN_TOKEN: HeaderName = HeaderName::from_static("tidegate-drain-token");
@@ -78,6 +85,15 @@ impl Api {
         Self { parts: Arc::new(parts), health: Arc::default(), refused: Arc::default() }
     }
 
+    /// The probes, of whose requests nothing but the path matters.
+    pub fn plain(&self) -> Plain {
+        let api = self.clone();
+        Plain::new(move |target| match target {
+            "/healthz" | "/startupz" | "/readyz" | "/lb-healthz" => Some(api.probe(target, None)),
+            _ => None,
+        })
+    }
+
     /// Answers one request.
     ///
     /// # Cancellation
@@ -104,10 +120,10 @@ impl Api {
         if drains {
             return self.drain(peer, request.headers()).await.map(Outbound::Whole);
         }
-        self.probe(path, request.uri().query()).map(Outbound::Whole)
+        response(self.probe(path, request.uri().query())).map(Outbound::Whole)
     }
 
-    fn probe(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+    fn probe(&self, path: &str, query: Option<&str>) -> Answer {
         match path {
             "/healthz" => self.healthz(),
             "/startupz" => self.startupz(),
@@ -125,21 +141,21 @@ impl Api {
         }
     }
 
-    fn healthz(&self) -> Response<Full<Bytes>> {
+    fn healthz(&self) -> Answer {
         match self.parts.pulse.stuck(Instant::now()) {
             None => text(StatusCode::OK, "ok"),
             Some(name) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("event loop {name} is stuck")),
         }
     }
 
-    fn startupz(&self) -> Response<Full<Bytes>> {
+    fn startupz(&self) -> Answer {
         if *self.parts.started.borrow() {
             return text(StatusCode::OK, "ok");
         }
         text(StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the first round of checks and flags")
     }
 
-    fn lb_healthz(&self) -> Response<Full<Bytes>> {
+    fn lb_healthz(&self) -> Answer {
         let phase = self.parts.lifecycle.phase();
         if phase.is_draining() {
             return text(StatusCode::SERVICE_UNAVAILABLE, &format!("draining: {}", phase.as_str()));
@@ -153,10 +169,10 @@ impl Api {
     async fn drain(&self, peer: Peer, headers: &HeaderMap) -> Response<Full<Bytes>> {
         if !peer.is_local() && !self.is_token(headers.get(DRAIN_TOKEN)) {
             self.say_refused(peer);
-            return text(
+            return response(text(
                 StatusCode::FORBIDDEN,
                 "draining is for callers on loopback or with ops.drain_token in Tidegate-Drain-Token",
-            );
+            ));
         }
         if !self.parts.lifecycle.phase().is_draining() {
             tracing::info!(?peer, "drain requested by a hook");
@@ -169,7 +185,7 @@ impl Api {
         // A hook's failure would only hurry the kubelet; what was cut is said in the body, the log and the metrics.
         let aborted = ended == Some(Outcome::Aborted);
         let status = if aborted { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        answer(status, "application/json", format!("{body}\n"))
+        response(answer(status, "application/json", format!("{body}\n")))
     }
 
     /// Says so, once a minute at most: anybody may ask.
@@ -192,22 +208,25 @@ impl Api {
     }
 }
 
-fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, text: &str) -> Answer {
     answer(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 
 fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &format!("use one of {methods}"));
+    let mut response = response(text(StatusCode::METHOD_NOT_ALLOWED, &format!("use one of {methods}")));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    Answer { status, content_type, fields: &FIELDS, body: body.into() }
+}
+
+fn response(answer: Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(answer.body));
+    *response.status_mut() = answer.status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.extend(answer.fields.iter().cloned());
     response
 }

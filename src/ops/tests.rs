@@ -1,7 +1,7 @@
 //! Who may drain, and what every route refuses.
 
 use http::header::HOST;
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 
 use super::*;
 use crate::lifecycle::drain;
@@ -126,5 +126,32 @@ async fn methods_and_paths_that_are_not_there_are_said_to_be_so_and_drain_nothin
         let said = response.headers().get(ALLOW).map(|value| value.to_str().expect("ASCII"));
         assert_eq!((response.status(), said), (status, allow), "{method} {path}");
         assert_eq!(lifecycle.phase(), Phase::Starting);
+    }
+}
+
+#[tokio::test]
+async fn a_plain_probe_is_answered_as_any_other() {
+    for path in ["/healthz", "/startupz", "/readyz", "/lb-healthz"] {
+        for holds in [false, true] {
+            let (api, _, _driver) = api(None);
+            let condition = api.parts.board.condition("flags", readiness::settings::Class::Critical, "no flags yet");
+            if holds {
+                condition.hold();
+            }
+            let plain = api.plain().answer(path).expect("a probe");
+            let (head, body) = response(plain).into_parts();
+            let (other, same) = api.handle(peer("192.0.2.1"), request(Method::GET, path, None)).await.into_parts();
+            assert_eq!((head.status, &head.headers), (other.status, &other.headers), "{path} {holds}");
+            let (body, same) = (body.collect().await.expect("a body"), same.collect().await.expect("the same"));
+            assert_eq!(body.to_bytes(), same.to_bytes(), "{path} {holds}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_looks_at_more_than_the_path_is_not_plain() {
+    let (api, _, _driver) = api(None);
+    for target in ["/drain", "/metrics", "/readyz/", "/readyz?verbose", "/readyz/db", "/", "*", "", "http://a/readyz"] {
+        assert_eq!(api.plain().answer(target), None, "{target}");
     }
 }

@@ -28,6 +28,7 @@ mod fleet;
 mod hold;
 mod http2;
 mod inject_cli;
+mod inject_environment;
 mod kube;
 mod kubelet;
 mod metrics;

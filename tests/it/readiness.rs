@@ -3,6 +3,7 @@
 mod grpc;
 mod http;
 mod postgres;
+mod probes;
 mod redis;
 mod sidecar;
 

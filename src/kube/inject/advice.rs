@@ -17,6 +17,7 @@ pub(super) fn give(template: &Value, from: &Place<'_>, report: &mut Report) {
         strategy(spec, from.kind, report);
         budget(template, from, spec, report);
     }
+    services(template, from, report);
     policies(template, from, report);
     if from.kind != "Pod" {
         misplaced(from.object, report);
@@ -32,6 +33,12 @@ fn containers(template: &Value, report: &mut Report) {
             format!("spec.containers[{app}].ports"),
             "no port is declared: nothing is proxied; name the port by tidegate.dev/port if the app serves any",
         );
+    }
+    let native = named(spec, "initContainers", CONTAINER).map_or(&[][..], |sidecar| list(sidecar, "ports"));
+    if native.iter().any(|entry| entry.get("hostPort").is_some()) {
+        let text = "has a hostPort now: see that your cluster forwards those of native sidecars, or choose \
+                    tidegate.dev/mode: container";
+        report.note("spec.initContainers[tidegate].ports", text);
     }
     for container in list(spec, "containers") {
         let name = text(container, "name").unwrap_or_default();
@@ -85,6 +92,34 @@ fn budget(template: &Value, from: &Place<'_>, spec: &Value, report: &mut Report)
     };
     if !kinds::leaves(from.stream).iter().any(ours) {
         report.note_at("spec", "no PodDisruptionBudget for it here: a drain of nodes may take all its pods at once");
+    }
+}
+
+/// Ports that no Service here leads to: one elsewhere may go past the sidecar, and nobody would see it.
+fn services(template: &Value, from: &Place<'_>, report: &mut Report) {
+    let ours = |service: &&Value| {
+        kinds::is_core(service, "Service")
+            && kinds::neighbours(service, from.object)
+            && kinds::selects(at(service, &["spec", "selector"]), template)
+    };
+    let original = original::read(template).unwrap_or_default();
+    let shifted = original.get("env").is_some();
+    if shifted || matches!(from.kind, "Job" | "CronJob") || kinds::leaves(from.stream).iter().any(ours) {
+        return;
+    }
+    for route in list(&original, "routes") {
+        let (Some(was), Some(listen)) = (route.get("was").and_then(port), route.get("listen").and_then(port)) else {
+            continue;
+        };
+        let text = match text(route, "name") {
+            // The webhook sees no Service, and those who write pods by hand are few.
+            Some(_) if from.kind == "Pod" => continue,
+            Some(name) => {
+                format!("no Service for it here: one that targets {was} goes past the sidecar; let it target {name}")
+            }
+            None => format!("no Service for it here, and port {was} has no name: a Service has to target {listen}"),
+        };
+        report.note("spec.containers", text);
     }
 }
 

@@ -2,6 +2,7 @@
 //! written, and the grace period that it asks for.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::annotations::place_of_setting;
@@ -60,12 +61,20 @@ impl Environment {
                 Ok(_) if path == "drain.grace" => {
                     report.refuse(place, "taken from the pod", "set terminationGracePeriodSeconds")
                 }
-                Ok(_) if listens => {
-                    report.refuse(place, "chosen with the ports of the pod", "set tidegate.dev/listen-port")
+                // Another address is what a pod of IPv6 alone needs.
+                Ok(variable) if listens && !self.is_port_of(&variable.name, value) => {
+                    report.refuse(place, "chosen with the ports of the pod", "set tidegate.dev/listen-port");
                 }
                 Ok(variable) => self.set(variable.name, value.clone()),
             }
         }
+    }
+
+    /// Whether an address has the port of the one that is set already.
+    fn is_port_of(&self, variable: &str, address: &str) -> bool {
+        let port = |text: &str| text.parse::<SocketAddr>().map(|address| address.port()).ok();
+        let set = self.0.iter().find(|(name, _)| name == variable).and_then(|(_, set)| port(set));
+        set.is_some() && set == port(address)
     }
 
     /// What a sidecar makes of it, as far as that can be told from outside.

@@ -1,15 +1,12 @@
 //! An answer, as bytes for a client: its head, and what frames the parts of its body (RFC 9112 sections 4, 6 and 7.1).
 //! Pure, but for the time of day.
 
-use std::cell::RefCell;
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
-use crate::net::activity::now_ms;
+use crate::net::date;
 use crate::proxy::lines;
 use crate::proxy::upstream::encode::{field, may_trail, size};
 
@@ -112,7 +109,7 @@ fn rest(
         Coding::Length(_) | Coding::Close => {}
     }
     if dated == Dated::No && !parts.status.is_informational() {
-        date(out);
+        date::line(out);
     }
     match (closes, asked.version) {
         _ if parts.status.is_informational() => {}
@@ -153,7 +150,7 @@ pub(super) fn refusal(status: StatusCode, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"content-type: text/plain; charset=utf-8\r\nproxy-status: tidegate; error=http_request_error\r\n",
     );
-    date(out);
+    date::line(out);
     out.extend_from_slice(b"content-length: ");
     out.extend_from_slice(itoa::Buffer::new().format(text.len()).as_bytes());
     out.extend_from_slice(b"\r\nconnection: close\r\n\r\n");
@@ -209,23 +206,6 @@ impl Coding {
     pub(super) fn is_whole(self) -> bool {
         !matches!(self, Self::Length(left) if left > 0)
     }
-}
-
-/// RFC 9110 section 6.6.1: the time of an answer that came without. To half a second, as the sweepers look at the clock.
-fn date(out: &mut Vec<u8>) {
-    thread_local! {
-        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-    }
-    LAST.with_borrow_mut(|(at, text)| {
-        let now = now_ms();
-        if *at != now {
-            *at = now;
-            *text = httpdate::fmt_http_date(SystemTime::now());
-        }
-        out.extend_from_slice(b"date: ");
-        out.extend_from_slice(text.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    });
 }
 
 #[cfg(test)]

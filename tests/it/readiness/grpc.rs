@@ -21,7 +21,7 @@ async fn grpc_probes_hear_what_http_probes_hear_and_watchers_are_told() {
     let redis = Redis::start();
     let chaos = Chaos::to(redis.upstream());
     let mut sidecar = Sidecar::start_with(&format!(
-        "{PROXY}\nchecks: {{ cache: {{ redis: {{ url: 'redis://{}' }}, interval: 50ms, fall: 1 }}, \
+        "{PROXY}\nchecks: {{ cache: {{ redis: {{ url: 'redis://{}' }}, interval: 1s, fall: 1 }}, \
          gone: {{ tcp: {{ address: '127.0.0.1:1' }}, class: info }} }}",
         chaos.address()
     ));

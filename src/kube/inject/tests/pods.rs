@@ -268,6 +268,17 @@ fn annotations_stand_above_options() {
 }
 
 #[test]
+fn listeners_may_have_another_address_and_no_other_port() {
+    let object = annotated(&[
+        ("config.tidegate.dev/proxy.0.listen", "[::]:8080"),
+        ("config.tidegate.dev/ops.listen", "[::]:8014"),
+    ]);
+    let (object, _) = injected(&object, &given());
+    assert_eq!(variable(&object, "TIDEGATE_PROXY__0__LISTEN"), Some("[::]:8080"));
+    assert_eq!(variable(&object, "TIDEGATE_OPS__LISTEN"), Some("[::]:8014"));
+}
+
+#[test]
 fn a_dollar_in_a_value_stays_one() {
     let object = annotated(&[("config.tidegate.dev/checks.x.http.url", "http://db/?q=$(HOME)")]);
     let (object, _) = injected(&object, &given());
@@ -291,6 +302,15 @@ fn with_app_port_env_the_sidecar_takes_the_apps_number() {
     assert_eq!(sidecar(&object)["ports"][0], json!({ "name": "http", "containerPort": 3000, "hostPort": 80 }));
     assert_eq!(variable(&object, "TIDEGATE_PROXY__0__UPSTREAM"), Some("http://127.0.0.1:13000"));
     assert_eq!(variable(&object, "TIDEGATE_CHECKS__APP__HTTP__URL"), Some("http://127.0.0.1:13000/healthz"));
+}
+
+#[test]
+fn a_host_port_goes_where_the_name_goes() {
+    let entry = json!({ "name": "http", "containerPort": 3000, "hostPort": 80, "hostIP": "10.0.0.1" });
+    let (object, _) = injected(&with_app(|app| app["ports"] = json!([entry])), &container_mode());
+    assert_eq!(pods(&object)["containers"][0]["ports"], json!([{ "name": "app-http", "containerPort": 3000 }]));
+    let expected = json!({ "name": "http", "containerPort": 8080, "hostPort": 80, "hostIP": "10.0.0.1" });
+    assert_eq!(sidecar(&object)["ports"][0], expected);
 }
 
 #[test]

@@ -5,6 +5,17 @@ use serde_json::{Value, json};
 use super::super::{Mode, Options, Outcome, Version, inject};
 use super::{annotated, deployment, with_app};
 
+#[test]
+fn every_annotation_is_in_the_documents_with_what_it_does() {
+    let document = include_str!("../../../../docs/KUBERNETES.md");
+    for (name, doc) in super::super::ANNOTATIONS {
+        let row = format!("| `tidegate.dev/{name}` | {doc} |");
+        assert!(document.contains(&row), "docs/KUBERNETES.md, Annotations, lacks: {row}");
+    }
+    let rows = document.lines().filter(|line| line.starts_with("| `tidegate.dev/")).count();
+    assert_eq!(rows, super::super::ANNOTATIONS.len(), "docs/KUBERNETES.md has an annotation that is none");
+}
+
 fn notes(object: &Value, stream: &[Value]) -> Vec<String> {
     let version = Some(Version { major: 1, minor: 33 });
     match inject(object, stream, &Options { kubernetes: version, ..Options::default() }) {
@@ -22,14 +33,19 @@ fn budget() -> Value {
     })
 }
 
+/// A Service that targets the name.
+fn before() -> Value {
+    super::service(&json!([{ "port": 80, "targetPort": "http" }]))
+}
+
 /// The only note about `object` with its budget beside it.
 fn check(object: &Value, expected: &str) {
-    assert_eq!(notes(object, &[budget()]), [format!("Deployment shop/orders: {expected}")]);
+    assert_eq!(notes(object, &[budget(), before()]), [format!("Deployment shop/orders: {expected}")]);
 }
 
 #[test]
 fn a_workload_that_lacks_nothing_gets_no_note() {
-    assert_eq!(notes(&deployment(|_| {}), &[budget()]), [""; 0]);
+    assert_eq!(notes(&deployment(|_| {}), &[budget(), before()]), [""; 0]);
 }
 
 #[test]
@@ -48,7 +64,7 @@ fn each_lack_is_one_note() {
     check(&with_app(|app| app["resources"] = Value::Null), requests);
     let budget = "Deployment shop/orders: spec: no PodDisruptionBudget for it here: a drain of nodes may take all its pods \
                   at once";
-    assert_eq!(notes(&deployment(|_| {}), &[]), [budget]);
+    assert_eq!(notes(&deployment(|_| {}), &[before()]), [budget]);
     let delay = "spec.template.spec.containers[app].readinessProbe: initialDelaySeconds has no counterpart: the check fails \
                  until the app answers";
     check(&with_app(|app| app["readinessProbe"]["initialDelaySeconds"] = 5.into()), delay);
@@ -83,7 +99,29 @@ fn another_container_and_a_policy_that_is_too_narrow_are_said() {
     });
     let expected = "Deployment shop/orders: spec.template.spec.containers: NetworkPolicy shop/orders opens 3000 and not \
                     8080, where the sidecar listens: add it";
-    assert_eq!(notes(&deployment(|_| {}), &[budget(), policy]), [expected]);
+    assert_eq!(notes(&deployment(|_| {}), &[budget(), before(), policy]), [expected]);
+}
+
+#[test]
+fn a_service_elsewhere_that_may_go_past_the_sidecar_is_said() {
+    let named = "Deployment shop/orders: spec.template.spec.containers: no Service for it here: one that targets 3000 goes \
+                 past the sidecar; let it target http";
+    assert_eq!(notes(&deployment(|_| {}), &[budget()]), [named]);
+    let unnamed = with_app(|app| {
+        app["ports"] = json!([{ "containerPort": 3000 }]);
+        app["readinessProbe"] = Value::Null;
+    });
+    let expected = "Deployment shop/orders: spec.template.spec.containers: no Service for it here, and port 3000 has no \
+                    name: a Service has to target 8080";
+    assert_eq!(notes(&unnamed, &[budget()]), [expected]);
+    assert_eq!(notes(&annotated(&[("tidegate.dev/app-port-env", "PORT")]), &[budget()]), [""; 0]);
+}
+
+#[test]
+fn a_host_port_of_a_native_sidecar_is_said() {
+    let expected = "spec.template.spec.initContainers[tidegate].ports: has a hostPort now: see that your cluster forwards \
+                    those of native sidecars, or choose tidegate.dev/mode: container";
+    check(&with_app(|app| app["ports"][0]["hostPort"] = 80.into()), expected);
 }
 
 #[test]
