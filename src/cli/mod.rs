@@ -11,6 +11,7 @@ pub mod output;
 pub mod run;
 pub mod sidecar;
 pub mod status;
+pub mod webhook;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -74,6 +75,8 @@ pub enum Command {
     Inject(inject::Args),
     /// Takes the sidecar out of manifests
     Uninject(inject::Undo),
+    /// Puts the sidecar into pods as they are made: a mutating admission webhook
+    Webhook(webhook::Args),
     /// Prints a shell completion script
     Completions {
         /// The shell
@@ -101,6 +104,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Fleet(args) => with_settings(file, |loaded| fleet::main(&args, &loaded.settings)),
         Command::Inject(args) => inject::inject(&args),
         Command::Uninject(args) => inject::uninject(&args),
+        Command::Webhook(args) => webhook::main(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut io::stdout().lock());
             ExitCode::SUCCESS

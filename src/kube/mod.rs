@@ -2,4 +2,5 @@
 
 pub mod inject;
 pub mod patch;
+pub mod webhook;
 pub mod yaml;

@@ -125,3 +125,134 @@ fn what_cannot_be_read_is_told_by_file_line_and_column() {
         assert!(said.err.contains(part), "{arguments:?}: {}", said.err);
     }
 }
+
+const APP: &str = "# The shop's orders.
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: order-api   # as in the article
+spec:
+  replicas: 4
+  selector: { matchLabels: { app: order-api } }
+  strategy: { rollingUpdate: { maxSurge: 2, maxUnavailable: 0 } }
+  template:
+    metadata:
+      labels: { app: order-api }
+    spec:
+      terminationGracePeriodSeconds: 60
+      containers:
+        # The app.
+        - name: api
+          image: \"orders:1.0.0\"   # pinned
+          ports:
+            - name: http
+              containerPort: 3000
+          # how it is stopped
+          resources: { requests: { cpu: 100m, memory: 128Mi } }
+";
+
+/// Not one that the sidecar can share a pod with.
+const HOST: &str = "apiVersion: v1\nkind: Pod\nmetadata: { name: h }\nspec:\n  hostNetwork: true\n  containers: [{ name: c, image: i, ports: [{ containerPort: 1 }] }]\n";
+
+#[test]
+fn a_deployment_gets_the_sidecar_and_keeps_its_lines() {
+    let desk = Desk::new();
+    let stream = format!("{CONFIG_MAP}---\n{APP}");
+    let said = desk.run(&["inject"], stream.as_bytes());
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.starts_with(&format!("{CONFIG_MAP}---\n# The shop's orders.\n")), "{}", said.out);
+    for line in APP.lines().filter(|line| !line.contains("name: http")) {
+        assert!(said.out.lines().any(|there| there == line), "{line}\nin\n{}", said.out);
+    }
+    assert!(
+        said.out.contains("\n      initContainers:\n        - name: tidegate\n          image: tidegate:"),
+        "{}",
+        said.out
+    );
+    assert!(said.err.contains("standard input:9: Deployment order-api: injected\n"), "{}", said.err);
+    assert!(said.err.contains("standard input:9: note: Deployment order-api: "), "{}", said.err);
+    // Once more changes nothing, and the way back ends where it began.
+    let again = desk.run(&["inject", "-q"], said.out.as_bytes());
+    assert_eq!((again.code, again.out.as_str(), again.err.as_str()), (0, said.out.as_str(), ""));
+    let back = desk.run(&["uninject", "-q"], said.out.as_bytes());
+    assert_eq!((back.code, back.out.as_str()), (0, stream.as_str()), "{}", back.err);
+}
+
+#[test]
+fn files_are_changed_in_place_all_or_none() {
+    let desk = Desk::new();
+    let app = desk.write("app.yaml", APP);
+    fs::set_permissions(&app, fs::Permissions::from_mode(0o640)).unwrap();
+    desk.write("map.yaml", CONFIG_MAP);
+    std::os::unix::fs::symlink("app.yaml", desk.directory.path().join("link.yaml")).unwrap();
+    desk.write("host.yaml", HOST);
+    let said = desk.run(&["inject", "-i", "app.yaml", "host.yaml"], b"");
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert!(said.err.contains("host.yaml:1: Pod h: spec.hostNetwork: "), "{}", said.err);
+    assert!(said.err.ends_with("tidegate: nothing was written\n"), "{}", said.err);
+    assert_eq!(desk.read("app.yaml"), APP, "nothing is written when one is refused");
+
+    let said = desk.run(&["inject", "-i", "link.yaml", "map.yaml"], b"");
+    assert_eq!((said.code, said.out.as_str()), (0, ""), "{}", said.err);
+    assert!(desk.read("app.yaml").contains("name: tidegate"), "the link's file is changed");
+    assert!(desk.directory.path().join("link.yaml").is_symlink());
+    assert_eq!(fs::metadata(&app).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(desk.read("map.yaml"), CONFIG_MAP);
+    let names: Vec<_> = fs::read_dir(desk.directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 4, "nothing is left over: {names:?}");
+    let said = desk.run(&["uninject", "--in-place", "app.yaml"], b"");
+    assert_eq!((said.code, desk.read("app.yaml").as_str()), (0, APP), "{}", said.err);
+}
+
+#[test]
+fn what_would_change_is_shown_or_told_by_the_exit_code() {
+    let desk = Desk::new();
+    desk.write("app.yaml", APP);
+    let said = desk.run(&["inject", "--diff", "app.yaml"], b"");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.starts_with("--- a/app.yaml\n+++ b/app.yaml\n@@ -"), "{}", said.out);
+    assert!(said.out.contains("\n+      initContainers:\n+        - name: tidegate\n"), "{}", said.out);
+    assert!(said.out.contains("\n-            - name: http\n+            - name: app-http\n"), "{}", said.out);
+    let said = desk.run(&["inject", "--check", "--diff", "app.yaml"], b"");
+    assert!(said.code == 1 && said.out.starts_with("--- a/app.yaml"), "{}", said.out);
+    let said = desk.run(&["inject", "--check", "app.yaml"], b"");
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert_eq!(desk.read("app.yaml"), APP);
+    desk.run(&["inject", "-i", "app.yaml"], b"");
+    let said = desk.run(&["inject", "--check", "app.yaml"], b"");
+    assert_eq!((said.code, said.out.as_str()), (0, ""), "{}", said.err);
+    assert!(said.err.contains("app.yaml:2: Deployment order-api: injected, as it was"), "{}", said.err);
+}
+
+#[test]
+fn programs_are_told_what_became_of_each_object() {
+    let desk = Desk::new();
+    desk.write("all.yaml", &format!("{APP}---\n{CONFIG_MAP}---\n{HOST}"));
+    let said = desk.run(&["inject", "--check", "--output", "json", "all.yaml"], b"");
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    let outcomes: Vec<_> =
+        report["objects"].as_array().unwrap().iter().map(|o| (&o["object"], &o["outcome"])).collect();
+    let expected = [("Deployment order-api", "injected"), ("ConfigMap c", "untouched"), ("Pod h", "refused")];
+    assert!(outcomes.iter().zip(expected).all(|(a, b)| a.0 == b.0 && a.1 == b.1), "{outcomes:?}");
+    assert_eq!(
+        (&report["objects"][0]["changed"], &report["objects"][1]["reason"]["name"]),
+        (&true.into(), &"no-pods".into())
+    );
+    assert_eq!(report["objects"][2]["refusals"][0]["path"], "spec.hostNetwork");
+    assert_eq!(said.code, 1);
+}
+
+#[test]
+fn json_stays_json_and_crlf_stays_crlf() {
+    let desk = Desk::new();
+    let value = serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"name": "http", "containerPort": 3000}]}]}});
+    for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+        let said = desk.run(&["inject", "-q"], text.as_bytes());
+        let made: Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {}", said.out));
+        assert_eq!(made["spec"]["initContainers"][0]["name"], "tidegate");
+        assert_eq!(said.err, "");
+    }
+    let said = desk.run(&["inject", "-q"], APP.replace('\n', "\r\n").as_bytes());
+    assert!(said.out.contains("initContainers:\r\n") && said.out.lines().count() == said.out.matches("\r\n").count());
+}

@@ -41,3 +41,5 @@ mod readme;
 mod sdk;
 mod secrets;
 mod tunnels;
+mod webhook;
+mod webhook_cert;

@@ -25,15 +25,22 @@ pub(super) fn edits(text: &str, document: &Parsed, new: &Value, style: Style) ->
     collect(&document.root, &document.value, new, &mut anchors);
     let changed = anchors.values().any(|(old, new)| old != new);
     let anchors = anchors.into_iter().map(|(id, (_, new))| (id, new.clone())).collect();
-    let mut editor = Editor { text, style, anchors, changed, edits: Vec::new() };
+    let json = is_json(text, &document.root);
+    let mut editor = Editor { text, style, json, anchors, changed, edits: Vec::new() };
     editor.node(&document.root, &document.value, new, Around::Root);
     editor.edits
+}
+
+/// Whether a document is JSON, and so is to stay that.
+fn is_json(text: &str, root: &Node) -> bool {
+    let flow = matches!(root.kind, Kind::Map(Layout::Flow, _) | Kind::List(Layout::Flow, _));
+    flow && serde_json::from_str::<serde::de::IgnoredAny>(&text[root.start..root.end]).is_ok()
 }
 
 /// The document written anew.
 pub(super) fn anew(text: &str, document: &Parsed, new: &Value, style: Style) -> Edit {
     let root = &document.root;
-    let written = at_root(new, style);
+    let written = if is_json(text, root) { write::json(new, 0, style.step) } else { at_root(new, style) };
     // Behind `---` a map cannot begin.
     let lead = if lines::column(text, root.start) > 0 { "\n" } else { "" };
     instead(text, root.start..root.end, format!("{lead}{written}"))
@@ -104,6 +111,8 @@ enum Around {
 pub(super) struct Editor<'t> {
     pub(super) text: &'t str,
     pub(super) style: Style,
+    /// Whether the document is JSON, and is to stay that.
+    pub(super) json: bool,
     /// What anchors shall stand for.
     anchors: HashMap<usize, Value>,
     /// Whether one shall stand for something else than now.
@@ -199,6 +208,18 @@ impl Editor<'_> {
             .map(|(key, _)| key)
             .collect();
         added.sort_by_key(|key| order::rank(key));
+        // What goes to the end of an entry comes before what goes behind it.
+        if first > 0 && inline {
+            self.put(entries[0].at..entries[first].at, "");
+        }
+        for entry in entries.iter().skip(if inline { first } else { 0 }) {
+            let around = Around::Key { colon: entry.colon, column };
+            let Some(key) = &entry.key else { continue };
+            match (old.get(key), new.get(key)) {
+                (Some(old), Some(new)) => self.node(&entry.value, old, new, around),
+                _ => self.remove_lines(entry.at, entry.end(), column),
+            }
+        }
         for key in added {
             let written = write::entry(key, &new[key], column, self.style);
             match order::place(key, there.iter().map(|(_, name)| *name)) {
@@ -209,17 +230,6 @@ impl Editor<'_> {
                 Some(Place::Before(index)) => self.put_behind(entries[there[index].0 - 1].end(), column, &written),
                 Some(Place::Behind(index)) => self.put_behind(entries[there[index].0].end(), column, &written),
                 None => self.put_behind(entries[first].end(), column, &written),
-            }
-        }
-        if first > 0 && inline {
-            self.put(entries[0].at..entries[first].at, "");
-        }
-        for entry in entries.iter().skip(if inline { first } else { 0 }) {
-            let around = Around::Key { colon: entry.colon, column };
-            let Some(key) = &entry.key else { continue };
-            match (old.get(key), new.get(key)) {
-                (Some(old), Some(new)) => self.node(&entry.value, old, new, around),
-                _ => self.remove_lines(entry.at, entry.end(), column),
             }
         }
     }
@@ -291,11 +301,19 @@ impl Editor<'_> {
     fn replace(&mut self, node: &Node, new: &Value, around: Around) {
         let start = if node.tagged { node.start } else { node.content };
         match around {
+            Around::Root if self.json => self.put(start..node.end, write::json(new, 0, self.style.step)),
             Around::Root => {
                 let lead = if lines::column(self.text, node.start) > 0 { "\n" } else { "" };
                 self.put_instead(node.start..node.end, format!("{lead}{}", at_root(new, self.style)));
             }
-            Around::Brackets => self.put(start..node.end, write::flow(new)),
+            Around::Brackets => {
+                let written = match self.quoted_alike(node, new) {
+                    _ if self.json => write::compact(new),
+                    Some(quoted) => quoted,
+                    None => write::flow(new),
+                };
+                self.put(start..node.end, written);
+            }
             Around::Dash { at, column } => {
                 let lead = if start == at + 1 { " " } else { "" };
                 self.put_instead(start..node.end, format!("{lead}{}", write::block(new, column + 2, self.style)));

@@ -26,6 +26,12 @@ pub(super) fn map(
         let written: Vec<String> = added.iter().map(|key| manner.entry(key, &new[*key])).collect();
         return editor.put(spans[0].0..spans[spans.len() - 1].1, written.join(&manner.between));
     }
+    for index in kept.iter().copied() {
+        let (entry, key) = (&entries[index], name(&entries[index]));
+        if let (Some(old), Some(new)) = (old.get(&key), new.get(&key)) {
+            editor.within(&entry.value, old, new);
+        }
+    }
     for key in added {
         let written = manner.entry(key, &new[key]);
         match order::place(key, names.iter().map(String::as_str)) {
@@ -41,12 +47,6 @@ pub(super) fn map(
         }
     }
     remove(editor, &spans, &kept);
-    for index in kept {
-        let (entry, key) = (&entries[index], name(&entries[index]));
-        if let (Some(old), Some(new)) = (old.get(&key), new.get(&key)) {
-            editor.within(&entry.value, old, new);
-        }
-    }
 }
 
 /// A list in brackets.
@@ -117,7 +117,7 @@ impl Manner {
         let at = spans[0].0;
         let own_lines = spans.iter().all(|(at, _)| lines::first_in_line(text, *at));
         let column = lines::column(text, at);
-        let json = text[at..].starts_with(['"', '{', '[']);
+        let json = editor.json || text[at..].starts_with(['"', '{', '[']);
         if !own_lines {
             return Self { between: ", ".to_owned(), json: json.then_some((0, 0)) };
         }
@@ -127,7 +127,7 @@ impl Manner {
 
     fn entry(&self, key: &str, value: &Value) -> String {
         match self.json {
-            Some((_, 0)) => format!("{}: {}", write::double_quoted(key), value),
+            Some((_, 0)) => format!("{}:{}", write::double_quoted(key), write::compact(value)),
             Some((column, step)) => write::json_entry(key, value, column, step),
             None => write::flow_entry(key, value),
         }
@@ -135,7 +135,7 @@ impl Manner {
 
     fn item(&self, value: &Value) -> String {
         match self.json {
-            Some((_, 0)) => value.to_string(),
+            Some((_, 0)) => write::compact(value),
             Some((column, step)) => write::json(value, column, step),
             None => write::flow(value),
         }

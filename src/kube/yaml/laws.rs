@@ -162,6 +162,18 @@ proptest! {
     }
 
     #[test]
+    fn json_stays_json(value in values(), pretty in any::<bool>(), path in prop::collection::vec(any::<usize>(), 0..4), new in values()) {
+        if !value.is_object() && !value.is_array() { return Ok(()) }
+        let text = if pretty { serde_json::to_string_pretty(&value).expect("a value") } else { value.to_string() };
+        let Ok(stream) = Stream::parse(&text) else { return Ok(()) };
+        let wanted = changed(stream.documents()[0].value(), &path, &new);
+        if !wanted.is_object() && !wanted.is_array() { return Ok(()) }
+        let rendered = stream.render(&[Some(wanted.clone())]);
+        let again = serde_json::from_str::<Value>(&rendered.text);
+        prop_assert!(again.is_ok_and(|again| same(&again, &wanted)), "{text}\n->\n{}", rendered.text);
+    }
+
+    #[test]
     fn lines_that_have_nothing_to_do_with_a_change_stay(
         keys in prop::collection::btree_map("[a-z]{2,5}", "[b-m]{1,5}", 2..6), at in any::<prop::sample::Index>()
     ) {

@@ -92,7 +92,7 @@ fn each_way_of_writing_is_edited_in_its_own_way() {
     check("\u{feff}a: 1\n", set, "\u{feff}a: 2\nnew:\n  x: \"yes\"\n");
     check("--- # c\na: 1\n...\n# after\n", set, "--- # c\na: 2\nnew:\n  x: \"yes\"\n...\n# after\n");
     check("{a: 1}\n", set, "{a: 2, new: {x: \"yes\"}}\n");
-    check("{\"a\":1}", set, "{\"a\":2, \"new\": {\"x\":\"yes\"}}");
+    check("{\"a\":1}", set, "{\"a\":2, \"new\":{\"x\":\"yes\"}}");
     check(
         "{\n  \"a\": 1,\n  \"b\": []\n}\n",
         set,
@@ -213,4 +213,13 @@ fn bombs_of_aliases_and_depth_are_refused() {
     assert!(Stream::parse(&"[".repeat(100_000)).is_err());
     assert!(Stream::parse(&"- ".repeat(100_000)).is_err());
     assert!(Stream::parse(&"---\n".repeat(20_000)).is_err());
+}
+
+#[test]
+fn the_deepest_that_is_read_is_edited_too() {
+    let text = format!("{}{}{}\n", "- ".repeat(99), "[".repeat(99), "]".repeat(99));
+    let stream = Stream::parse(&text).expect("deep, and allowed");
+    let wanted = json!([stream.documents()[0].value()[0].clone(), {"a": 1}]);
+    let rendered = stream.render(&[Some(wanted.clone())]);
+    assert_eq!(rendered.text, format!("{text}- a: 1\n"));
 }

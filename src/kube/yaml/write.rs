@@ -130,6 +130,21 @@ pub(super) fn flow_entry(key: &str, value: &Value) -> String {
     format!("{mark}{name}: {}", flow(value))
 }
 
+/// A value as JSON on one line.
+pub(super) fn compact(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(compact).collect::<Vec<_>>().join(",")),
+        Value::Object(entries) => {
+            let mut keys: Vec<&String> = entries.keys().collect();
+            keys.sort_by_key(|key| order::rank(key));
+            let entries = keys.iter().map(|key| format!("{}:{}", double_quoted(key), compact(&entries[*key])));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+        }
+        Value::String(text) => double_quoted(text),
+        other => other.to_string(),
+    }
+}
+
 /// A value as JSON over several lines; its first begins where it is put, its last stands in `column`.
 pub(super) fn json(value: &Value, column: usize, step: usize) -> String {
     let (open, close, parts): (_, _, Vec<String>) = match value {

@@ -38,6 +38,11 @@ impl Reloads {
         (known.expires, known.good) = (expires, true);
     }
 
+    /// When the first of the listener's certificates in force expires.
+    pub(super) fn expires(&self, listener: &str) -> Option<SystemTime> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(listener).map(|known| known.expires)
+    }
+
     /// The listener's files were not taken.
     pub(super) fn failed(&self, listener: &str) {
         if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(listener) {

@@ -77,6 +77,11 @@ impl Server {
         self.current.load_full()
     }
 
+    /// When the first of the certificates in force expires.
+    pub fn expires(&self) -> SystemTime {
+        self.reloads.expires(&self.listener).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     /// Whether clients are asked for certificates.
     pub fn client_auth(&self) -> ClientAuth {
         self.settings.client_auth
