@@ -177,6 +177,7 @@ test)
     need haproxy haproxy
     need nginx nginx-light
     need promtool prometheus
+    need faketime faketime
     LD_PRELOAD=libnss_wrapper.so true 2>&1 | grep -q . && packages+=(libnss-wrapper)
     [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || packages+=(libnginx-mod-stream)
     need_sdk

@@ -9,21 +9,24 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::flags;
-use crate::fleet::brake::{Position, Ruling};
+use crate::fleet::brake::{self as fleet, Position, Ruling, Why};
 use crate::fleet::settings::Register;
 use crate::fleet::{Failing, Handle, Identity, Keys, Member, Metrics, Presence, Rulings, Settings};
 use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::ledger::Ledger;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::net::redis::Endpoint;
-use crate::readiness::verdict::State;
-use crate::readiness::{Board, Brake};
+use crate::readiness::{Board, Brake, Crowd, Patience, Place};
 
 /// How long an exit may wait for Redis to take note of it.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a result has grown too old to be told of: that is no event.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Of a heartbeat that tells of a failing check, with what it waits to be spread: the first word comes in a fraction of
+/// that, and others are told again a second later.
+const PATIENCE: Patience = Patience { word: Duration::from_secs(1), report: Duration::from_millis(1500) };
 
 /// See the module's text.
 pub(super) struct Fleet {
@@ -68,6 +71,7 @@ impl Fleet {
     /// not that of the process, and a brake that is not told of any more lets go by itself.
     pub(super) fn join(&mut self, tasks: &Tasks, subject: Subject) {
         let Some(Joining { member, identity, failing, rulings }) = self.joining.take() else { return };
+        subject.board.ask(PATIENCE);
         tasks.spawn("checks that the fleet is told of", OnEnd::MayEnd, tell(subject.board.clone(), failing));
         tasks.spawn("brake", OnEnd::MayEnd, obey(subject.board.clone(), rulings));
         tasks.spawn("fleet", OnEnd::MayEnd, member.run(move || presence(&identity, &subject)));
@@ -81,7 +85,7 @@ impl Fleet {
     }
 }
 
-/// Tells which shared checks of a board fail, for ever.
+/// Tells which shared checks of a board fail, for ever, and the board of the time that passes.
 ///
 /// # Cancellation
 /// At any point.
@@ -91,7 +95,7 @@ pub async fn tell(board: Board, failing: watch::Sender<Failing>) {
         let now = tokio::time::Instant::now();
         let fails: Failing = {
             let snapshot = snapshots.borrow_and_update();
-            snapshot.failing(now).map(|(check, state)| (check.clone(), position(state))).collect()
+            snapshot.failing(now).map(|(check, place)| (check.clone(), position(place))).collect()
         };
         failing.send_if_modified(|told| {
             let changed = *told != fails;
@@ -100,13 +104,16 @@ pub async fn tell(board: Board, failing: watch::Sender<Failing>) {
         });
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(LOOK) => board.look(tokio::time::Instant::now()),
         }
     }
 }
 
-fn position(state: State) -> Position {
-    if state == State::Failed { Position::Out } else { Position::In }
+fn position(place: Place) -> Position {
+    match place {
+        Place::In => Position::In,
+        Place::Out => Position::Out,
+    }
 }
 
 /// Tells a board what the brake says, until nobody says anything any more.
@@ -126,8 +133,18 @@ pub async fn obey(board: Board, mut rulings: watch::Receiver<Rulings>) {
 fn brake(check: &str, ruling: &Ruling) -> Brake {
     let says = ruling.says(check).into();
     match ruling {
-        Ruling::Holds { until, .. } => Brake::Holds { says, until: *until },
-        Ruling::Off(_) => Brake::Off { says },
+        Ruling::Holds { until, .. } | Ruling::Kept { until, .. } => Brake::Holds { says, until: *until },
+        Ruling::Off(Why::Few(count)) => {
+            let asks = format!("waiting for the others, {check} failing on {count} so far").into();
+            Brake::Few { asks, says }
+        }
+        Ruling::Off(_) => {
+            let crowd = match ruling.crowd() {
+                fleet::Crowd::Few => Crowd::Few,
+                fleet::Crowd::Many => Crowd::Many,
+            };
+            Brake::Off { says, crowd }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! `tidegate fleet`: the instances of a workload as Redis knows them, and an operator's word that a suspect is gone.
 
-use std::collections::BTreeMap;
+mod all;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -12,13 +14,18 @@ use tokio::time::sleep;
 use super::flags::answer::{Failure, moment, rows, say};
 use super::{EXIT_TRY_AGAIN, EXIT_UNAVAILABLE, Output, block_on, complain, flags, plain};
 use crate::config::Settings;
-use crate::fleet::{Evicted, Heartbeat, Instance, Keys, evict, list};
+use crate::fleet::{Evicted, Heartbeat, Instance, Keys, evict, has_left, list};
 use crate::net::redis::{Connection, Endpoint, Error};
 
 /// To connect, and for each answer.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks of `--watch`.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Of one that said goodbye, or was evicted.
+const GONE: &str = "gone";
+/// Of one that Redis lost with what else it knew: it may be as alive as before, and is told of when it is heard of again.
+const UNKNOWN: &str = "unknown";
 
 /// Whose fleet, and how to answer.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,6 +41,9 @@ pub struct Args {
     /// Goes on with each instance that changes, a line each
     #[arg(long)]
     watch: bool,
+    /// The fleets of all workloads under `redis.prefix`. Looks through all keys of that Redis; its user needs +scan
+    #[arg(long, conflicts_with_all = ["workload", "watch"])]
+    all: bool,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -57,7 +67,14 @@ async fn run(args: &Args, settings: &Settings) -> Result<String, Failure> {
     if args.watch && args.output == Output::Yaml {
         return Err(Failure::usage("--watch answers as table or json"));
     }
-    let mut fleet = Fleet::open(args, settings).await?;
+    if args.all && args.command.is_some() {
+        return Err(Failure::usage("--all is for the list; evict by --workload"));
+    }
+    if args.all {
+        return all::run(settings, args.output).await;
+    }
+    let workload = args.workload.as_deref().unwrap_or(&settings.fleet.workload);
+    let mut fleet = Fleet::open(workload, settings).await?;
     match &args.command {
         Some(Command::Evict { id }) => fleet.evict(id, args.output).await,
         None if args.watch => fleet.watch(args.output).await,
@@ -75,10 +92,9 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn open(args: &Args, settings: &Settings) -> Result<Self, Failure> {
+    async fn open(workload: &str, settings: &Settings) -> Result<Self, Failure> {
         let none = || Failure::usage("no Redis is configured; set redis.url or TIDEGATE_REDIS__URL");
         let redis = settings.fleet.redis.as_ref().ok_or_else(none)?;
-        let workload = args.workload.as_deref().unwrap_or(&settings.fleet.workload);
         let keys = Keys::new(&redis.prefix, workload).map_err(|e| Failure::usage(e.to_string()))?;
         let endpoint = Endpoint::new(&redis.url).map_err(|e| Failure::usage(e.to_string()))?;
         let connection = endpoint.connect_for(&keys.alive, LIMIT).await.map_err(|e| Failure::redis(&e))?;
@@ -90,16 +106,7 @@ impl Fleet {
     }
 
     fn failed(&self, error: &RedisError) -> Failure {
-        let answers = error.clone().into_server_errors();
-        let code = answers.as_deref().and_then(|answers| answers.first()).map(|(_, answer)| ServerError::code(answer));
-        match (self.endpoint.error(error, LIMIT), code) {
-            (Error::Refused(text), Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN")) => {
-                Failure::try_again(format!("redis is not ready: {text}; try again"))
-            }
-            // Any other answer is Redis at work, and refusing.
-            (Error::Refused(text), Some(_)) => Failure::failed(text),
-            (said, _) => Failure::redis(&said),
-        }
+        failed(&self.endpoint, error)
     }
 
     async fn evict(&mut self, id: &str, output: Output) -> Result<String, Failure> {
@@ -139,13 +146,29 @@ impl Fleet {
         }
     }
 
+    /// The list, and which of those that were known Redis has lost: nobody said goodbye for them.
+    async fn look(
+        &mut self,
+        known: &BTreeMap<String, (Value, Instance)>,
+    ) -> Result<(Vec<Instance>, BTreeSet<String>), Failure> {
+        let instances = self.list().await?;
+        let there: BTreeSet<&str> = instances.iter().map(|instance| instance.id.as_str()).collect();
+        let mut lost = BTreeSet::new();
+        for id in known.keys().filter(|id| !there.contains(id.as_str())) {
+            if !has_left(&mut self.connection, &self.keys, id).await.map_err(|e| self.failed(&e))? {
+                lost.insert(id.clone());
+            }
+        }
+        Ok((instances, lost))
+    }
+
     /// The list, then every change, until it is interrupted.
     async fn watch(&mut self, output: Output) -> Result<String, Failure> {
         let mut known: BTreeMap<String, (Value, Instance)> = BTreeMap::new();
         let mut first = true;
         loop {
-            match self.list().await {
-                Ok(instances) => {
+            match self.look(&known).await {
+                Ok((instances, lost)) => {
                     let mut fresh = BTreeMap::new();
                     for instance in instances {
                         let tells = told(&instance);
@@ -155,7 +178,8 @@ impl Fleet {
                         fresh.insert(instance.id.clone(), (tells, instance));
                     }
                     for (_, (_, instance)) in known.iter().filter(|(id, _)| !fresh.contains_key(*id)) {
-                        print(instance, "gone".to_owned(), output, &mut first)?;
+                        let word = if lost.contains(&instance.id) { UNKNOWN } else { GONE };
+                        print(instance, word.to_owned(), output, &mut first)?;
                     }
                     known = fresh;
                 }
@@ -183,6 +207,20 @@ impl Fleet {
             "suspect": instances.len() - live,
             "instances": instances.iter().map(value).collect::<Vec<_>>(),
         })
+    }
+}
+
+/// What an error of Redis means for whoever asked.
+fn failed(endpoint: &Endpoint, error: &RedisError) -> Failure {
+    let answers = error.clone().into_server_errors();
+    let code = answers.as_deref().and_then(|answers| answers.first()).map(|(_, answer)| ServerError::code(answer));
+    match (endpoint.error(error, LIMIT), code) {
+        (Error::Refused(text), Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN")) => {
+            Failure::try_again(format!("redis is not ready: {text}; try again"))
+        }
+        // Any other answer is Redis at work, and refusing.
+        (Error::Refused(text), Some(_)) => Failure::failed(text),
+        (said, _) => Failure::redis(&said),
     }
 }
 
@@ -258,7 +296,7 @@ fn print(instance: &Instance, state: String, output: Output, first: &mut bool) -
     let text = match output {
         Output::Json => {
             let mut value = value(instance);
-            if state == "gone" {
+            if [GONE, UNKNOWN].contains(&state.as_str()) {
                 value["state"] = state.into();
             }
             value.to_string()

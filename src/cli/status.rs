@@ -24,7 +24,7 @@ pub struct Args {
     /// How to answer
     #[arg(long, value_enum, default_value_t)]
     output: Output,
-    /// Also tells when checks and readiness last turned, and why
+    /// Also tells when checks, their brakes and readiness last turned, and why
     #[arg(long)]
     history: bool,
 }
@@ -102,6 +102,11 @@ fn table(status: &Value) -> String {
             counted(&flight["connections"], "connection")
         ),
     );
+    for check in status["checks"].as_object().into_iter().flat_map(|checks| checks.values()) {
+        if let Some(says) = check["brake"].as_str() {
+            line("brake", says.to_owned());
+        }
+    }
     for gate in gates(&status["hold"]) {
         line("gate", gate);
     }

@@ -43,9 +43,10 @@ elseif not stored then
 end
 
 local live = redis.call('ZCOUNT', KEYS[2], '(' .. ms(now), '+inf')
-if live == 0 then
-  -- The first of the fleet, or the first after nobody was heard of for a while: whoever comes next would be a small part
-  -- taken for the whole. By the end of this everybody has had the time to come.
+if live == 0 and redis.call('ZCOUNT', KEYS[2], '(' .. ms(now - tonumber(ARGV[6]) + good * 2), '+inf') == 0 then
+  -- The first of the fleet, or the first after nobody was heard of for minutes: whoever comes next would be a small part
+  -- taken for the whole. By the end of this everybody has had the time to come. After a Redis that stood still for less,
+  -- those who were there before are still counted, and make the whole.
   redis.call('SET', KEYS[3], '1', 'PX', ms(good * 2))
 end
 redis.call('ZADD', KEYS[2], ms(now + good), id)

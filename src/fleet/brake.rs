@@ -52,7 +52,8 @@ impl State {
 
     /// The state after one more count. It holds at once for who is in service, so that nobody leaves; who has left comes back
     /// only when most have failed for a third of `hold`: a moment in which everybody's dependency is gone says nothing about
-    /// an instance that had failed before. `chance` is from 0 to 1.
+    /// an instance that had failed before. It lets go when few have failed for a third of `hold` up to the whole, by
+    /// `chance`, which is from 0 to 1.
     #[must_use]
     pub fn after(self, count: Count, position: Position, policy: &Policy, now: Instant, chance: f64) -> Self {
         let Some(panic_threshold) = policy.panic_threshold else { return Self::IDLE };
@@ -67,7 +68,7 @@ impl State {
                 if position == Position::Out && since < policy.hold / 3 {
                     return Self::Off { above: Some(above) };
                 }
-                Self::Holding { below: None, wait: policy.hold.mul_f64(1.0 + chance.clamp(0.0, 1.0)) }
+                Self::Holding { below: None, wait: policy.hold.mul_f64((1.0 + 2.0 * chance.clamp(0.0, 1.0)) / 3.0) }
             }
             Self::Off { .. } => Self::IDLE,
             Self::Holding { wait, .. } if share > policy.release_threshold => Self::Holding { below: None, wait },
@@ -83,10 +84,45 @@ impl State {
     }
 }
 
+impl State {
+    /// The state with which a check begins to fail again at `count`, which had recovered in between: what held for all
+    /// holds on if they are still about as many, and is nothing to one instance's own fault.
+    #[must_use]
+    pub fn again(self, count: Count, policy: &Policy) -> Self {
+        match self {
+            Self::Holding { .. } if count.share() <= policy.release_threshold => Self::IDLE,
+            state => state,
+        }
+    }
+}
+
 impl Count {
     /// The share of instances on which it fails.
     pub fn share(&self) -> f64 {
         if self.whole == 0 { 0.0 } else { self.failing as f64 / self.whole as f64 }
+    }
+}
+
+/// Whether a check fails on many, as far as a ruling knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    /// On few.
+    Few,
+    /// On many, or nobody knows.
+    Many,
+}
+
+impl Ruling {
+    /// Whether it is of an outage of many: of more than this one and of more than half, whether or not the brake holds.
+    pub fn crowd(&self) -> Crowd {
+        match self {
+            Self::Off(Why::Few(count) | Why::Early(count) | Why::Small(count) | Why::Disabled(count))
+                if count.failing < 2 || count.share() <= 0.5 =>
+            {
+                Crowd::Few
+            }
+            _ => Crowd::Many,
+        }
     }
 }
 
@@ -107,6 +143,13 @@ pub enum Ruling {
         /// The last instant at which this is believed.
         until: Instant,
     },
+    /// It held when Redis was last heard of, which is a while ago: an outage of Redis does not add to that of the check.
+    Kept {
+        /// On how many it failed then.
+        count: Count,
+        /// The last instant at which this is believed.
+        until: Instant,
+    },
     /// The check's own class applies: it fails for too few, or nobody knows for how many.
     Off(Why),
 }
@@ -120,6 +163,8 @@ pub enum Why {
     Early(Count),
     /// The fleet is smaller than `min_instances`.
     Small(Count),
+    /// `panic_threshold` is off.
+    Disabled(Count),
     /// The fleet has just begun to be heard of.
     Young,
     /// Redis does not tell.
@@ -127,31 +172,32 @@ pub enum Why {
 }
 
 impl Ruling {
-    /// Of a state that has come from `count`, which was asked for at `asked` and is believed for `good`; `None` when what
-    /// was said before stays in force.
-    pub fn of(state: State, count: Count, policy: &Policy, asked: Instant, good: Duration) -> Option<Self> {
+    /// Of a state that has come from `count`, which is believed until `until`.
+    pub fn of(state: State, count: Count, policy: &Policy, until: Instant) -> Self {
         match state {
-            State::Holding { .. } if count.young => None,
-            State::Holding { .. } => Some(Self::Holds { count, until: asked + good }),
-            State::Off { .. } if count.young => Some(Self::Off(Why::Young)),
-            State::Off { .. } if count.whole < u64::from(policy.min_instances) => Some(Self::Off(Why::Small(count))),
-            State::Off { above: None } => Some(Self::Off(Why::Few(count))),
-            State::Off { above: Some(_) } => Some(Self::Off(Why::Early(count))),
+            State::Holding { .. } => Self::Holds { count, until },
+            State::Off { .. } if count.young => Self::Off(Why::Young),
+            State::Off { .. } if policy.panic_threshold.is_none() => Self::Off(Why::Disabled(count)),
+            State::Off { .. } if count.whole < u64::from(policy.min_instances) => Self::Off(Why::Small(count)),
+            State::Off { above: None } => Self::Off(Why::Few(count)),
+            State::Off { above: Some(_) } => Self::Off(Why::Early(count)),
         }
     }
 
     /// Whether it holds at `now`.
     pub fn holds(&self, now: Instant) -> bool {
-        matches!(self, Self::Holds { until, .. } if now <= *until)
+        matches!(self, Self::Holds { until, .. } | Self::Kept { until, .. } if now <= *until)
     }
 
     /// For the body of `/readyz`.
     pub fn says(&self, check: &str) -> String {
         match self {
             Self::Holds { count, .. } => format!("{check} failing on {count}"),
+            Self::Kept { count, .. } => format!("{check} failing on {count} when last told"),
             Self::Off(Why::Few(count)) => format!("off, {check} failing on {count}"),
             Self::Off(Why::Early(count)) => format!("off, {check} failing on {count} only just now"),
             Self::Off(Why::Small(count)) => format!("off, {check} failing on {count}, too few to tell"),
+            Self::Off(Why::Disabled(count)) => format!("off by panic_threshold, {check} failing on {count}"),
             Self::Off(Why::Young) => format!("off, how many fail {check} is not known yet"),
             Self::Off(Why::Unasked) => format!("off, redis cannot be asked how many fail {check}"),
         }
@@ -189,7 +235,8 @@ mod tests {
     }
 
     fn policy() -> Policy {
-        Policy { hold: Duration::from_secs(3), ..Policy::default() }
+        // A third of it without chance: 3 s.
+        Policy { hold: Duration::from_secs(9), ..Policy::default() }
     }
 
     #[test]
@@ -207,7 +254,7 @@ mod tests {
     #[test]
     fn who_has_left_comes_back_only_when_most_have_failed_for_a_while() {
         let of = |failing: &[u64]| failing.iter().map(|failing| count(*failing, 8)).collect::<Vec<_>>();
-        let policy = Policy { hold: Duration::from_secs(9), ..Policy::default() };
+        let policy = policy();
         check_at(Position::Out, &policy, &of(&[1, 8, 8, 8, 8, 8]), "....hh");
         check_at(Position::Out, &policy, &of(&[1, 8, 8, 1, 8, 8, 1]), ".......");
         check_at(Position::In, &policy, &of(&[1, 8, 8, 1, 1]), ".hhhh");
@@ -229,28 +276,48 @@ mod tests {
     fn what_it_says_names_the_numbers_and_expires() {
         let (now, good) = (Instant::now(), Duration::from_secs(10));
         let holding = State::Holding { below: None, wait: good };
-        let ruling = |state, count| Ruling::of(state, count, &policy(), now, good);
-        let holds = ruling(holding, count(7, 8)).expect("said");
+        let ruling = |state, count| Ruling::of(state, count, &policy(), now + good);
+        let holds = ruling(holding, count(7, 8));
         assert_eq!(holds.says("db"), "db failing on 7 of 8 instances");
         assert!(holds.holds(now + good) && !holds.holds(now + good + Duration::from_millis(1)));
-        let said = |state, count| ruling(state, count).map(|ruling| ruling.says("db"));
-        assert_eq!(said(State::IDLE, count(1, 8)).as_deref(), Some("off, db failing on 1 of 8 instances"));
+        let said = |state, count| ruling(state, count).says("db");
+        assert_eq!(said(State::IDLE, count(1, 8)), "off, db failing on 1 of 8 instances");
         let early = State::Off { above: Some(now) };
-        assert_eq!(said(early, count(8, 8)).as_deref(), Some("off, db failing on 8 of 8 instances only just now"));
-        assert_eq!(
-            said(State::IDLE, count(1, 1)).as_deref(),
-            Some("off, db failing on 1 of 1 instances, too few to tell")
-        );
+        assert_eq!(said(early, count(8, 8)), "off, db failing on 8 of 8 instances only just now");
+        assert_eq!(said(State::IDLE, count(1, 1)), "off, db failing on 1 of 1 instances, too few to tell");
         let young = Count { young: true, ..count(2, 2) };
-        assert_eq!(said(State::IDLE, young).as_deref(), Some("off, how many fail db is not known yet"));
-        assert_eq!(said(holding, young), None, "what was said before expires by itself");
+        assert_eq!(said(State::IDLE, young), "off, how many fail db is not known yet");
+        let crowd = |why| Ruling::Off(why).crowd();
+        assert_eq!(
+            [Why::Few(count(1, 2)), Why::Early(count(2, 4)), Why::Small(count(1, 1))].map(crowd),
+            [Crowd::Few; 3]
+        );
+        assert_eq!([Why::Early(count(5, 8)), Why::Small(count(4, 4)), Why::Unasked].map(crowd), [Crowd::Many; 3]);
+        let off = Policy { panic_threshold: None, ..policy() };
+        let disabled = Ruling::of(State::IDLE, count(3, 3), &off, now).says("db");
+        assert_eq!(disabled, "off by panic_threshold, db failing on 3 of 3 instances");
+        let kept = Ruling::Kept { count: count(7, 8), until: now };
+        assert_eq!(
+            (kept.says("db").as_str(), kept.holds(now)),
+            ("db failing on 7 of 8 instances when last told", true)
+        );
+    }
+
+    #[test]
+    fn a_fault_of_ones_own_after_the_outage_of_all_is_not_held() {
+        let holding = State::Holding { below: None, wait: Duration::from_secs(9) };
+        assert_eq!(holding.again(count(1, 8), &policy()), State::IDLE);
+        assert!(
+            holding.again(count(4, 8), &policy()) == holding
+                && State::IDLE.again(count(8, 8), &policy()) == State::IDLE
+        );
     }
 
     #[test]
     fn instances_do_not_all_let_go_at_once() {
         let start = Instant::now();
         let at = |second: u64| start + Duration::from_secs(second);
-        let policy = Policy { hold: Duration::from_secs(20), ..Policy::default() };
+        let policy = Policy { hold: Duration::from_secs(30), ..Policy::default() };
         let let_go = |chance: f64| {
             let mut state = State::IDLE.after(count(8, 8), Position::In, &policy, start, chance);
             (1..100).find(|second| {
@@ -259,7 +326,7 @@ mod tests {
             })
         };
         let moments: Vec<u64> = (0..20).map(|n| let_go(f64::from(n) / 20.0).expect("it lets go")).collect();
-        assert_eq!(moments, (21..41).collect::<Vec<_>>());
+        assert_eq!(moments, (11..31).collect::<Vec<_>>(), "and the last of them within `hold`");
     }
 
     proptest! {

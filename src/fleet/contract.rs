@@ -21,6 +21,9 @@ pub const MOST: usize = 10_000;
 /// An instance that went silent still counts among the whole of the fleet, of which a share fails, for so long.
 const SILENT: Duration = Duration::from_secs(300);
 
+/// How long it is known of an instance that it has left: whoever watches the fleet looks more often.
+const LEFT: Duration = Duration::from_secs(300);
+
 /// One heartbeat.
 pub(super) struct Beat<'a> {
     /// Whose.
@@ -140,14 +143,16 @@ pub(super) async fn leave(
     checks: &[String],
 ) -> RedisResult<()> {
     let failing: Vec<String> = checks.iter().map(|check| keys.failing(check)).collect();
-    let mut names = vec![keys.instances.as_str(), &keys.alive];
+    let left = keys.left(&identity.id);
+    let mut names = vec![keys.instances.as_str(), &keys.alive, &left];
     names.extend(failing.iter().map(String::as_str));
-    LEAVE.call(connection, &names, &[&identity.id, &identity.boot]).await.map(drop)
+    LEAVE.call(connection, &names, &[&identity.id, &identity.boot, &millis(LEFT)]).await.map(drop)
 }
 
 /// Takes a suspect out of the fleet, by an operator's word that it is gone.
 pub async fn evict(connection: &mut impl ConnectionLike, keys: &Keys, id: &str) -> RedisResult<Evicted> {
-    let reply = texts(LEAVE.call(connection, &[&keys.instances, &keys.alive], &[id, ""]).await?)?;
+    let names = [keys.instances.as_str(), &keys.alive, &keys.left(id)];
+    let reply = texts(LEAVE.call(connection, &names, &[id, "", &millis(LEFT)]).await?)?;
     match reply.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["ok"] => Ok(Evicted::Done),
         ["absent"] => Ok(Evicted::Absent),
@@ -157,6 +162,12 @@ pub async fn evict(connection: &mut impl ConnectionLike, keys: &Keys, id: &str) 
         }
         _ => Err(surprise(&reply)),
     }
+}
+
+/// Whether an instance that is not there any more has said goodbye, or was evicted, in the last minutes: one that has not was
+/// lost together with what else Redis knew.
+pub async fn has_left(connection: &mut impl ConnectionLike, keys: &Keys, id: &str) -> RedisResult<bool> {
+    redis::cmd("EXISTS").arg(keys.left(id)).query_async(connection).await
 }
 
 /// Every instance, live and suspect, by pod and id.

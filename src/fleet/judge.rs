@@ -21,18 +21,44 @@ pub(super) struct Judge {
     policy: Policy,
     metrics: Metrics,
     rulings: watch::Sender<Rulings>,
-    /// Of each check that failed lately, with the moment of the last count.
-    brakes: BTreeMap<Arc<str>, (State, Instant)>,
+    /// How long a brake that held is kept while nobody can be asked.
+    keep: Duration,
+    /// Of each check that failed lately.
+    brakes: BTreeMap<Arc<str>, Memory>,
+}
+
+/// What is remembered of a check from one count to the next.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    state: State,
+    /// The last count that could be trusted.
+    count: Count,
+    /// When that was asked for.
+    at: Instant,
+    /// Whether the check has failed ever since.
+    course: Course,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Fails,
+    /// It has passed in between, and Redis was told so.
+    Recovered,
 }
 
 impl Judge {
-    pub(super) fn new(policy: Policy, metrics: Metrics) -> Self {
+    pub(super) fn new(policy: Policy, metrics: Metrics, keep: Duration) -> Self {
         let (rulings, _) = watch::channel(Rulings::new());
-        Self { policy, metrics, rulings, brakes: BTreeMap::new() }
+        Self { policy, metrics, rulings, keep, brakes: BTreeMap::new() }
     }
 
     pub(super) fn rulings(&self) -> watch::Receiver<Rulings> {
         self.rulings.subscribe()
+    }
+
+    /// Other than the one it was made with.
+    pub(super) fn keep(&mut self, keep: Duration) {
+        self.keep = keep;
     }
 
     /// Takes in counts that were asked for at `asked` and are believed for `good`, one for each check that fails.
@@ -46,18 +72,25 @@ impl Judge {
         for (check, position, count) in counts {
             rulings.insert(check.clone(), self.rule(check, (position, count), asked, good));
         }
+        for (_, memory) in self.brakes.iter_mut().filter(|(check, _)| !rulings.contains_key(*check)) {
+            memory.course = Course::Recovered;
+        }
         self.publish(rulings);
     }
 
-    /// Nobody can be asked: what was said lately is believed until it expires.
+    /// Nobody can be asked: a brake that held is kept for a while, one that did not does not begin to.
     pub(super) fn unasked(&self, failing: &Failing) {
         let now = Instant::now();
-        let said = self.rulings.borrow().clone();
-        let ruling = |check: &Arc<str>| match said.get(check) {
-            Some(ruling) if ruling.holds(now) => ruling.clone(),
-            _ => Ruling::Off(Why::Unasked),
-        };
+        let ruling = |check: &Arc<str>| self.kept(check, now).unwrap_or(Ruling::Off(Why::Unasked));
         self.publish(failing.keys().map(|check| (check.clone(), ruling(check))).collect());
+    }
+
+    /// What is said of a check without a count to trust, if its brake held when there was one.
+    fn kept(&self, check: &Arc<str>, now: Instant) -> Option<Ruling> {
+        let Memory { state, count, at, course } = *self.brakes.get(check)?;
+        let kept = Ruling::Kept { count, until: at + self.keep };
+        let held = matches!(state, State::Holding { .. }) && course == Course::Fails;
+        (held && kept.holds(now)).then_some(kept)
     }
 
     fn rule(
@@ -67,14 +100,25 @@ impl Judge {
         asked: Instant,
         good: Duration,
     ) -> Ruling {
-        let before = self.brakes.get(check);
-        // One that was not asked for so long begins anew.
-        let remembered = before.filter(|(_, at)| asked.saturating_duration_since(*at) <= self.policy.hold);
-        let before = remembered.map_or(State::IDLE, |(state, _)| *state);
-        let state = before.after(count, position, &self.policy, asked, fastrand::f64());
-        self.brakes.insert(check.clone(), (state, asked));
-        let said = self.rulings.borrow().get(check).cloned();
-        Ruling::of(state, count, &self.policy, asked, good).or(said).unwrap_or(Ruling::Off(Why::Young))
+        if count.young {
+            // Neither for nor against.
+            return self.kept(check, asked).unwrap_or(Ruling::Off(Why::Young));
+        }
+        let before = self.brakes.get(check).filter(|memory| {
+            // One that was not asked for so long begins anew.
+            let most = match (memory.state, memory.course) {
+                (State::Holding { .. }, Course::Fails) => self.policy.hold.max(self.keep),
+                _ => self.policy.hold,
+            };
+            asked.saturating_duration_since(memory.at) <= most
+        });
+        let state = before.map_or(State::IDLE, |memory| match memory.course {
+            Course::Fails => memory.state,
+            Course::Recovered => memory.state.again(count, &self.policy),
+        });
+        let state = state.after(count, position, &self.policy, asked, fastrand::f64());
+        self.brakes.insert(check.clone(), Memory { state, count, at: asked, course: Course::Fails });
+        Ruling::of(state, count, &self.policy, asked + good)
     }
 
     fn publish(&self, rulings: Rulings) {
@@ -96,7 +140,7 @@ impl Judge {
         // What had been said may have expired unnoticed; the gauge knows what was told last.
         let (before, after) = (gauge.get() == 1, ruling.is_some_and(|ruling| ruling.holds(now)));
         gauge.set(i64::from(after));
-        let said = ruling.map(|ruling| ruling.says(check)).unwrap_or_default();
+        let said = ruling.map_or_else(|| format!("{check} passes again"), |ruling| ruling.says(check));
         if after && !before {
             self.metrics.turns.get_or_create(&label).inc();
             tracing::warn!(%check, said, "the brake holds: a shared check that fails counts as degraded");

@@ -12,6 +12,8 @@ pub struct Keys {
     pub alive: String,
     /// String, expires: there while too little is known of the fleet for a brake to be trusted.
     pub young: String,
+    /// What the keys of those who have left begin with.
+    left: String,
     /// What the keys of failing checks begin with.
     failing: String,
 }
@@ -38,8 +40,14 @@ impl Keys {
             instances: key("instances"),
             alive: key("alive"),
             young: key("young"),
+            left: key("left:"),
             failing: key("failing:"),
         })
+    }
+
+    /// String, expires: there for a while after an instance said goodbye or was evicted, so that who misses it knows why.
+    pub fn left(&self, id: &str) -> String {
+        format!("{}{id}", self.left)
     }
 
     /// Sorted set: id of an instance on which `check` fails → when that expires, ms since the epoch.

@@ -1,7 +1,7 @@
 -- Takes an instance out of the fleet: its own goodbye, or an operator's word that a suspect is gone.
 --
--- KEYS  1 instances  2 alive  3.. failing sets
--- ARGV  1 id  2 boot of whoever says goodbye; '' for an operator, who may remove suspects only
+-- KEYS  1 instances  2 alive  3 what notes that this one has left  4.. failing sets
+-- ARGV  1 id  2 boot of whoever says goodbye; '' for an operator, who may remove suspects only  3 ms to note it for
 -- Returns {"ok"} | {"absent"} | {"live", ms until its heartbeat expires}
 
 local id, boot = ARGV[1], ARGV[2]
@@ -18,7 +18,9 @@ if boot == '' then
   end
 end
 redis.call('HDEL', KEYS[1], id)
-for i = 2, #KEYS do
+redis.call('ZREM', KEYS[2], id)
+for i = 4, #KEYS do
   redis.call('ZREM', KEYS[i], id)
 end
+redis.call('SET', KEYS[3], '1', 'PX', ARGV[3])
 return { 'ok' }

@@ -40,6 +40,8 @@ pub struct Pace {
     pub refused: Duration,
     /// Between two looks whether the server is still the master. 30 s.
     pub doubt: Duration,
+    /// How long a brake that held is kept while Redis cannot be asked, or has lost what it knew. 2 min.
+    pub keep: Duration,
 }
 
 impl Default for Pace {
@@ -54,6 +56,7 @@ impl Default for Pace {
             retry_most: Duration::from_secs(5),
             refused: Duration::from_secs(60),
             doubt: Duration::from_secs(30),
+            keep: Duration::from_secs(120),
         }
     }
 }
@@ -121,14 +124,15 @@ impl Member {
         failing: watch::Receiver<Failing>,
         metrics: Metrics,
     ) -> (Self, Handle) {
-        let judge = Judge::new(policy, metrics.clone());
+        let pace = Pace::default();
+        let judge = Judge::new(policy, metrics.clone(), pace.keep);
         let (leaving, left) = (CancellationToken::new(), CancellationToken::new());
         let handle = Handle { rulings: judge.rulings(), leaving: leaving.clone(), left: left.clone() };
         let member = Self {
             endpoint,
             keys,
             identity,
-            pace: Pace::default(),
+            pace,
             metrics,
             failing,
             judge,
@@ -143,7 +147,8 @@ impl Member {
     }
 
     /// Other times than the default ones.
-    pub fn paced(self, pace: Pace) -> Self {
+    pub fn paced(mut self, pace: Pace) -> Self {
+        self.judge.keep(pace.keep);
         Self { pace, ..self }
     }
 

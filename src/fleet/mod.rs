@@ -13,11 +13,13 @@ mod member;
 mod metrics;
 mod presence;
 pub mod settings;
+mod workloads;
 
-pub use contract::{Evicted, Heartbeat, Instance, MOST, evict, list};
+pub use contract::{Evicted, Heartbeat, Instance, MOST, evict, has_left, list};
 pub use judge::{Failing, Rulings};
 pub use keys::{IllegalName, Keys};
 pub use member::{Handle, Member, Pace};
 pub use metrics::Metrics;
 pub use presence::{Identity, Presence};
 pub use settings::Settings;
+pub use workloads::{Extent, Workloads, workloads};

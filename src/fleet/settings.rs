@@ -49,7 +49,7 @@ pub struct Brake {
     pub panic_threshold: Option<f64>,
     /// `fleet.brake.release_threshold`: it is let go once no larger share fails. 0.3.
     pub release_threshold: f64,
-    /// `fleet.brake.hold`: for so long, and up to twice as long at random. 15 s.
+    /// `fleet.brake.hold`: for so long at most, and no less than a third of it, at random. 15 s.
     pub hold: Duration,
     /// `fleet.brake.min_instances`: it never holds in a smaller fleet. 2.
     pub min_instances: u32,

@@ -11,10 +11,13 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::readiness::brake::{Brake, Past};
+use crate::readiness::brake::{Bout, Brake, Braking, Case, Past, Patience, Place};
 use crate::readiness::history::{History, Turn};
 use crate::readiness::settings::{Class, Settings};
 use crate::readiness::verdict::{Health, Line, Standing, State, Thresholds, Verdict, one_line};
+
+/// The longest time over which the instances that an outage of many took out come back.
+const LONGEST_RETURN: Duration = Duration::from_secs(30);
 
 /// The board. Clones are the same board.
 #[derive(Debug, Clone)]
@@ -50,6 +53,16 @@ struct CheckEntry {
     health: Health,
     /// What was last told of the fleet.
     brake: Option<Brake>,
+    /// How long the fleet is waited for; `None` where nobody asks it.
+    patience: Option<Patience>,
+    /// How long the same check may take to fail on another instance.
+    elsewhere: Duration,
+    /// Since when it fails, or last did.
+    bout: Option<Bout>,
+    /// Over how long the instances that an outage of many took out come back.
+    spread: Duration,
+    /// Until when this one waits for that.
+    returns: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -66,15 +79,51 @@ impl CheckEntry {
         self.shared && self.class == Class::Critical
     }
 
-    /// What its failing means at `now`, and what the brake says of it.
-    fn braked(&self, standing: &Standing, now: Instant) -> (Class, Option<Arc<str>>) {
-        match (&self.brake, standing) {
-            (Some(brake), Standing::Failed(_)) if self.brakes() => {
-                let past = if self.health.proven() { Past::Passed } else { Past::Unproven };
-                let (class, says) = brake.judge(&self.name, past, now);
-                (class, Some(says))
+    /// What the brake does about it at `now`, what its failing means then, and what the brake says.
+    fn braked(&self, standing: &Standing, now: Instant) -> (Braking, Class, Option<Arc<str>>) {
+        match standing {
+            Standing::Failed(_) if self.brakes() => {
+                let (braking, says) = self.case().judge(self.brake.as_ref(), now);
+                (braking, braking.class(), says)
             }
-            _ => (self.class, None),
+            _ => (Braking::Off, self.class, None),
+        }
+    }
+
+    /// What is said of it at `now`.
+    fn standing(&self, now: Instant) -> Standing {
+        match self.health.standing(self.max_staleness, now) {
+            Standing::Ok if self.returns.is_some_and(|until| now <= until) => Standing::Returning,
+            standing => standing,
+        }
+    }
+
+    /// Whether the instance serves at `now`, as far as this goes.
+    fn place(&self, now: Instant) -> Place {
+        let standing = self.standing(now);
+        match self.braked(&standing, now) {
+            (_, Class::Critical, _) if !standing.passes() => Place::Out,
+            _ => Place::In,
+        }
+    }
+
+    fn case(&self) -> Case<'_> {
+        let past = if self.health.proven() { Past::Passed } else { Past::Unproven };
+        let Self { patience, elsewhere, bout, .. } = *self;
+        Case { check: &self.name, past, bout, patience, elsewhere }
+    }
+
+    /// Takes in one more result.
+    fn after(&mut self, result: Result<(), &str>, now: Instant) {
+        let failed = self.health.proven() && self.health.state() == State::Failed;
+        let left = failed && self.brakes() && self.place(now) == Place::Out;
+        self.health = self.health.after(result, self.thresholds, now);
+        if left && self.health.state() == State::Ok {
+            self.returns = self.bout.and_then(|bout| bout.returns(now, self.spread, fastrand::f64()));
+        }
+        if self.health.fails() {
+            let apart = self.elsewhere + self.patience.map_or(Duration::ZERO, |patience| patience.report);
+            self.bout = Some(Bout::after(self.bout, now, apart));
         }
     }
 }
@@ -90,6 +139,12 @@ impl Board {
             max_staleness: check.max_staleness,
             health: Health::pending(),
             brake: None,
+            patience: None,
+            // Attempts begin an interval apart, a tenth more or less.
+            elsewhere: check.interval.mul_f64(1.1) + check.timeout,
+            bout: None,
+            spread: (check.interval * 2).min(LONGEST_RETURN),
+            returns: None,
         });
         let empty = Snapshot {
             conditions: Vec::new(),
@@ -146,11 +201,33 @@ impl Board {
         self.snapshot().checks.iter().filter(|check| check.brakes()).map(|check| check.name.clone()).collect()
     }
 
+    /// From now on somebody asks the fleet about each check that fails, and the word is waited for.
+    pub fn ask(&self, patience: Patience) {
+        self.change(Instant::now(), |snapshot| {
+            for check in &mut snapshot.checks {
+                check.patience = Some(patience);
+            }
+        });
+    }
+
+    /// Makes an event of what changed by time alone, such as a result that grew too old.
+    pub fn look(&self, now: Instant) {
+        let snapshot = self.snapshot();
+        if snapshot.fresh_until.is_some_and(|until| now > until)
+            && snapshot.answer(now) != (snapshot.ready, snapshot.body.clone())
+        {
+            self.change(now, |_| {});
+        }
+    }
+
     /// Takes in what the brake says of each check that it says something of.
     pub fn brake(&self, said: impl Fn(&str) -> Option<Brake>) {
         self.change(Instant::now(), |snapshot| {
             for check in &mut snapshot.checks {
                 check.brake = said(&check.name);
+                if let (Some(bout), Some(brake)) = (check.bout, &check.brake) {
+                    check.bout = Some(bout.told(brake));
+                }
             }
         });
     }
@@ -191,10 +268,10 @@ impl Reporter {
         let mut transition = None;
         self.board.change(now, |snapshot| {
             let entry = &mut snapshot.checks[self.index];
-            let health = entry.health.after(result, entry.thresholds, now);
-            let turned = Transition { from: entry.health.state(), to: health.state() };
-            transition = (turned.from != turned.to).then_some(turned);
-            entry.health = health;
+            let from = entry.health.state();
+            entry.after(result, now);
+            let to = entry.health.state();
+            transition = (from != to).then_some(Transition { from, to });
         });
         if self.board.snapshot().checks.iter().all(|check| check.health.finished().is_some()) {
             self.board.inner.first_round_done.send_if_modified(|done| !std::mem::replace(done, true));
@@ -248,12 +325,19 @@ impl Snapshot {
     pub fn verdict(&self, now: Instant, mut excluded: impl FnMut(&str) -> bool) -> Verdict {
         let conditions = self.conditions.iter().map(|condition| {
             let standing = condition.reason.clone().map_or(Standing::Ok, Standing::Failed);
-            Line { name: condition.name.clone(), class: condition.class, listed: false, standing, brake: None }
+            Line {
+                name: condition.name.clone(),
+                class: condition.class,
+                listed: false,
+                standing,
+                braking: Braking::Off,
+                brake: None,
+            }
         });
         let checks = self.checks.iter().map(|check| {
-            let standing = check.health.standing(check.max_staleness, now);
-            let (class, brake) = check.braked(&standing, now);
-            Line { name: check.name.clone(), class, listed: true, standing, brake }
+            let standing = check.standing(now);
+            let (braking, class, brake) = check.braked(&standing, now);
+            Line { name: check.name.clone(), class, listed: true, standing, braking, brake }
         });
         let mut lines: Vec<Line> = conditions.chain(checks).collect();
         for line in &mut lines {
@@ -264,14 +348,14 @@ impl Snapshot {
         Verdict { lines }
     }
 
-    /// The shared checks that fail at `now`, one that is about to turn among them, whose state is ok yet; not one whose results are too old, of
-    /// which nobody knows.
-    pub fn failing(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, State)> {
+    /// The shared checks that fail at `now`, and whether the instance serves all the same: one that is about to turn is among
+    /// them, one whose results are too old is not, for nobody knows of it.
+    pub fn failing(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, Place)> {
         let fails = move |check: &&CheckEntry| {
             let stale = matches!(check.health.standing(check.max_staleness, now), Standing::Stale(_));
             check.brakes() && check.health.fails() && !stale
         };
-        self.checks.iter().filter(fails).map(|check| (&check.name, check.health.state()))
+        self.checks.iter().filter(fails).map(move |check| (&check.name, check.place(now)))
     }
 
     /// What is said at `now` about one check or condition; `None` when there is none of that name.
@@ -285,8 +369,9 @@ impl Snapshot {
         self.body = verdict.body(None);
         // One that is too old already keeps this in the past: its age is told anew at each reading.
         let ends = self.checks.iter().filter_map(|check| check.health.finished()?.checked_add(check.max_staleness));
-        let brakes = self.checks.iter().filter_map(|check| check.brake.as_ref()?.until());
-        self.fresh_until = ends.chain(brakes).min();
+        let brakes = self.checks.iter().filter_map(|check| check.case().until(check.brake.as_ref()));
+        let returns = self.checks.iter().filter_map(|check| check.returns);
+        self.fresh_until = ends.chain(brakes.chain(returns).filter(|until| *until >= now)).min();
         (self, verdict)
     }
 }

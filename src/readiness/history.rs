@@ -1,4 +1,4 @@
-//! The last turns of the checks, the conditions and the verdict, for people who ask what happened before.
+//! The last turns of the checks, their brakes, the conditions and the verdict, for people who ask what happened before.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,28 @@ pub(super) struct History(Mutex<Inner>);
 struct Inner {
     turns: VecDeque<Turn>,
     /// What each was last said to be.
-    last: BTreeMap<Arc<str>, &'static str>,
+    last: BTreeMap<Subject, &'static str>,
+}
+
+/// What turns.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    /// A check or condition.
+    Check(Arc<str>),
+    /// The brake of a check.
+    Brake(Arc<str>),
+    /// The verdict.
+    Verdict,
+}
+
+impl Subject {
+    fn name(&self) -> Arc<str> {
+        match self {
+            Self::Check(name) => name.clone(),
+            Self::Brake(check) => format!("brake of {check}").into(),
+            Self::Verdict => READYZ.into(),
+        }
+    }
 }
 
 /// One that turned.
@@ -28,9 +49,10 @@ struct Inner {
 pub struct Turn {
     /// When.
     pub at: SystemTime,
-    /// The check or condition, or `readyz` for the verdict.
+    /// The check or condition, `brake of CHECK`, or `readyz` for the verdict.
     pub name: Arc<str>,
-    /// What it was said to be until then: `ok`, `pending`, `failed`, `stale`; of the verdict `ready`, `not ready`.
+    /// What it was said to be until then: `ok`, `pending`, `failed`, `stale`; of the verdict `ready`, `not ready`;
+    /// of a brake `off`, `asks`, `holds`.
     pub from: &'static str,
     /// What it is since.
     pub to: &'static str,
@@ -44,10 +66,14 @@ impl History {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for line in &verdict.lines {
             let why = || (!line.standing.passes()).then(|| line.standing.to_string());
-            inner.turn(&line.name, line.standing.as_str(), at, why);
+            inner.turn(Subject::Check(line.name.clone()), line.standing.as_str(), at, why);
+            if line.listed {
+                let says = || line.brake.as_deref().map(str::to_owned);
+                inner.turn(Subject::Brake(line.name.clone()), line.braking.as_str(), at, says);
+            }
         }
         let word = if verdict.ready() { "ready" } else { "not ready" };
-        inner.turn(READYZ, word, at, || verdict.error());
+        inner.turn(Subject::Verdict, word, at, || verdict.error());
     }
 
     /// The turns that are kept, the oldest first.
@@ -57,9 +83,9 @@ impl History {
 }
 
 impl Inner {
-    fn turn(&mut self, name: &str, to: &'static str, at: SystemTime, why: impl FnOnce() -> Option<String>) {
-        let Some(word) = self.last.get_mut(name) else {
-            self.last.insert(name.into(), to);
+    fn turn(&mut self, subject: Subject, to: &'static str, at: SystemTime, why: impl FnOnce() -> Option<String>) {
+        let Some(word) = self.last.get_mut(&subject) else {
+            self.last.insert(subject, to);
             return;
         };
         let from = std::mem::replace(word, to);
@@ -69,7 +95,7 @@ impl Inner {
         if self.turns.len() == MOST {
             self.turns.pop_front();
         }
-        self.turns.push_back(Turn { at, name: name.into(), from, to, why: why() });
+        self.turns.push_back(Turn { at, name: subject.name(), from, to, why: why() });
     }
 }
 
@@ -78,12 +104,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::readiness::brake::Braking;
     use crate::readiness::settings::Class;
     use crate::readiness::verdict::{Line, Standing};
 
     fn verdict(db: Standing) -> Verdict {
         Verdict {
-            lines: vec![Line { name: "db".into(), class: Class::Critical, listed: true, standing: db, brake: None }],
+            lines: vec![Line {
+                name: "db".into(),
+                class: Class::Critical,
+                listed: true,
+                standing: db,
+                braking: Braking::Off,
+                brake: None,
+            }],
         }
     }
 
@@ -115,5 +149,20 @@ mod tests {
             history.note(&verdict(Standing::Failed("gone".into())), at);
         }
         assert_eq!(history.turns().len(), MOST);
+    }
+
+    #[test]
+    fn a_brake_turns_too_and_says_why() {
+        let history = History::default();
+        let at = SystemTime::UNIX_EPOCH;
+        let says = "db failing on 7 of 8 instances";
+        for (braking, brake) in [(Braking::Off, None), (Braking::Holds, Some(says)), (Braking::Off, None)] {
+            let mut verdict = verdict(Standing::Failed("down".into()));
+            (verdict.lines[0].braking, verdict.lines[0].brake) = (braking, brake.map(Arc::from));
+            history.note(&verdict, at);
+        }
+        let turns = history.turns();
+        let told: Vec<_> = turns.iter().map(|turn| (&*turn.name, turn.to, turn.why.as_deref())).collect();
+        assert_eq!(told, [("brake of db", "holds", Some(says)), ("brake of db", "off", None)]);
     }
 }

@@ -121,7 +121,7 @@ impl Collector for Standings {
             encoder.encode_descriptor("check_up", "Whether a check passes (1) or not (0)", None, MetricType::Gauge)?;
         for line in verdict.lines.iter().filter(|line| line.listed) {
             let labels = CheckLabels { check: line.name.to_string() };
-            gauge(line.standing == Standing::Ok).encode(up.encode_family(&labels)?)?;
+            gauge(matches!(line.standing, Standing::Ok | Standing::Returning)).encode(up.encode_family(&labels)?)?;
         }
         let help = "Whether /readyz says ready (1) or not (0)";
         let ready = encoder.encode_descriptor("ready", help, None, ConstGauge::<i64>::TYPE)?;

@@ -15,7 +15,7 @@ pub mod settings;
 pub mod verdict;
 
 pub use board::{Board, Condition, Snapshot};
-pub use brake::Brake;
+pub use brake::{Brake, Braking, Crowd, Patience, Place};
 pub use metrics::Metrics;
 pub use prober::Prober;
 pub use settings::Settings;

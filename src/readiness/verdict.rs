@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 use tokio::time::Instant;
 
+use crate::readiness::brake::Braking;
 use crate::readiness::settings::Class;
 
 /// What the attempts at a check so far amount to.
@@ -127,6 +128,8 @@ pub enum Standing {
     Failed(Arc<str>),
     /// Its latest result is this old, which is too old to be believed.
     Stale(Duration),
+    /// It passes again after an outage of many, who do not all come back at once.
+    Returning,
     /// The caller asked to leave it out.
     Excluded,
 }
@@ -139,6 +142,7 @@ impl Standing {
             Self::Pending => "pending",
             Self::Failed(_) => "failed",
             Self::Stale(_) => "stale",
+            Self::Returning => "returning",
             Self::Excluded => "excluded",
         }
     }
@@ -155,6 +159,7 @@ impl fmt::Display for Standing {
         match self {
             Self::Ok | Self::Excluded => f.write_str(self.as_str()),
             Self::Pending => f.write_str("no result yet"),
+            Self::Returning => f.write_str("passes again, and waits a little: not all come back at once"),
             Self::Failed(reason) => f.write_str(reason),
             Self::Stale(age) => write!(f, "stale, no result for {}s", age.as_secs()),
         }
@@ -172,6 +177,8 @@ pub struct Line {
     pub listed: bool,
     /// What is said about it.
     pub standing: Standing,
+    /// What the brake does about it.
+    pub braking: Braking,
     /// What the brake says, of a check that it may hold for.
     pub brake: Option<Arc<str>>,
 }
@@ -370,7 +377,7 @@ mod tests {
     }
 
     fn line(name: &str, class: Class, standing: Standing) -> Line {
-        Line { name: name.into(), class, listed: name != "lifecycle", standing, brake: None }
+        Line { name: name.into(), class, listed: name != "lifecycle", standing, braking: Braking::Off, brake: None }
     }
 
     #[test]

@@ -136,7 +136,7 @@ async fn a_real_prometheus_scrapes_loads_the_alerts_and_answers_every_panel() {
     let app = App::start().await;
     let sidecar = Sidecar::start_with(&format!(
         "proxy: [{{ listen: '127.0.0.1:0', upstream: '{0}' }}]\n\
-         checks: {{ app: {{ tcp: {{ address: '{0}' }}, interval: 100ms }} }}",
+         checks: {{ app: {{ tcp: {{ address: '{0}' }}, interval: 100ms, shared: true }} }}",
         app.address
     ));
     sidecar.ready().await;

@@ -39,6 +39,7 @@ pub(crate) fn quick() -> Pace {
         retry_most: Duration::from_millis(50),
         refused: Duration::from_millis(100),
         doubt: Duration::from_millis(300),
+        keep: Duration::from_secs(120),
     }
 }
 

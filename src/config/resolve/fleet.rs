@@ -59,8 +59,8 @@ fn brake(section: &mut Section<'_>) -> Brake {
         "hold",
         &duration(Duration::from_secs(1)..=Duration::from_secs(3600)),
         default.hold,
-        "For so long it has to be no larger; each instance waits up to twice as long, at random, so that those on which \
-         the check still fails do not all leave at once.",
+        "The brake is let go when it has been no larger for so long, or for a third of that; each instance waits for a time \
+         between, at random, so that those on which the check still fails do not all leave at once.",
     );
     let min_instances = section.or(
         "min_instances",

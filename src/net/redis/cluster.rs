@@ -30,8 +30,41 @@ pub(super) async fn owner(endpoint: &Endpoint, key: Option<&str>, limit: Duratio
     Err(failure)
 }
 
+/// Every master that has slots, as the first node that answers tells.
+pub(super) async fn masters(endpoint: &Endpoint, limit: Duration) -> Result<Vec<Node>, Error> {
+    let each = limit / 4;
+    let mut failure = Error::Refused("no node of the cluster is known".to_owned());
+    for node in endpoint.known() {
+        match within(each, map(endpoint, &node)).await {
+            Ok(map) => {
+                let mut masters: Vec<Node> = Vec::new();
+                for master in map.into_iter().filter_map(|range| range.nodes.into_iter().next()) {
+                    if !masters.contains(&master) {
+                        masters.push(master);
+                    }
+                }
+                return Ok(masters);
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
 /// What one node says: the owner, and which nodes there are.
 async fn ask(endpoint: &Endpoint, node: &Node, key: Option<&str>) -> Result<(Node, Vec<Node>), Error> {
+    let map = map(endpoint, node).await?;
+    let told = map.iter().flat_map(|range| range.nodes.iter().cloned()).collect();
+    let Some(key) = key else { return Ok((node.clone(), told)) };
+    let slot = slot(key);
+    match map.iter().find(|range| (range.first..=range.last).contains(&slot)) {
+        Some(Range { nodes, .. }) if !nodes.is_empty() => Ok((nodes[0].clone(), told)),
+        _ => Err(Error::Refused(format!("{node}: no node of the cluster serves slot {slot}"))),
+    }
+}
+
+/// The slots as one node knows them.
+async fn map(endpoint: &Endpoint, node: &Node) -> Result<Vec<Range>, Error> {
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let login = &endpoint.0.target.login;
     let mut link: Link = dial::open(endpoint, node, login, ProtocolVersion::RESP2, config).await?;
@@ -40,14 +73,7 @@ async fn ask(endpoint: &Endpoint, node: &Node, key: Option<&str>) -> Result<(Nod
         .query_async(&mut link.commands)
         .await
         .map_err(|e| Error::Refused(format!("{node}: {}", endpoint.scrub(&e))))?;
-    let map: Vec<Range> = map.into_iter().filter_map(|range| Range::read(range, node)).collect();
-    let told = map.iter().flat_map(|range| range.nodes.iter().cloned()).collect();
-    let Some(key) = key else { return Ok((node.clone(), told)) };
-    let slot = slot(key);
-    match map.iter().find(|range| (range.first..=range.last).contains(&slot)) {
-        Some(Range { nodes, .. }) if !nodes.is_empty() => Ok((nodes[0].clone(), told)),
-        _ => Err(Error::Refused(format!("{node}: no node of the cluster serves slot {slot}"))),
-    }
+    Ok(map.into_iter().filter_map(|range| Range::read(range, node)).collect())
 }
 
 /// Slots that are together, and who has them, the master first.

@@ -103,6 +103,20 @@ impl Endpoint {
         self.reach(Some(key), limit).await
     }
 
+    /// A connection to each server that holds a part of the keys: one, or every master of a cluster.
+    pub async fn connect_all(&self, limit: Duration) -> Result<Vec<Connection>, Error> {
+        if !self.is_cluster() {
+            return Ok(vec![self.connect(limit).await?]);
+        }
+        let mut connections = Vec::new();
+        for node in cluster::masters(self, limit).await? {
+            let config = AsyncConnectionConfig::new().set_response_timeout(Some(limit));
+            let link = within(limit, self.open_master(&node, ProtocolVersion::RESP2, config)).await?;
+            connections.push(Connection::new(self.clone(), link, limit, Moves::Followed));
+        }
+        Ok(connections)
+    }
+
     /// A connection to the server that has `key` and that also takes subscriptions: messages and the library's own
     /// `Disconnection` go to `push`, which must not block. It stays with its server: a key that moved away for good is
     /// an error. Needs RESP3, that is Redis 6 or later.

@@ -104,6 +104,7 @@ async fn every_word_that_the_shipped_users_have_is_needed() {
     let words: Vec<&str> = line.split(' ').filter(|word| word.starts_with('+')).collect();
     // What serves a cluster, other versions, or the rest of the command line is tested there.
     let elsewhere = [
+        "+scan",
         "+ping",
         "+asking",
         "+cluster|slots",

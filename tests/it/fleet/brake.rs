@@ -5,6 +5,7 @@ mod sidecars;
 mod trust;
 
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +13,7 @@ use tidegate::app::fleet::{obey, tell};
 use tidegate::fleet::Pace;
 use tidegate::ops::readyz;
 use tidegate::readiness::settings::{Check, Kind};
-use tidegate::readiness::{self, Board};
+use tidegate::readiness::{self, Board, Patience};
 use tidegate::secret::Secret;
 use tidegate::telemetry::metrics::registry;
 use tokio::task::JoinSet;
@@ -26,22 +27,33 @@ use crate::support::redis::Redis;
 /// A database, as far as this goes: something that accepts connections, or does not.
 struct Database {
     port: Port,
-    listener: Option<TcpListener>,
+    listener: Arc<Mutex<Option<TcpListener>>>,
 }
 
 impl Database {
     fn start() -> Self {
-        let port = Port::reserve();
-        let listener = Some(TcpListener::bind(port.address()).unwrap());
-        Self { port, listener }
+        let mut database = Self { port: Port::reserve(), listener: Arc::default() };
+        database.resume();
+        let listener = Arc::downgrade(&database.listener);
+        // Whoever is not taken out of the backlog keeps others from coming, a hundred later.
+        std::thread::spawn(move || {
+            while let Some(listener) = listener.upgrade() {
+                while listener.lock().unwrap().as_ref().is_some_and(|listener| listener.accept().is_ok()) {}
+                drop(listener);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        database
     }
 
     fn stop(&mut self) {
-        self.listener = None;
+        *self.listener.lock().unwrap() = None;
     }
 
     fn resume(&mut self) {
-        self.listener = Some(TcpListener::bind(self.port.address()).unwrap());
+        let listener = TcpListener::bind(self.port.address()).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        *self.listener.lock().unwrap() = Some(listener);
     }
 
     fn check(&self, interval: Duration) -> Check {
@@ -70,6 +82,8 @@ impl Replica {
     fn with(settings: &tidegate::fleet::Settings, check: Check, pace: Pace) -> Self {
         let checks = readiness::Settings { checks: vec![check] };
         let (board, probers) = readiness::set_up(&checks, &mut registry()).unwrap();
+        // A word may take long on a busy machine.
+        board.ask(Patience { word: PATIENCE, report: Duration::from_millis(500) });
         let member = Running::start(settings, pace);
         let mut tasks = JoinSet::new();
         for prober in probers {
@@ -193,6 +207,36 @@ async fn one_instances_own_fault_takes_it_out() {
     replicas[0].says(200, Some("db failing on 2 of 4 instances")).await;
 }
 
+/// Whether `/readyz` ever turned, from the first time that it said ready on.
+fn ever_left(replica: &Replica) -> bool {
+    replica.board.history().iter().any(|turn| &*turn.name == "readyz" && turn.to == "not ready")
+}
+
+#[tokio::test]
+async fn at_the_first_failed_attempt_nobody_leaves_before_the_others_could_be_heard() {
+    let (redis, mut ways) = (Redis::start(), (0..4).map(|_| Database::start()).collect::<Vec<_>>());
+    let url = redis.url();
+    let replica = |n: usize| {
+        let check = Check { fall: 1, ..ways[n].check(INTERVAL) };
+        Replica::with(&settings(&url, &format!("r{n}")), check, quick())
+    };
+    let replicas: Vec<Replica> = (0..4).map(replica).collect();
+    complete(&redis, &replicas).await;
+    // One after the other, as attempts that begin an interval apart find it.
+    for (n, way) in ways[..3].iter_mut().enumerate() {
+        way.stop();
+        let says = match n + 1 {
+            3 => "db failing on 3 of 4 instances".to_owned(),
+            few => format!("waiting for the others, db failing on {few} of 4 instances so far"),
+        };
+        replicas[n].says(200, Some(&says)).await;
+    }
+    for replica in &replicas[..3] {
+        replica.says(200, Some("db failing on 3 of 4 instances")).await;
+    }
+    assert!(!replicas.iter().any(ever_left), "{:?}", replicas[0].board.history());
+}
+
 #[tokio::test]
 async fn a_moment_without_the_database_does_not_bring_back_who_had_a_fault_of_its_own() {
     let redis = Redis::start();
@@ -215,6 +259,58 @@ async fn a_moment_without_the_database_does_not_bring_back_who_had_a_fault_of_it
     }
     replicas[0].says(503, Some("off, db failing on 4 of 4 instances only just now")).await;
     ways[1..].iter_mut().for_each(Database::resume);
+    replicas[0].says(503, Some("off, db failing on 1 of 4 instances")).await;
+}
+
+#[tokio::test]
+async fn those_that_left_together_come_back_one_by_one() {
+    let (redis, mut database) = (Redis::start(), Database::start());
+    let url = redis.url();
+    let replica = |n: usize| {
+        let mut settings = settings(&url, &format!("r{n}"));
+        settings.brake.panic_threshold = None;
+        Replica::with(&settings, database.check(INTERVAL), quick())
+    };
+    let replicas: Vec<Replica> = (0..4).map(replica).collect();
+    complete(&redis, &replicas).await;
+    database.stop();
+    eventually(PATIENCE, "all have left, and know that all have", async || {
+        let says = |replica: &Replica| replica.readyz().1["brake"].as_str().unwrap_or("").contains("4 of 4");
+        replicas.iter().all(|replica| replica.readyz().0 == 503 && says(replica))
+    })
+    .await;
+    database.resume();
+    for replica in &replicas {
+        replica.says(200, None).await;
+        let turns = replica.board.history();
+        assert!(turns.iter().any(|turn| &*turn.name == "db" && turn.to == "returning"), "{turns:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_ones_own_after_the_outage_of_all_takes_it_out_as_ever() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let mut ways: Vec<Database> = (0..4).map(|_| Database::start()).collect();
+    let replica = |n: usize| {
+        let mut settings = settings(&url, &format!("r{n}"));
+        settings.brake.hold = Duration::from_secs(600);
+        Replica::with(&settings, ways[n].check(INTERVAL), quick())
+    };
+    let replicas: Vec<Replica> = (0..4).map(replica).collect();
+    complete(&redis, &replicas).await;
+    ways.iter_mut().for_each(Database::stop);
+    for replica in &replicas {
+        replica.says(200, Some("db failing on 4 of 4 instances")).await;
+    }
+    ways.iter_mut().for_each(Database::resume);
+    for replica in &replicas {
+        replica.says(200, None).await;
+    }
+    for replica in &replicas {
+        replica.member.beats("ok", 3).await;
+    }
+    ways[0].stop();
     replicas[0].says(503, Some("off, db failing on 1 of 4 instances")).await;
 }
 

@@ -4,10 +4,13 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use redis::AsyncCommands as _;
 use serde_json::{Value, json};
 use tidegate::fleet::Pace;
+use tidegate::net::redis::Endpoint;
 
 use super::{Running, fleet_is, quick, settings};
+use crate::support::deployment::Cluster;
 use crate::support::port::Port;
 use crate::support::redis::Redis;
 use crate::support::sidecar::TIDEGATE;
@@ -73,6 +76,56 @@ async fn the_fleet_is_listed_and_suspects_are_evicted() {
 }
 
 #[tokio::test]
+async fn the_fleets_of_all_workloads_are_listed() {
+    let redis = Redis::start();
+    let url = redis.url();
+    assert_eq!(fleet(url.expose(), &["--all"]), (0, "no instances\n".to_owned(), String::new()));
+    let one = Running::quick(&url, "orders-a");
+    one.registered().await;
+    // What others keep there is none of ours; more keys than fit one page.
+    let fill = "for i = 1, 3000 do redis.call('SET', 'x' .. i, '') end \
+                redis.call('HSET', 'tidegate:{stock}:fleet:instances', 'i', '{\"pod\":\"stock-a\"}') \
+                redis.call('HSET', 'other:{stock}:fleet:instances', 'i', '{\"pod\":\"foreign\"}')";
+    let mut raw = redis.client().await;
+    let _: () = redis::cmd("EVAL").arg(fill).arg(0).query_async(&mut raw).await.unwrap();
+    let (code, table, error) = fleet(url.expose(), &["--all"]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    let words = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<_> = table.lines().map(words).collect();
+    assert_eq!(lines, [["WORKLOAD", "POD"], ["orders", "orders-a"], ["stock", "stock-a"]], "{table}");
+    let (_, text, _) = fleet(url.expose(), &["--all", "--output", "json"]);
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let of = |n: usize| (value["workloads"][n]["workload"].clone(), value["workloads"][n]["live"].clone());
+    assert_eq!([of(0), of(1)], [(json!("orders"), json!(1)), (json!("stock"), json!(0))], "{text}");
+    for wrong in [&["--all", "--watch"][..], &["--all", "--workload", "x"], &["--all", "evict", "x"]] {
+        assert_eq!(fleet(url.expose(), wrong).0, 64, "{wrong:?}");
+    }
+    let rules = ["on", ">x", "~*", "+@all", "-scan"];
+    let _: () = redis::cmd("ACL").arg("SETUSER").arg("some").arg(&rules).query_async(&mut raw).await.unwrap();
+    let (code, _, error) = fleet(&format!("{}?user=some&pass=x", url.expose()), &["--all"]);
+    assert_eq!((code, error.contains("grant +scan")), (1, true), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fleets_of_all_workloads_are_found_on_every_master_of_a_cluster() {
+    let cluster = Cluster::start().await;
+    let url = cluster.url();
+    let member = Running::quick(&url, "a");
+    member.registered().await;
+    let mut connection = Endpoint::new(&url).unwrap().connect(super::PATIENCE).await.unwrap();
+    // Slots of each of the three.
+    for workload in ["a", "b", "c", "d", "e", "f"] {
+        let key = format!("tidegate:{{{workload}}}:fleet:instances");
+        let _: u64 = connection.hset(key, "i", format!("{{\"pod\":\"{workload}\"}}")).await.unwrap();
+    }
+    let (code, text, error) = fleet(url.expose(), &["--all", "--output", "json"]);
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let names: Vec<&str> =
+        value["workloads"].as_array().unwrap().iter().map(|w| w["workload"].as_str().unwrap()).collect();
+    assert_eq!((code, names.as_slice()), (0, &["a", "b", "c", "d", "e", "f", "orders"][..]), "{error}");
+}
+
+#[tokio::test]
 async fn bad_usage_and_a_redis_that_is_away_are_told_apart() {
     let redis = Redis::start();
     let url = redis.url();
@@ -120,11 +173,18 @@ async fn watching_tells_each_change_in_a_line() {
     assert_eq!((&line["pod"], &line["ready"]), (&json!("a"), &json!(true)));
     member.says.lock().unwrap().ready = false;
     assert_eq!(next().await["ready"], json!(false));
-    let _other = Running::quick(&url, "b");
+    let other = Running::quick(&url, "b");
     assert_eq!(next().await["pod"], "b");
     member.handle.leave(super::PATIENCE).await;
     let line = next().await;
     assert_eq!((&line["pod"], &line["state"]), (&json!("a"), &json!("gone")));
+    // Redis loses everything, and whoever is alive is heard of again.
+    drop(other);
+    let lost: () = redis::cmd("FLUSHALL").query_async(&mut redis.client().await).await.unwrap();
+    let line = next().await;
+    assert_eq!((&line["pod"], &line["state"]), (&json!("b"), &json!("unknown")), "{lost:?}");
+    let _again = Running::quick(&url, "b");
+    assert_eq!(next().await["state"], "live");
     watching.kill().unwrap();
     watching.wait().unwrap();
 }

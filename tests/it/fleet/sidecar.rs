@@ -53,6 +53,35 @@ async fn a_sidecar_is_in_the_fleet_from_its_start_to_its_end() {
 }
 
 #[tokio::test]
+async fn clocks_that_are_hours_apart_make_no_suspects() {
+    let (app, redis) = (App::start().await, Redis::start());
+    let settings = |pod: &str| {
+        format!("proxy: [{{ listen: '127.0.0.1:0', upstream: '{}' }}]\n{}", app.address, settings(&redis, pod))
+    };
+    let ahead = Sidecar::start_at("+7h", &settings("ahead"));
+    let behind = Sidecar::start_at("-5h", &settings("behind"));
+    let right = Sidecar::start_with(&settings("right"));
+    for sidecar in [&ahead, &behind, &right] {
+        eventually(PATIENCE, "it has told twice that it lives", async || {
+            sidecar.metric("tidegate_fleet_heartbeats_total", "ok").await >= 2.0
+        })
+        .await;
+    }
+    let hour = |time: &str| humantime::parse_rfc3339_weak(time).unwrap();
+    let began = |sidecar: &Sidecar| hour(sidecar.log()[0]["timestamp"].as_str().unwrap());
+    let apart = began(&ahead).duration_since(began(&behind)).unwrap();
+    assert!(apart > Duration::from_secs(11 * 3600), "their clocks are {apart:?} apart");
+    let all = instances(&right);
+    let live: Vec<&str> = all.iter().filter(|i| i["state"] == "live").map(|i| i["pod"].as_str().unwrap()).collect();
+    assert_eq!(live, ["ahead", "behind", "right"]);
+    for instance in &all {
+        let joined = hour(instance["joined"].as_str().unwrap());
+        let age = std::time::SystemTime::now().duration_since(joined).unwrap_or_default();
+        assert!(age < Duration::from_secs(3600), "by the clock of Redis: {instance}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_of_a_sidecar_waits_for_a_redis_that_hangs_or_is_away() {
     let (app, mut redis) = (App::start().await, Redis::start());
     let mut sidecar = Sidecar::start(app.address, &settings(&redis, "a"));

@@ -56,6 +56,17 @@ impl Sidecar {
         Self::launch(tempfile::tempdir().unwrap(), "", settings, Stdio::null(), &environment)
     }
 
+    /// The same, where the clock is off by so much, as `+7h`.
+    pub(crate) fn start_at(offset: &str, settings: &str) -> Self {
+        let told = Command::new("faketime").args(["-f", "+0", "env"]).output();
+        let told = told.expect("scripts/setup.sh test installs faketime");
+        let told = String::from_utf8(told.stdout).unwrap();
+        let library = told.lines().find_map(|line| line.strip_prefix("LD_PRELOAD=")).unwrap();
+        // Only the time of day is another: limits are measured by the other clock.
+        let environment = [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        Self::start_where(&environment, settings)
+    }
+
     /// The same, with these variables.
     pub(crate) fn start_where(environment: &[(&str, &str)], settings: &str) -> Self {
         Self::launch(tempfile::tempdir().unwrap(), "", settings, Stdio::null(), environment)

@@ -111,7 +111,8 @@ async fn those_that_do_not_recover_leave_one_by_one() {
     let (mut database, mut broken) = (Database::start(), Database::start());
     let replica = |n: usize| {
         let mut settings = settings(&url, &format!("r{n}"));
-        settings.brake.hold = Duration::from_secs(3);
+        // A third of it is longer than any instance waits to hear of the others.
+        settings.brake.hold = Duration::from_secs(24);
         let way = if n < BROKEN { &broken } else { &database };
         Replica::with(&settings, way.check(INTERVAL), pace())
     };
@@ -137,7 +138,7 @@ async fn those_that_do_not_recover_leave_one_by_one() {
     let moments: Vec<u128> = left.iter().flatten().map(Duration::as_millis).collect();
     eprintln!("{BROKEN} of {INSTANCES} did not recover; they left after these ms: {moments:?}");
     let (first, last) = (moments.iter().min().unwrap(), moments.iter().max().unwrap());
-    assert!(last - first > 100, "of 3 s over which chance spreads them: {moments:?}");
+    assert!(last - first > 1000, "of 16 s over which chance spreads them: {moments:?}");
     assert!(replicas[BROKEN..].iter().all(|replica| replica.readyz().0 == 200));
 }
 

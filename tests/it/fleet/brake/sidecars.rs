@@ -43,9 +43,14 @@ async fn sidecars_of_one_database_stay_in_service_together_and_one_alone_leaves(
         assert_eq!(status["checks"]["db"]["brake"], says, "{status}");
         assert_eq!((&status["ready"], &status["checks"]["db"]["class"]), (&json!(true), &json!("degraded")));
     }
+    let (code, table, error) = braked[0].cli(&["status", "--history"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(table.lines().any(|line| line == format!("brake      {says}")), "{table}");
+    let turn = |line: &str| line.contains("brake of db") && line.contains("holds") && line.contains("db failing on ");
+    assert!(table.lines().any(turn), "{table}");
     eventually(PATIENCE, "without a brake it leaves", async || {
         let answer = raw::get(unbraked.ops, "/readyz").await.unwrap();
-        answer.status == 503 && answer.json()["brake"] == format!("off, {says}")
+        answer.status == 503 && answer.json()["brake"] == format!("off by panic_threshold, {says}")
     })
     .await;
     database.resume();
@@ -54,4 +59,6 @@ async fn sidecars_of_one_database_stay_in_service_together_and_one_alone_leaves(
     }
     eventually(PATIENCE, "the brake is off", async || braked[0].metric("tidegate_brake_holds", "db").await == 0.0)
         .await;
+    let told = |line: &serde_json::Value| line["message"] == "the brake is off" && line["said"] == "db passes again";
+    eventually(PATIENCE, "and why is told", async || braked[0].log().iter().any(told)).await;
 }

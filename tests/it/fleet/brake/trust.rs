@@ -7,7 +7,7 @@ use redis::AsyncCommands as _;
 use tidegate::fleet::Pace;
 use tidegate::readiness::settings::{self, Check, Kind};
 
-use super::{Database, INTERVAL, Replica, complete, fleet, grown};
+use super::{Database, INTERVAL, Replica, complete, ever_left, fleet, grown};
 use crate::fleet::{keys, quick};
 use crate::support::redis::Redis;
 
@@ -56,7 +56,7 @@ async fn when_redis_cannot_be_asked_the_checks_own_class_applies() {
 async fn what_was_said_of_the_fleet_is_not_believed_for_long() {
     let (redis, mut database) = (Redis::start(), Database::start());
     let url = redis.url();
-    let brief = Pace { answer: Duration::from_millis(300), good: Duration::from_secs(2), ..quick() };
+    let brief = Pace { answer: Duration::from_millis(300), keep: Duration::from_secs(1), ..quick() };
     let replica = |n: usize| Replica::start(&url, &format!("r{n}"), database.check(INTERVAL), brief.clone());
     let replicas: Vec<Replica> = (0..3).map(replica).collect();
     complete(&redis, &replicas).await;
@@ -68,6 +68,45 @@ async fn what_was_said_of_the_fleet_is_not_believed_for_long() {
     for replica in &replicas {
         replica.says(503, Some(UNASKED)).await;
     }
+}
+
+#[tokio::test]
+async fn a_brake_that_holds_outlives_a_redis_that_stalls_or_loses_what_it_knew() {
+    let (mut redis, mut database) = (Redis::start(), Database::start());
+    let url = redis.url();
+    let good = Duration::from_secs(2);
+    let brief = Pace { answer: Duration::from_millis(300), good, ..quick() };
+    let replica = |n: usize| Replica::start(&url, &format!("r{n}"), database.check(INTERVAL), brief.clone());
+    let replicas: Vec<Replica> = (0..3).map(replica).collect();
+    complete(&redis, &replicas).await;
+    database.stop();
+    let (holds, kept) = ("db failing on 3 of 3 instances", "db failing on 3 of 3 instances when last told");
+    for replica in &replicas {
+        replica.says(200, Some(holds)).await;
+    }
+    redis.freeze();
+    for replica in &replicas {
+        replica.says(200, Some(kept)).await;
+    }
+    // What Redis knows expires by its own clock.
+    tokio::time::sleep(good + Duration::from_millis(500)).await;
+    redis.thaw();
+    for replica in &replicas {
+        replica.says(200, Some(holds)).await;
+    }
+    let young: bool = redis.client().await.exists(keys().young).await.unwrap();
+    assert!(!young, "those that went silent are remembered");
+    redis.kill();
+    redis.resume();
+    for replica in &replicas {
+        replica.member.beats("ok", 2).await;
+        replica.says(200, Some(kept)).await;
+    }
+    grown(&redis).await;
+    for replica in &replicas {
+        replica.says(200, Some(holds)).await;
+    }
+    assert!(!replicas.iter().any(ever_left), "{:?}", replicas[0].board.history());
 }
 
 #[tokio::test]
