@@ -76,7 +76,7 @@ pub enum Command {
     /// Takes the sidecar out of manifests
     Uninject(inject::Undo),
     /// Puts the sidecar into pods as they are made: a mutating admission webhook
-    Webhook(webhook::Args),
+    Webhook(Box<webhook::Args>),
     /// Prints a shell completion script
     Completions {
         /// The shell

@@ -155,7 +155,7 @@ proptest! {
         let mut places = Vec::new();
         pointers(&object, String::new(), &mut places);
         let mut broken = object;
-        *broken.pointer_mut(&places[at.index(places.len())]).unwrap() = values[with].clone();
+        *broken.pointer_mut(&places[at.index(places.len())]).expect("there, as written above") = values[with].clone();
         if let Outcome::Injected { object, .. } = inject(&broken, &[], &Options::default()) {
             let plain = uninject(&object);
             prop_assert!(matches!(&plain, Outcome::Injected { object, .. } if *object == broken), "{plain:?}\nof {broken}");

@@ -83,7 +83,12 @@ fn beside_other_init_containers_the_sidecar_is_the_first() {
         object["spec"]["template"]["spec"]["ephemeralContainers"] = json!([{ "name": "debug", "image": "d" }]);
     });
     let (object, _) = injected(&object, &given());
-    let names: Vec<&Value> = pods(&object)["initContainers"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    let names: Vec<&Value> = pods(&object)["initContainers"]
+        .as_array()
+        .expect("there, as written above")
+        .iter()
+        .map(|c| &c["name"])
+        .collect();
     assert_eq!(names, ["tidegate", "migrate", "db"]);
 }
 
@@ -158,7 +163,10 @@ fn liveness_startup_and_post_start_stay_and_find_their_port() {
         app["livenessProbe"] = probe.clone();
         app["startupProbe"] = json!({ "grpc": { "port": 3000 } });
         app["lifecycle"] = json!({ "postStart": { "httpGet": { "path": "/warm", "port": "http" } } });
-        app["ports"].as_array_mut().unwrap().push(json!({ "name": "admin", "containerPort": 9000 }));
+        app["ports"]
+            .as_array_mut()
+            .expect("there, as written above")
+            .push(json!({ "name": "admin", "containerPort": 9000 }));
     });
     let options = Options { ports: vec!["http".to_owned()], ..given() };
     let (object, _) = injected(&object, &options);
@@ -246,7 +254,8 @@ fn annotations_stand_above_options() {
     assert_eq!(wrong.len(), 1, "{wrong:?}");
     let object = {
         let mut object = object;
-        let annotations = object["spec"]["template"]["metadata"]["annotations"].as_object_mut().unwrap();
+        let annotations =
+            object["spec"]["template"]["metadata"]["annotations"].as_object_mut().expect("there, as written above");
         annotations.remove("config.tidegate.dev/access_log.sample");
         object
     };
@@ -359,8 +368,12 @@ fn every_kind_with_pods_is_injected_and_others_stay() {
     ending["spec"]["restartPolicy"] = "Never".into();
     let held = json!({ "template": template });
     let rollout = of("Rollout", "argoproj.io/v1alpha1", held.clone());
-    let options =
-        Options { pod_templates: vec!["Rollout.argoproj.io=spec.template".parse::<PodTemplate>().unwrap()], ..given() };
+    let options = Options {
+        pod_templates: vec![
+            "Rollout.argoproj.io=spec.template".parse::<PodTemplate>().expect("there, as written above"),
+        ],
+        ..given()
+    };
     for object in [
         of("Deployment", "apps/v1", held.clone()),
         of("StatefulSet", "apps/v1", held.clone()),
@@ -372,7 +385,7 @@ fn every_kind_with_pods_is_injected_and_others_stay() {
         of("Pod", "v1", template["spec"].clone()),
         rollout.clone(),
     ] {
-        let kind = object["kind"].as_str().unwrap().to_owned();
+        let kind = object["kind"].as_str().expect("there, as written above").to_owned();
         let text = injected(&object, &options).0.to_string();
         assert!(text.contains(r#""name":"tidegate""#) && text.contains("tidegate.dev/injected"), "{kind}: {text}");
     }
@@ -405,7 +418,7 @@ fn a_pods_workload_is_its_owners() {
         let spec = pods(&deployment(|_| {})).clone();
         let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
         let (object, _) = injected(&pod, &given());
-        let env = object["spec"]["initContainers"][0]["env"].as_array().unwrap();
+        let env = object["spec"]["initContainers"][0]["env"].as_array().expect("there, as written above");
         let found =
             env.iter().find(|entry| entry["name"] == "TIDEGATE_WORKLOAD").and_then(|entry| entry["value"].as_str());
         assert_eq!(found, expected);

@@ -54,7 +54,10 @@ fn ports_that_collide_or_leave_a_choice_are_refused() {
         );
         check(
             &with_app(|app| {
-                app["ports"].as_array_mut().unwrap().push(json!({ "name": "x-metrics", "containerPort": port }))
+                app["ports"]
+                    .as_array_mut()
+                    .expect("there, as written above")
+                    .push(json!({ "name": "x-metrics", "containerPort": port }))
             }),
             default,
             &expected,
@@ -63,7 +66,10 @@ fn ports_that_collide_or_leave_a_choice_are_refused() {
     // It moves.
     let mut object = annotated(&[("config.tidegate.dev/ops.listen", "0.0.0.0:9014")]);
     let metrics = json!({ "name": "metrics", "containerPort": 8014 });
-    object["spec"]["template"]["spec"]["containers"][0]["ports"].as_array_mut().unwrap().push(metrics);
+    object["spec"]["template"]["spec"]["containers"][0]["ports"]
+        .as_array_mut()
+        .expect("there, as written above")
+        .push(metrics);
     let (object, _) = injected(&object, default);
     assert_eq!(pods(&object)["containers"][0]["lifecycle"]["preStop"]["httpGet"]["port"], 9014);
 
@@ -93,12 +99,17 @@ fn of_several_containers_the_one_that_serves_is_found_or_asked_for() {
     let two = |ports: Value| {
         deployment(|object| {
             let second = json!({ "name": "other", "image": "o", "ports": ports });
-            object["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(second);
+            object["spec"]["template"]["spec"]["containers"]
+                .as_array_mut()
+                .expect("there, as written above")
+                .push(second);
         })
     };
     let app = |object: &Value| {
         let original = &object["spec"]["template"]["metadata"]["annotations"]["tidegate.dev/original"];
-        serde_json::from_str::<Value>(original.as_str().unwrap()).unwrap()["container"].clone()
+        serde_json::from_str::<Value>(original.as_str().expect("there, as written above"))
+            .expect("there, as written above")["container"]
+            .clone()
     };
     let default = &Options::default();
     assert_eq!(app(&injected(&two(json!([])), default).0), "app", "it alone has a port");

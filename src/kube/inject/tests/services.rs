@@ -85,7 +85,7 @@ fn services_of_other_pods_and_namespaces_stay() {
         ("/apiVersion", json!("serving.knative.dev/v1")),
     ] {
         let mut other = given.clone();
-        *other.pointer_mut(pointer).unwrap() = value;
+        *other.pointer_mut(pointer).expect("there, as written above") = value;
         let outcome = service(&other, std::slice::from_ref(&workload), &Options::default());
         assert!(matches!(outcome, Outcome::Untouched(_)), "{pointer}: {outcome:?}");
     }

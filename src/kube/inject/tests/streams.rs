@@ -52,8 +52,8 @@ fn items_of_lists_are_injected_where_they_stand() {
     assert_eq!(uninject(object), Outcome::Injected { object: list, notes: Vec::new() });
 
     let mut bare = deployment(|_| {});
-    bare.as_object_mut().unwrap().remove("kind");
-    bare.as_object_mut().unwrap().remove("apiVersion");
+    bare.as_object_mut().expect("there, as written above").remove("kind");
+    bare.as_object_mut().expect("there, as written above").remove("apiVersion");
     let typed = json!({ "apiVersion": "apps/v1", "kind": "DeploymentList", "items": [bare] });
     let Outcome::Injected { object, .. } = inject(&typed, &[], &Options::default()) else { panic!("not injected") };
     assert_eq!(object["items"][0].get("kind"), None);

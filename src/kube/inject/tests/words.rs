@@ -85,7 +85,7 @@ fn each_lack_is_one_note() {
 fn another_container_and_a_policy_that_is_too_narrow_are_said() {
     let object = deployment(|object| {
         let second = json!({ "name": "db-proxy", "image": "p", "resources": { "requests": { "cpu": "1m" } } });
-        object["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(second);
+        object["spec"]["template"]["spec"]["containers"].as_array_mut().expect("there, as written above").push(second);
     });
     let expected = "spec.template.spec.containers[db-proxy]: gets SIGTERM as soon as the pod ends, while the app still \
                     serves; if the app needs it until then, make it a native sidecar: an init container with restartPolicy: \
