@@ -1,13 +1,13 @@
 //! Every ending under load, for every protocol: how many requests fail, and how streams end.
 
-mod app;
+pub(crate) mod app;
 mod frozen;
 mod http1;
 mod http2;
-mod load;
+pub(crate) mod load;
 mod promise;
 mod stage;
-mod tally;
+pub(crate) mod tally;
 mod websocket;
 
 use std::fmt::Write as _;

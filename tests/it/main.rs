@@ -29,6 +29,8 @@ mod hold;
 mod http2;
 mod inject_cli;
 mod inject_environment;
+mod kube;
+mod kubelet;
 mod metrics;
 mod native;
 mod ofrep;

@@ -27,7 +27,7 @@ const PORT: &str = "TIDEGATE_TEST_APP";
 /// Between two events of a stream.
 const PACE: Duration = Duration::from_millis(20);
 
-type Body = UnsyncBoxBody<Bytes, hyper::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// A running app. Dropping it is `kill -9`.
 pub(super) struct App(Child);
@@ -80,31 +80,41 @@ fn runs_as_a_process_when_told_to() {
             tokio::spawn(async move {
                 let mut builder = auto::Builder::new(TokioExecutor::new());
                 builder.http2().enable_connect_protocol();
-                let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service_fn(answer)).await;
+                let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service_fn(served)).await;
             });
         }
     });
 }
 
 /// What `/work` answers to a request of this name: long enough that half of it can be missing.
-pub(super) fn work(name: &str) -> String {
+pub(crate) fn work(name: &str) -> String {
     format!("{name} ").repeat(500)
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn served(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    Ok(answer(request).await)
+}
+
+/// Answers what the load asks.
+pub(crate) async fn answer(request: Request<Incoming>) -> Response<Body> {
     let query = request.uri().query().unwrap_or("").to_owned();
     let text = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or("");
-    Ok(match request.uri().path() {
+    match request.uri().path() {
         "/work" => {
             tokio::time::sleep(Duration::from_millis(text("ms").parse().unwrap_or(0))).await;
-            Response::new(Full::from(work(text("name"))).map_err(|never| match never {}).boxed_unsync())
+            self::text(work(text("name")))
         }
         "/echo" => Response::new(request.into_body().boxed_unsync()),
         "/events" => events(text("count").parse().unwrap_or(u64::MAX)),
         "/chat" => chat(request),
         "/grpc" => grpc(request),
         _ => Response::builder().status(404).body(empty()).unwrap(),
-    })
+    }
+}
+
+/// An answer of this body.
+pub(crate) fn text(body: impl Into<Bytes>) -> Response<Body> {
+    Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync())
 }
 
 fn empty() -> Body {

@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A column of the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Protocol {
+pub(crate) enum Protocol {
     Http1Fresh,
     Http1Kept,
     Http2,
@@ -29,7 +29,7 @@ pub(super) enum Protocol {
 
 /// How long a stream lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Habit {
+pub(crate) enum Habit {
     /// A while, after which its client ends it and begins another.
     Short,
     /// Until somebody else ends it, and then there is no other.
@@ -37,7 +37,7 @@ pub(super) enum Habit {
 }
 
 impl Habit {
-    pub(super) fn messages(self) -> u64 {
+    pub(crate) fn messages(self) -> u64 {
         match self {
             Self::Short => 15,
             Self::Endless => u64::MAX,
@@ -46,7 +46,7 @@ impl Habit {
 }
 
 impl Protocol {
-    pub(super) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Http1Fresh,
         Self::Http1Kept,
         Self::Http2,
@@ -58,7 +58,7 @@ impl Protocol {
     ];
 
     /// The name in the matrix.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Http1Fresh => "HTTP/1.1, fresh",
             Self::Http1Kept => "HTTP/1.1, keep-alive",
@@ -71,7 +71,7 @@ impl Protocol {
         }
     }
 
-    pub(super) fn is_stream(self) -> bool {
+    pub(crate) fn is_stream(self) -> bool {
         matches!(self, Self::GrpcStream | Self::WebSocket | Self::WebSocketHttp2 | Self::Events)
     }
 
@@ -85,7 +85,7 @@ impl Protocol {
     }
 
     /// How many clients it has.
-    pub(super) fn clients(self) -> u64 {
+    pub(crate) fn clients(self) -> u64 {
         match self {
             Self::Http1Kept => 6,
             _ => 4,
@@ -95,23 +95,28 @@ impl Protocol {
 
 /// Where clients connect: listeners of the app's two protocols.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Target {
-    pub(super) http: SocketAddr,
-    pub(super) grpc: SocketAddr,
+pub(crate) struct Target {
+    pub(crate) http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
 }
 
 /// Load that runs until [`Load::stop`].
-pub(super) struct Load {
+pub(crate) struct Load {
     tallies: BTreeMap<Protocol, Arc<Tally>>,
     clients: JoinSet<()>,
 }
 
 impl Load {
     /// Starts the clients of every protocol.
-    pub(super) fn on(target: Target, habit: Habit) -> Self {
+    pub(crate) fn on(target: Target, habit: Habit) -> Self {
+        Self::of(&Protocol::ALL, target, habit)
+    }
+
+    /// Starts the clients of these protocols.
+    pub(crate) fn of(protocols: &[Protocol], target: Target, habit: Habit) -> Self {
         let mut clients = JoinSet::new();
         let mut tallies = BTreeMap::new();
-        for protocol in Protocol::ALL {
+        for protocol in protocols.iter().copied() {
             let tally = Arc::new(Tally::default());
             for number in 0..protocol.clients() {
                 let to = if protocol.asks_http2(number) { target.grpc } else { target.http };
@@ -123,7 +128,7 @@ impl Load {
     }
 
     /// Waits until every protocol has moved on: all of its clients, a few times.
-    pub(super) async fn flows(&self) {
+    pub(crate) async fn flows(&self) {
         let before: Vec<u64> = self.tallies.values().map(|tally| tally.messages()).collect();
         for ((protocol, tally), before) in self.tallies.iter().zip(before) {
             let wanted = before + 25 * protocol.clients();
@@ -132,14 +137,14 @@ impl Load {
     }
 
     /// Waits until every stream that would go on for ever has ended.
-    pub(super) async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         for (protocol, tally) in self.tallies.iter().filter(|(protocol, _)| protocol.is_stream()) {
             eventually(LONG, protocol.name(), async || tally.cell().over() >= protocol.clients()).await;
         }
     }
 
     /// Stops after what is under way: what each protocol's clients saw.
-    pub(super) async fn stop(mut self) -> BTreeMap<Protocol, Cell> {
+    pub(crate) async fn stop(mut self) -> BTreeMap<Protocol, Cell> {
         self.tallies.values().for_each(|tally| tally.stop());
         while let Some(ended) = self.clients.join_next().await {
             ended.unwrap();

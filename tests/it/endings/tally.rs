@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counts that clients write while they run.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     stop: AtomicBool,
     name: AtomicU64,
     asked: AtomicU64,
@@ -19,7 +19,7 @@ pub(super) struct Tally {
 
 /// How a request failed, as its client sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Nobody listens.
     Refused,
     /// An answer that is the sidecar's, or a balancer's.
@@ -36,7 +36,7 @@ pub(super) enum Fault {
 
 /// How a stream that would go on for ever ended, as its client sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum End {
+pub(crate) enum End {
     /// A WebSocket's Close with this code.
     Close(u16),
     /// A gRPC status.
@@ -84,43 +84,43 @@ impl fmt::Display for End {
 
 impl Tally {
     /// Tells the clients to begin nothing more.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
 
     /// A name that no other request has.
-    pub(super) fn name(&self) -> u64 {
+    pub(crate) fn name(&self) -> u64 {
         self.name.fetch_add(1, Ordering::SeqCst)
     }
 
     /// A request or stream has begun.
-    pub(super) fn asked(&self) {
+    pub(crate) fn asked(&self) {
         self.asked.fetch_add(1, Ordering::SeqCst);
     }
 
     /// An answer or a message has come.
-    pub(super) fn moved(&self) {
+    pub(crate) fn moved(&self) {
         self.moved.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(super) fn messages(&self) -> u64 {
+    pub(crate) fn messages(&self) -> u64 {
         self.moved.load(Ordering::SeqCst)
     }
 
-    pub(super) fn failed(&self, fault: Fault) {
+    pub(crate) fn failed(&self, fault: Fault) {
         *self.failed.lock().unwrap().entry(fault).or_default() += 1;
     }
 
-    pub(super) fn ended(&self, end: End) {
+    pub(crate) fn ended(&self, end: End) {
         *self.ended.lock().unwrap().entry(end).or_default() += 1;
     }
 
     /// What was seen so far.
-    pub(super) fn cell(&self) -> Cell {
+    pub(crate) fn cell(&self) -> Cell {
         Cell {
             asked: self.asked.load(Ordering::SeqCst),
             messages: self.messages(),
@@ -132,22 +132,30 @@ impl Tally {
 
 /// A cell of the matrix.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     /// Requests, or streams.
-    pub(super) asked: u64,
+    pub(crate) asked: u64,
     /// Answers, or messages of streams.
-    pub(super) messages: u64,
-    pub(super) failed: BTreeMap<Fault, u64>,
-    pub(super) ended: BTreeMap<End, u64>,
+    pub(crate) messages: u64,
+    pub(crate) failed: BTreeMap<Fault, u64>,
+    pub(crate) ended: BTreeMap<End, u64>,
 }
 
 impl Cell {
-    pub(super) fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         self.failed.values().sum()
     }
 
+    /// Counts those of another with its own.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.asked += other.asked;
+        for (fault, count) in &other.failed {
+            *self.failed.entry(fault.clone()).or_default() += count;
+        }
+    }
+
     /// How many streams are over, by somebody else's doing.
-    pub(super) fn over(&self) -> u64 {
+    pub(crate) fn over(&self) -> u64 {
         self.failures() + self.ended.values().sum::<u64>()
     }
 }

@@ -96,6 +96,11 @@ impl Client {
         timeout(LIMIT, self.read_answer()).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
 
+    /// Reads one answer, however long it takes.
+    pub(crate) async fn patiently(&mut self) -> io::Result<Answer> {
+        self.read_answer().await
+    }
+
     async fn read_answer(&mut self) -> io::Result<Answer> {
         let mut answer = self.head().await?;
         while (100..200).contains(&answer.status) && answer.status != 101 {
