@@ -15,7 +15,11 @@ fuzz_target!(|body: &[u8]| {
     let Ok(object) = serde_json::from_slice::<Value>(body) else { return };
     let kind = json!({"group": "", "version": "v1", "kind": "Pod"});
     let request = json!({"uid": "u", "kind": kind, "operation": "CREATE", "namespace": "n", "object": object});
-    check(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).to_string().as_bytes());
+    check(
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request})
+            .to_string()
+            .as_bytes(),
+    );
 });
 
 fn check(body: &[u8]) {

@@ -32,7 +32,7 @@ use self::report::Report;
 use self::template::Place;
 
 /// Puts the sidecar into every pod template of `object`, which may be a `List`. An object that has it already gets it
-/// anew, by the present options. Services are left to [`service`].
+/// anew, by the present options. Services are left to [`service()`].
 ///
 /// `stream` is what is in the stream, this object too or not: Services tell which ports are served; others are looked at
 /// for advice.
@@ -98,7 +98,7 @@ fn plain(template: &Value, report: &mut Report) -> Result<Option<Value>, Outcome
     }
 }
 
-/// Takes out what [`inject`] or [`service`] put in, wherever the pod template is.
+/// Takes out what [`inject`] or [`service()`] put in, wherever the pod template is.
 pub fn uninject(object: &Value) -> Outcome {
     each(object, &uninject_one)
 }
@@ -128,7 +128,7 @@ pub fn service(service: &Value, workloads: &[Value], options: &Options) -> Outco
     each(service, &|service| self::service::route(service, workloads, options))
 }
 
-/// All documents of a stream, each beside all others: [`inject`] for what has pods, then [`service`] for Services. Outcomes
+/// All documents of a stream, each beside all others: [`inject`] for what has pods, then [`service()`] for Services. Outcomes
 /// come in the order of the documents.
 pub fn stream(documents: &[Value], options: &Options) -> Vec<Outcome> {
     let outcomes: Vec<Outcome> = documents.iter().map(|document| inject(document, documents, options)).collect();
