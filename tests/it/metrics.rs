@@ -9,17 +9,33 @@ use crate::support::raw::{self, Client};
 use crate::support::redis::Redis;
 use crate::support::sidecar::Sidecar;
 
+/// The page, which tells of the sidecar's metrics first and then of those that the webhook has.
+fn page() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md")).unwrap()
+}
+
+/// The rows of its tables.
+fn rows(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+}
+
+/// What the page tells of the sidecar, and of the webhook.
+fn parts(page: &str) -> (&str, &str) {
+    page.split_once("The webhook (`tidegate webhook`)").unwrap()
+}
+
 /// Name, as it is in samples, and type of each documented metric.
-fn documented() -> BTreeMap<String, String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.map(|row| {
-        let (name, rest) = row.split_once('`').unwrap();
-        let kind = rest.split('|').nth(1).unwrap().trim();
-        (name.to_owned(), kind.to_owned())
-    })
-    .collect()
+fn documented(text: &str) -> BTreeMap<String, String> {
+    rows(text).map(|(name, rest)| (name.to_owned(), rest.split('|').nth(1).unwrap().trim().to_owned())).collect()
+}
+
+/// That a webhook's `/metrics` has what is documented of it, and else only what is documented of sidecars.
+pub fn the_documented_of_webhooks(text: &str) {
+    let (of_sidecars, of_webhooks) = (documented(parts(&page()).0), documented(parts(&page()).1));
+    let (shared, own): (BTreeMap<_, _>, _) =
+        exported(text).into_iter().partition(|(name, _)| of_sidecars.contains_key(name));
+    assert_eq!(own, of_webhooks);
+    assert!(shared.iter().all(|(name, kind)| of_sidecars.get(name) == Some(kind)), "{shared:?}");
 }
 
 /// The same of each exported one.
@@ -35,16 +51,13 @@ fn exported(text: &str) -> BTreeMap<String, String> {
 }
 
 /// The labels that each documented metric has.
-fn documented_labels() -> BTreeMap<String, BTreeSet<String>> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.map(|row| {
-        let (name, rest) = row.split_once('`').unwrap();
-        let labels = rest.split('|').nth(2).unwrap().split(';');
-        (name.to_owned(), labels.filter_map(|label| Some(label.split('`').nth(1)?.to_owned())).collect())
-    })
-    .collect()
+fn documented_labels(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    rows(text)
+        .map(|(name, rest)| {
+            let labels = rest.split('|').nth(2).unwrap().split(';');
+            (name.to_owned(), labels.filter_map(|label| Some(label.split('`').nth(1)?.to_owned())).collect())
+        })
+        .collect()
 }
 
 /// The same of the samples of one metric.
@@ -76,8 +89,10 @@ async fn the_documented_metrics_are_those_that_are_exported() {
     assert_eq!(answer.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     let text = answer.text();
     assert!(text.ends_with("# EOF\n"));
-    assert_eq!(exported(&text), documented());
-    for (name, labels) in documented_labels() {
+    let page = page();
+    let of_sidecars = parts(&page).0;
+    assert_eq!(exported(&text), documented(of_sidecars));
+    for (name, labels) in documented_labels(of_sidecars) {
         assert_eq!(exported_labels(&text, &name), labels, "{name}");
     }
     for (name, _) in exported(&text).iter().filter(|(_, kind)| *kind == "histogram") {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde_json::Value;
 
+use crate::metrics::the_documented_of_webhooks;
 use crate::support::authority::{Authority, Issued};
 use crate::support::eventually;
 use crate::support::raw::{self, Answer};
@@ -123,6 +124,7 @@ async fn pods_are_patched_over_tls_and_counted() {
     assert_eq!(webhook.metric("tidegate_webhook_reviews_total{outcome=\"denied\"}").await, 1.0);
     let left = webhook.metric("tidegate_tls_certificate_expiry_seconds{listener=\"webhook\"}").await;
     assert!((1.0..=2.0 * 86_400.0).contains(&left), "{left}");
+    the_documented_of_webhooks(&raw::get(webhook.ops, "/metrics").await.unwrap().text());
 }
 
 #[tokio::test]

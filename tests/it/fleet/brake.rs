@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tidegate::app::fleet::{obey, tell};
 use tidegate::fleet::Pace;
+use tidegate::fleet::brake::Position;
 use tidegate::ops::readyz;
 use tidegate::readiness::settings::{Check, Kind};
 use tidegate::readiness::{self, Board, Patience};
@@ -253,6 +254,10 @@ async fn a_moment_without_the_database_does_not_bring_back_who_had_a_fault_of_it
     complete(&redis, &replicas).await;
     ways[0].stop();
     replicas[0].says(503, Some("off, db failing on 1 of 4 instances")).await;
+    // What is asked of the fleet follows what probes are told within a moment.
+    let member = &replicas[0].member;
+    let has_left = async || member.failing.borrow().get("db") == Some(&Position::Out);
+    eventually(PATIENCE, "the fleet is asked for one that has left", has_left).await;
     ways[1..].iter_mut().for_each(Database::stop);
     for replica in &replicas[1..] {
         replica.says(200, Some("db failing on 4 of 4 instances")).await;
