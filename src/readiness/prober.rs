@@ -17,6 +17,10 @@ use crate::readiness::settings::Check;
 /// ask together for ever.
 const JITTER: f64 = 0.1;
 
+/// How soon a check that has never passed asks again where nobody listens yet: an app that starts beside us is in service
+/// when it is ready, not an interval later, and nobody there is burdened.
+const EAGER: Duration = Duration::from_secs(1);
+
 /// The background asking of one check.
 #[derive(Debug)]
 pub struct Prober {
@@ -26,6 +30,8 @@ pub struct Prober {
     probe: Probe,
     reporter: Reporter,
     metrics: CheckMetrics,
+    /// Whether it has passed since the start.
+    passed: bool,
 }
 
 /// One attempt, bounded in time.
@@ -47,6 +53,7 @@ impl Prober {
             probe,
             reporter,
             metrics,
+            passed: false,
         })
     }
 
@@ -55,7 +62,7 @@ impl Prober {
         self.probe.tell(ages);
     }
 
-    /// Asks at once, then every interval, for ever.
+    /// Asks at once, then every interval, for ever; sooner where nobody has listened yet.
     ///
     /// # Cancellation
     /// Dropping the future closes the connection. The board keeps the last result until it is too old.
@@ -67,7 +74,9 @@ impl Prober {
             if attempt.left_something() {
                 abandon(&mut self.probe, self.timeout).await;
             }
-            sleep_until(started + jittered(self.interval, fastrand::f64())).await;
+            self.passed |= attempt.result.is_ok();
+            let interval = if !self.passed && attempt.refused() { self.interval.min(EAGER) } else { self.interval };
+            sleep_until(started + jittered(interval, fastrand::f64())).await;
         }
     }
 
@@ -89,6 +98,11 @@ impl Attempt {
     /// Whether it was cut off and [`abandon`] has to follow.
     pub fn left_something(&self) -> bool {
         matches!(&self.result, Err(failure) if matches!(failure.cause, Cause::Timeout | Cause::Panic))
+    }
+
+    /// Whether nobody listened.
+    fn refused(&self) -> bool {
+        matches!(&self.result, Err(failure) if failure.cause == Cause::Refused)
     }
 
     fn ending(&self) -> Ending {
@@ -199,6 +213,20 @@ mod tests {
         snapshots.changed().await.expect("the board lives");
         let second = start.elapsed();
         assert!((4500..=5502).contains(&second.as_millis()), "{second:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_listens_yet_it_asks_again_soon_until_it_has_passed() {
+        let bench = bench(&[Act::Refuse, Act::Refuse, Act::Fail, Act::Refuse, Act::Pass, Act::Refuse]);
+        let mut snapshots = bench.board.subscribe();
+        let mut last = Instant::now();
+        let mut gaps = Vec::new();
+        for _ in 0..7 {
+            snapshots.changed().await.expect("the board lives");
+            gaps.push(last.elapsed().as_secs_f64().round());
+            last = Instant::now();
+        }
+        assert_eq!(gaps, [0.0, 1.0, 1.0, 5.0, 1.0, 5.0, 5.0]);
     }
 
     #[tokio::test(start_paused = true)]

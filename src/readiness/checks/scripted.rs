@@ -10,6 +10,7 @@ use super::{Cause, Failure};
 pub(in crate::readiness) enum Act {
     Pass,
     Fail,
+    Refuse,
     Hang,
     Panic,
 }
@@ -26,6 +27,7 @@ impl Scripted {
         match self.acts.pop_front().unwrap_or(Act::Pass) {
             Act::Pass => Ok(()),
             Act::Fail => Err(Failure::new(Cause::Answer, "as written")),
+            Act::Refuse => Err(Failure::new(Cause::Refused, "as written")),
             Act::Hang => std::future::pending().await,
             Act::Panic => panic!("as written"),
         }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use super::port::Port;
-use super::process::{Process, tail};
+use super::process::{Process, run_directory, tail};
 
 /// The user of the tests, with every privilege, and its password.
 pub(crate) const USER: &str = "app";
@@ -27,7 +27,7 @@ impl Mariadb {
     /// A fresh server that answers, with more options. Blocks until it does.
     pub(crate) fn start(settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("mariadb").tempdir().unwrap();
-        run(Command::new("cp").arg("-a").arg(template().path().join("data")).arg(directory.path()));
+        run(Command::new("cp").arg("-a").arg(template().join("data")).arg(directory.path()));
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut mariadb = Self { directory, port: Port::reserve(), settings, server: None };
         mariadb.resume();
@@ -145,21 +145,21 @@ fn plugins() -> &'static str {
 }
 
 /// A data directory made once per run and copied for each server.
-fn template() -> &'static TempDir {
-    static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
+fn template() -> &'static Path {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
-        let directory = tempfile::Builder::new().prefix("mariadb-template").tempdir().unwrap();
-        let data = directory.path().join("data");
+        let directory = run_directory("mariadb");
+        let data = directory.join("data");
         run(Command::new("mariadb-install-db")
             .args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal", "--skip-name-resolve"])
             .arg(format!("--datadir={}", data.display())));
-        let mut bootstrap = server(directory.path());
+        let mut bootstrap = server(&directory);
         // Nobody's accounts on localhost would stand before ours.
         let statements = format!(
             "FLUSH PRIVILEGES;\nDELETE FROM mysql.global_priv WHERE user = '';\nFLUSH PRIVILEGES;\nCREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}';\n\
              GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION;\nCREATE DATABASE IF NOT EXISTS test;\n"
         );
-        let input = directory.path().join("bootstrap.sql");
+        let input = directory.join("bootstrap.sql");
         fs::write(&input, statements).unwrap();
         run(bootstrap.arg("--bootstrap").stdin(fs::File::open(&input).unwrap()));
         directory

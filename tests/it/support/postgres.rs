@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
 use super::port::Port;
-use super::process::tail;
+use super::process::{run_directory, tail};
 
 /// The superuser, and its password over TCP (`scram-sha-256`); over the unix socket nothing is asked.
 pub(crate) const USER: &str = "app";
@@ -198,7 +198,10 @@ impl Drop for Postgres {
 fn template() -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
-        let run_directory = run_directory();
+        let run_directory = run_directory("postgres");
+        if is_root() {
+            run(Command::new("chown").arg("postgres:postgres").arg(&run_directory));
+        }
         let password_file = run_directory.join("password");
         fs::write(&password_file, PASSWORD).unwrap();
         let template = run_directory.join("template");
@@ -216,24 +219,6 @@ fn template() -> &'static Path {
             .arg(template.join("self-signed.pem")));
         template
     })
-}
-
-/// This run's directory. A static is never dropped, so a run removes what the finished runs before it left.
-fn run_directory() -> PathBuf {
-    const PREFIX: &str = "tidegate-it-postgres-";
-    for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            fs::remove_dir_all(entry.path()).unwrap_or_default();
-        }
-    }
-    let directory = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
-    fs::create_dir(&directory).unwrap();
-    if is_root() {
-        run(Command::new("chown").arg("postgres:postgres").arg(&directory));
-    }
-    directory
 }
 
 /// A command run by the server's own user when we are root (the server refuses root).

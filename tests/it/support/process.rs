@@ -82,3 +82,19 @@ pub(crate) fn tail(log: &Path) -> String {
     let lines: Vec<_> = log.lines().collect();
     lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }
+
+/// A directory for what the tests of this process share. A static is never dropped, so a run removes what the finished runs
+/// before it left of the same.
+pub(crate) fn run_directory(of: &str) -> PathBuf {
+    let prefix = format!("tidegate-it-{of}-");
+    for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            fs::remove_dir_all(entry.path()).unwrap_or_default();
+        }
+    }
+    let directory = std::env::temp_dir().join(format!("{prefix}{}", std::process::id()));
+    fs::create_dir(&directory).unwrap();
+    directory
+}
