@@ -136,7 +136,8 @@ fn finish(streams: &Streams, target: &Target, inputs: &[Input], texts: &[String]
     let changed = inputs.iter().zip(texts).filter(|(input, text)| input.text != **text);
     if streams.diff {
         let diffs = changed.clone().map(|(input, text)| {
-            let names = (format!("a/{}", input.name), format!("b/{}", input.name));
+            let path = input.name.trim_start_matches('/');
+            let names = (format!("a/{path}"), format!("b/{path}"));
             diff::unified(&input.text, text, (&names.0, &names.1))
         });
         super::say(&diffs.collect::<String>());

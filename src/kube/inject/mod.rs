@@ -157,14 +157,14 @@ pub fn stream(documents: &[Value], options: &Options) -> Vec<Outcome> {
     documents.iter().zip(outcomes).map(led).collect()
 }
 
-/// Does `work` to an object, or to each item of a list of objects.
+/// Does `work` to an object, or to each item of a list of objects, which may be lists.
 fn each(object: &Value, work: &dyn Fn(&Value) -> Outcome) -> Outcome {
     let Some(items) = kinds::items(object) else { return work(object) };
     let (mut changed, mut notes, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
     let mut injected = false;
     let mut reason = None;
     for item in items {
-        match work(&with_kind(item, object)) {
+        match each(&with_kind(item, object), work) {
             Outcome::Injected { object: new, notes: more } => {
                 injected = true;
                 notes.extend(more);

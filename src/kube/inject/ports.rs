@@ -1,5 +1,6 @@
 //! Which container and which of its ports the sidecar stands before, and on which numbers.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -8,7 +9,7 @@ use super::json::{at, list, named, port, text};
 use super::options::Options;
 use super::protocol::{self, Protocol};
 use super::report::Report;
-use super::{kinds, prestop};
+use super::{kinds, prestop, service};
 
 /// A port that the sidecar takes over.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +48,7 @@ pub(super) fn number(container: &Value, port: &Value) -> Option<u16> {
     }
 }
 
-/// What the Services of the stream that select these pods lead to.
+/// What the Services of the stream that select these pods lead to; those that injection has led elsewhere, what they led to.
 fn targets(object: &Value, template: &Value, stream: &[Value]) -> Vec<Target> {
     let mut found = Vec::new();
     for service in kinds::leaves(stream) {
@@ -55,6 +56,10 @@ fn targets(object: &Value, template: &Value, stream: &[Value]) -> Vec<Target> {
         if !ours || !kinds::selects(at(service, &["spec", "selector"]), template) {
             continue;
         }
+        let service = match service::restore(service) {
+            Some(Ok(plain)) => Cow::Owned(plain),
+            _ => Cow::Borrowed(service),
+        };
         for entry in service.get("spec").map_or(&[][..], |spec| list(spec, "ports")).iter().filter(|e| is_tcp(e)) {
             // A named target's own name says more than that of the Service's port.
             let name = at(entry, &["targetPort"]).and_then(Value::as_str).or_else(|| text(entry, "name"));

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::{DrainToken, Mode, Options, Outcome, PreStop, inject, uninject};
+use super::super::{DrainToken, Mode, Options, Outcome, PreStop, inject, stream, uninject};
 use crate::secret::Secret;
 
 fn port() -> impl Strategy<Value = Value> {
@@ -88,7 +88,8 @@ fn object() -> impl Strategy<Value = Value> {
     let annotations = maybe(Just(json!({ "a": "b", "tidegate.dev/listen-port": "9999" })), json!({}));
     let metadata = maybe(
         annotations.prop_map(|annotations| {
-            annotations.map_or(json!({ "labels": { "a": "b" } }), |a| json!({ "annotations": a }))
+            let labels = json!({ "a": "b" });
+            annotations.map_or(json!({ "labels": labels }), |a| json!({ "labels": labels, "annotations": a }))
         }),
         json!({}),
     );
@@ -111,6 +112,21 @@ fn object() -> impl Strategy<Value = Value> {
             json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "x" }, "spec": { "template": template } })
         },
     )
+}
+
+/// A Service of those pods.
+fn service() -> impl Strategy<Value = Value> {
+    let target =
+        prop::sample::select(vec![None, Some(json!("http")), Some(json!(3000)), Some(json!(8080)), Some(json!(9000))]);
+    let number = prop::sample::select(vec![80u16, 3000, 8081]);
+    prop::collection::btree_map(number, target, 0..3).prop_map(|entries| {
+        let entry = |(port, target): (u16, Option<Value>)| match target {
+            Some(target) => json!({ "port": port, "targetPort": target }),
+            None => json!({ "port": port }),
+        };
+        let ports: Vec<Value> = entries.into_iter().map(entry).collect();
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "x" }, "spec": { "selector": { "a": "b" }, "ports": ports } })
+    })
 }
 
 fn options() -> impl Strategy<Value = Options> {
@@ -147,6 +163,22 @@ proptest! {
                 (anew, first) => prop_assert_eq!(anew, first),
             }
         }
+    }
+
+    #[test]
+    fn a_stream_put_in_twice_is_put_in_once_with_its_services(object in object(), service in service(), options in options()) {
+        let documents = [service, object];
+        let after = |outcomes: &[Outcome], before: &[Value]| -> Vec<Value> {
+            outcomes.iter().zip(before).map(|(outcome, before)| match outcome {
+                Outcome::Injected { object, .. } => object.clone(),
+                _ => before.clone(),
+            }).collect()
+        };
+        let once = after(&stream(&documents, &options), &documents);
+        let twice = after(&stream(&once, &options), &once);
+        prop_assert_eq!(&twice, &once);
+        let plain: Vec<Outcome> = once.iter().map(uninject).collect();
+        prop_assert_eq!(after(&plain, &once), documents);
     }
 
     #[test]

@@ -49,7 +49,11 @@ fn items_of_lists_are_injected_where_they_stand() {
     assert_eq!(object["items"][0]["spec"]["ports"][0]["targetPort"], "http");
     assert_eq!(object["items"][1]["spec"]["template"]["spec"]["initContainers"][0]["name"], "tidegate");
     assert_eq!(object["items"][2], json!({ "kind": "Secret" }));
-    assert_eq!(uninject(object), Outcome::Injected { object: list, notes: Vec::new() });
+    assert_eq!(uninject(object), Outcome::Injected { object: list.clone(), notes: Vec::new() });
+    let nested = json!({ "apiVersion": "v1", "kind": "List", "items": [list] });
+    let outcomes = stream(std::slice::from_ref(&nested), &Options::default());
+    let Outcome::Injected { object: nested, .. } = &outcomes[0] else { panic!("{outcomes:?}") };
+    assert_eq!(nested["items"][0], *object);
 
     let mut bare = deployment(|_| {});
     bare.as_object_mut().expect("there, as written above").remove("kind");
