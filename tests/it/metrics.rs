@@ -30,7 +30,7 @@ fn documented(text: &str) -> BTreeMap<String, String> {
 }
 
 /// That a webhook's `/metrics` has what is documented of it, and else only what is documented of sidecars.
-pub fn the_documented_of_webhooks(text: &str) {
+pub(crate) fn the_documented_of_webhooks(text: &str) {
     let (of_sidecars, of_webhooks) = (documented(parts(&page()).0), documented(parts(&page()).1));
     let (shared, own): (BTreeMap<_, _>, _) =
         exported(text).into_iter().partition(|(name, _)| of_sidecars.contains_key(name));

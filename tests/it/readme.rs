@@ -107,6 +107,7 @@ async fn every_command_of_the_tour_answers_as_it_says() {
     std::fs::create_dir_all(directory.path().join("target/demo")).unwrap();
     std::fs::create_dir_all(directory.path().join("target/release")).unwrap();
     std::os::unix::fs::symlink(TIDEGATE, directory.path().join("target/release/tidegate")).unwrap();
+    std::os::unix::fs::symlink(root.join("deploy"), directory.path().join("deploy")).unwrap();
     std::fs::copy(root.join("examples/flags.json"), directory.path().join("target/demo/flags.json")).unwrap();
 
     let redis = Redis::start();
