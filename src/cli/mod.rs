@@ -102,9 +102,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Status(args) => with_settings(file, |loaded| status::main(&args, &loaded.settings)),
         Command::Flags(args) => with_settings(file, |loaded| flags::main(&args, &loaded.settings)),
         Command::Fleet(args) => with_settings(file, |loaded| fleet::main(&args, &loaded.settings)),
-        Command::Inject(args) => inject::inject(&args),
-        Command::Uninject(args) => inject::uninject(&args),
-        Command::Webhook(args) => webhook::main(&args),
+        Command::Inject(args) => without_settings(file, || inject::inject(&args)),
+        Command::Uninject(args) => without_settings(file, || inject::uninject(&args)),
+        Command::Webhook(args) => without_settings(file, || webhook::main(&args)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut io::stdout().lock());
             ExitCode::SUCCESS
@@ -126,6 +126,15 @@ fn check_once(inputs: &Inputs, output: Output) -> ExitCode {
         Err(code) => return code,
     };
     answer(report.render(output), report.exit_code())
+}
+
+/// For what is told about sidecars and is none.
+fn without_settings(file: Option<PathBuf>, command: impl FnOnce() -> ExitCode) -> ExitCode {
+    if file.is_none() {
+        return command();
+    }
+    complain("--config: not read here; --config-map NAME gives the sidecars a file, --set KEY=VALUE a key");
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn with_settings(file: Option<PathBuf>, command: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {

@@ -121,6 +121,15 @@ fn what_cannot_be_read_is_told_by_file_line_and_column() {
         (&["inject", "--pod-template", "Rollout"][..], "KIND[.GROUP]=path.to.template"),
         (&["inject", "--drain-token", "a b"][..], "not a token"),
         (&["inject", "--drain-token", "@absent"][..], "No such file"),
+        (&["inject", "--config", "x.yaml"][..], "--config: not read here; --config-map NAME"),
+        (
+            &["inject", "--set", "drain.dealy=5s"][..],
+            "--set drain.dealy: drain.dealy: unknown key; did you mean drain.delay?",
+        ),
+        (&["inject", "--set", "drain.delay=5"][..], "--set drain.delay: drain.delay: \"5\": not a duration; write 5s"),
+        (&["inject", "--set", "redis.url=redis://x"][..], "--set redis.url: a secret"),
+        (&["inject", "--image", " "][..], "--image: empty; write a value"),
+        (&["inject", "--cpu-request", "lots"][..], "--cpu-request: \"lots\" is no quantity"),
     ] {
         let said = desk.run(arguments, b"a: 1\n");
         assert_eq!((said.code, said.out.as_str()), (64, ""), "{arguments:?}: {}", said.err);

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use clap::Args as ClapArgs;
 
 use crate::cli::flags::Failure;
-use crate::kube::inject::{DrainToken, Mode, Options, PodTemplate, PreStop, Resources, Selection, Version};
+use crate::kube::inject::{self, DrainToken, Mode, Options, PodTemplate, PreStop, Resources, Selection, Version};
 use crate::secret::Secret;
 
 /// Bytes of a token.
@@ -81,7 +81,7 @@ impl Chosen {
             None => DrainToken::Derived,
             Some(token) => DrainToken::Given(given(token.expose())?),
         };
-        Ok(Options {
+        let options = Options {
             selection: if self.only_enabled { Selection::OnlyEnabled } else { Selection::UnlessDisabled },
             image: self.image.clone(),
             mode: self.mode,
@@ -101,7 +101,9 @@ impl Chosen {
             drain_token,
             kubernetes: self.kubernetes_version,
             pod_templates: self.pod_templates.clone(),
-        })
+        };
+        let wrong = inject::check(&options);
+        if wrong.is_empty() { Ok(options) } else { Err(Failure::usage(wrong.join("\n"))) }
     }
 }
 

@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
+use super::environment::{self, Environment};
 use super::json::{at, texts};
 use super::options::{Options, Selection};
 use super::outcome::Reason;
 use super::report::Report;
+use crate::config::Problems;
 
 /// What our annotations begin with.
 const PREFIX: &str = "tidegate.dev/";
@@ -74,9 +76,50 @@ pub(super) fn place(key: &str) -> String {
     format!("metadata.annotations[{key}]")
 }
 
-/// How the annotation of a configuration key is called in paths.
-pub(super) fn place_of_setting(path: &str) -> String {
-    place(&format!("{SETTING}{path}"))
+/// How a configuration key is called in paths: by the annotation of `template` that sets it, or the option of the run.
+pub(super) fn place_of_setting(path: &str, template: &Value) -> String {
+    let key = format!("{SETTING}{path}");
+    match at(template, &["metadata", "annotations", &key]) {
+        Some(_) => place(&key),
+        None => format!("--set {path}"),
+    }
+}
+
+/// What is wrong with options whatever they are applied to, each with the option's name. What is in conflict only with a
+/// pod or with another option is told where they meet.
+pub fn check(options: &Options) -> Vec<String> {
+    let resources = &options.resources;
+    let optional = |name, value: &Option<String>| value.as_ref().map(|value| (name, value.clone()));
+    let given = [
+        Some(("image", options.image.clone())),
+        optional("app-container", &options.app_container),
+        optional("app-port-env", &options.app_port_env),
+        optional("config-map", &options.config_map),
+        options.listen_port.map(|port| ("listen-port", port.to_string())),
+        Some(("cpu-request", resources.cpu_request.clone())),
+        Some(("cpu-limit", resources.cpu_limit.clone())),
+        Some(("memory-request", resources.memory_request.clone())),
+        Some(("memory-limit", resources.memory_limit.clone())),
+    ];
+    let ports = options.ports.iter().map(|port| ("port", port.clone()));
+    let mut wrong = Vec::new();
+    for (name, value) in given.into_iter().flatten().chain(ports) {
+        if let Err((what, remedy)) = one(&mut options.clone(), name, &value) {
+            wrong.push(format!("--{name}: {what}; {remedy}"));
+        }
+    }
+    for (path, value) in &options.settings {
+        let mut report = Report::new(String::new(), String::new());
+        let mut environment = Environment::default();
+        environment.chosen(&[(path.clone(), value.clone())], &Value::Null, &mut report);
+        if let Err(Problems(problems)) = environment.settings() {
+            environment::refuse(problems.iter().filter(|p| p.path == *path), |_| format!("--set {path}"), &mut report);
+        }
+        wrong.extend(
+            report.refusals.iter().map(|refusal| format!("{}: {}; {}", refusal.path, refusal.wrong, refusal.remedy)),
+        );
+    }
+    wrong
 }
 
 fn one(chosen: &mut Options, name: &str, value: &str) -> Result<(), (String, String)> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::annotations::place_of_setting;
 use super::ports::Route;
 use super::protocol::Protocol;
@@ -12,7 +14,7 @@ use super::report::Report;
 use crate::config::{self, Machine, Problem, Problems, Settings, Surroundings};
 
 /// What the kubelet waits where a pod says nothing.
-const DEFAULT_GRACE: u64 = 30;
+pub(super) const DEFAULT_GRACE: u64 = 30;
 /// What the sum is that `config::budget` leaves between the drain and the pod's end.
 const RESERVE: Duration = Duration::from_secs(2);
 
@@ -44,12 +46,12 @@ impl Environment {
         }
     }
 
-    /// Sets what the owner of the pods chose; what cannot be chosen is refused.
-    pub(super) fn chosen(&mut self, settings: &[(String, String)], report: &mut Report) {
+    /// Sets what the owner of the pods of `template`, or of the run, chose; what cannot be chosen is refused.
+    pub(super) fn chosen(&mut self, settings: &[(String, String)], template: &Value, report: &mut Report) {
         let mut sorted: Vec<_> = settings.iter().collect();
         sorted.sort();
         for (path, value) in sorted {
-            let place = place_of_setting(path);
+            let place = place_of_setting(path, template);
             let listens = path.starts_with("proxy.") && path.ends_with(".listen");
             match config::variable(path) {
                 Err(Problems(problems)) => refuse(&problems, |_| place.clone(), report),
@@ -100,11 +102,11 @@ impl Environment {
         // The sums grow with one another at most twice; what does not fit then never will.
         for _ in 0..4 {
             self.key("drain.grace", format!("{grace}s"));
-            // A grace that leaves no time to drain is a problem of the settings themselves: without it they tell what they need.
+            // A grace that leaves no time to drain is a problem of the settings themselves: with more they tell what they need.
             let known = self.settings();
             let settings = match &known {
                 Ok(settings) => settings.clone(),
-                Err(_) => self.without_grace()?,
+                Err(_) => self.with_room()?,
             };
             if let Ok(settings) = known
                 && config::budget(&settings).is_ok()
@@ -112,9 +114,8 @@ impl Environment {
                 return Ok((grace, settings));
             }
             let drain = &settings.drain;
-            let longest = settings.proxy.limits.request_timeout.unwrap_or_default();
-            let sum = drain.delay + drain.quiet + longest + drain.app_stop + RESERVE;
-            grace = grace.max(sum.as_secs() + 1);
+            let sum: Duration = parts(&settings).into_iter().map(|(_, part)| part).sum();
+            grace = grace.max((sum + RESERVE).as_secs() + 1);
             if self.0.iter().any(|(name, _)| name == "TIDEGATE_DRAIN__DEADLINE") {
                 let sum = drain.deadline + drain.app_stop + RESERVE;
                 grace = grace.max(sum.as_secs() + u64::from(sum.subsec_nanos() > 0));
@@ -124,14 +125,39 @@ impl Environment {
         config::budget(&settings).map(|()| (grace, settings))
     }
 
-    fn without_grace(&self) -> Result<Settings, Problems> {
-        let rest = self.0.iter().filter(|(name, _)| name != "TIDEGATE_DRAIN__GRACE").cloned().collect();
-        Self(rest).settings()
+    /// The settings as they are in a pod that has all the time there is.
+    fn with_room(&self) -> Result<Settings, Problems> {
+        let mut all = self.clone();
+        all.key("drain.grace", "24h");
+        all.settings()
     }
 }
 
+/// What `config::budget` adds up.
+fn parts(settings: &Settings) -> [(&'static str, Duration); 4] {
+    let drain = &settings.drain;
+    let longest = settings.proxy.limits.request_timeout.unwrap_or_default();
+    [
+        ("drain.delay", drain.delay),
+        ("drain.quiet", drain.quiet),
+        ("limits.request_timeout", longest),
+        ("drain.app_stop", drain.app_stop),
+    ]
+}
+
+/// Why a pod needs the time it needs.
+pub(super) fn needs(settings: &Settings) -> String {
+    let parts = parts(settings).into_iter().filter(|(_, part)| !part.is_zero());
+    let terms: Vec<_> = parts.map(|(name, part)| format!("{name} {}", humantime::format_duration(part))).collect();
+    format!("more than {} + {}", terms.join(" + "), humantime::format_duration(RESERVE))
+}
+
 /// Turns problems of the configuration into refusals; `place` tells the field by the variable.
-pub(super) fn refuse(problems: &[Problem], place: impl Fn(&str) -> String, report: &mut Report) {
+pub(super) fn refuse<'p>(
+    problems: impl IntoIterator<Item = &'p Problem>,
+    place: impl Fn(&str) -> String,
+    report: &mut Report,
+) {
     for problem in problems {
         let place = place(problem.source.as_deref().unwrap_or_default());
         let value = problem.value.as_ref().map(|value| format!("{value:?}: ")).unwrap_or_default();

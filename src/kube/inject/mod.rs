@@ -24,7 +24,7 @@ mod token;
 
 use serde_json::Value;
 
-pub use self::annotations::ANNOTATIONS;
+pub use self::annotations::{ANNOTATIONS, check};
 use self::json::{at, at_mut};
 pub use self::options::{DrainToken, Mode, Options, PodTemplate, PreStop, Resources, Selection, Version};
 pub use self::outcome::{Note, Outcome, Reason, Refusal};
@@ -34,8 +34,7 @@ use self::template::Place;
 /// Puts the sidecar into every pod template of `object`, which may be a `List`. An object that has it already gets it
 /// anew, by the present options. Services are left to [`service()`].
 ///
-/// `stream` is what is in the stream, this object too or not: Services tell which ports are served; others are looked at
-/// for advice.
+/// `stream` is what else is there: Services tell which ports are served, policies are looked at for advice.
 pub fn inject(object: &Value, stream: &[Value], options: &Options) -> Outcome {
     each(object, &|object| inject_one(object, stream, options))
 }
@@ -131,7 +130,11 @@ pub fn service(service: &Value, workloads: &[Value], options: &Options) -> Outco
 /// All documents of a stream, each beside all others: [`inject`] for what has pods, then [`service()`] for Services. Outcomes
 /// come in the order of the documents.
 pub fn stream(documents: &[Value], options: &Options) -> Vec<Outcome> {
-    let outcomes: Vec<Outcome> = documents.iter().map(|document| inject(document, documents, options)).collect();
+    // What a workload is looked at beside, picked out once: streams may be long.
+    let kinds = ["Service", "PodDisruptionBudget", "NetworkPolicy"];
+    let beside = |object: &&Value| json::text(object, "kind").is_some_and(|kind| kinds.contains(&kind));
+    let beside: Vec<Value> = kinds::leaves(documents).into_iter().filter(beside).cloned().collect();
+    let outcomes: Vec<Outcome> = documents.iter().map(|document| inject(document, &beside, options)).collect();
     let workloads: Vec<Value> = outcomes
         .iter()
         .filter_map(|outcome| match outcome {

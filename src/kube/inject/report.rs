@@ -44,8 +44,9 @@ impl Report {
         !self.refusals.is_empty()
     }
 
+    /// A path within the object; an option of the run is nowhere in it.
     fn below(&self, path: &str) -> String {
-        match (self.base.is_empty(), path.is_empty()) {
+        match (self.base.is_empty() || path.starts_with("--"), path.is_empty()) {
             (true, _) => path.to_owned(),
             (false, true) => self.base.clone(),
             (false, false) => format!("{}.{path}", self.base),

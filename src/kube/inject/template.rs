@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::annotations::{self, INJECTED, ORIGINAL, place_of_setting};
-use super::environment::{self, Environment};
+use super::environment::{self, DEFAULT_GRACE, Environment};
 use super::json::{at, insert, list_mut, named, remove, text};
 use super::options::{Mode, Options, PreStop};
 use super::original::Original;
@@ -64,16 +64,21 @@ pub(super) fn inject(template: &Value, from: &Place<'_>, options: &Options, repo
         // Whoever slept for longer than our delay knew why.
         environment.key("drain.delay", format!("{seconds}s"));
     }
-    environment.chosen(&options.settings, report);
-    let grace = spec.get("terminationGracePeriodSeconds").and_then(Value::as_u64);
-    let (grace, settings) = match environment.grace(grace) {
+    environment.chosen(&options.settings, template, report);
+    let had = spec.get("terminationGracePeriodSeconds").and_then(Value::as_u64);
+    let (grace, settings) = match environment.grace(had) {
         Ok(found) => found,
         Err(Problems(problems)) => {
-            refuse_settings(&problems, &options, report);
+            refuse_settings(&problems, &options, template, report);
             return None;
         }
     };
-    let (ops, scheme) = ops(&settings, report)?;
+    if grace != had.unwrap_or(DEFAULT_GRACE) {
+        let text =
+            format!("raised from {} s to {grace} s, {}", had.unwrap_or(DEFAULT_GRACE), environment::needs(&settings));
+        report.note("spec.terminationGracePeriodSeconds", text);
+    }
+    let (ops, scheme) = ops(&settings, template, report)?;
     if report.refused() {
         return None;
     }
@@ -161,10 +166,11 @@ fn own_ports(options: &Options) -> Vec<(u16, &'static str)> {
 }
 
 /// The port that the kubelet asks, and the scheme where it is not HTTP.
-fn ops(settings: &Settings, report: &mut Report) -> Option<(u16, Option<&'static str>)> {
+fn ops(settings: &Settings, template: &Value, report: &mut Report) -> Option<(u16, Option<&'static str>)> {
     let scheme = settings.ops.tls.is_some().then_some("HTTPS");
     let Some(address) = settings.ops.listen.iter().find(|address| !address.ip().is_loopback()) else {
-        report.refuse(place_of_setting("ops.listen"), "out of the kubelet's reach", "listen on 0.0.0.0 or [::]");
+        let place = place_of_setting("ops.listen", template);
+        report.refuse(place, "out of the kubelet's reach", "listen on 0.0.0.0 or [::]");
         return None;
     };
     Some((address.port(), scheme))
@@ -250,13 +256,13 @@ fn workload(from: &Place<'_>) -> Option<String> {
     }
 }
 
-fn refuse_settings(problems: &[config::Problem], options: &Options, report: &mut Report) {
+fn refuse_settings(problems: &[config::Problem], options: &Options, template: &Value, report: &mut Report) {
     let place = |source: &str| {
         let chosen = options
             .settings
             .iter()
             .find(|(path, _)| config::variable(path).is_ok_and(|variable| source == variable.name));
-        chosen.map_or_else(|| "spec".to_owned(), |(path, _)| place_of_setting(path))
+        chosen.map_or_else(|| "spec".to_owned(), |(path, _)| place_of_setting(path, template))
     };
     environment::refuse(problems, place, report);
 }
@@ -274,7 +280,7 @@ fn pod(spec: &mut Value, sidecar: &Sidecar<'_>, grace: u64, original: &mut Origi
         volumes.extend(sidecar.volumes());
     }
     let was = spec.get("terminationGracePeriodSeconds");
-    if was.and_then(Value::as_u64).unwrap_or(30) != grace {
+    if was.and_then(Value::as_u64).unwrap_or(DEFAULT_GRACE) != grace {
         let mut change = Map::new();
         change.extend(was.map(|was| ("was".to_owned(), was.clone())));
         change.insert("is".to_owned(), grace.into());

@@ -117,7 +117,7 @@ impl Manner {
         let at = spans[0].0;
         let own_lines = spans.iter().all(|(at, _)| lines::first_in_line(text, *at));
         let column = lines::column(text, at);
-        let json = editor.json || text[at..].starts_with(['"', '{', '[']);
+        let json = editor.json || text[at..].trim_start_matches(['{', '[', ' ']).starts_with('"');
         if !own_lines {
             return Self { between: ", ".to_owned(), json: json.then_some((0, 0)) };
         }

@@ -82,13 +82,14 @@ fn float(text: &str) -> Option<Value> {
     Number::from_f64(value).map(Value::Number)
 }
 
-/// Whether a text may stand without quotes, outside brackets or within, and is a text to readers of YAML 1.1 and 1.2.
+/// Whether a text may stand without quotes, outside brackets or within, and is a text to readers of YAML 1.1 and 1.2. Within
+/// brackets `?` ends it for libyaml and what was made of it, which is what reads manifests in Kubernetes.
 pub(super) fn plain(text: &str) -> bool {
     let bytes = text.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
-    let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"_./$()=+^@%;<>*&!?~|'\"-: #".contains(byte);
+    let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"_./$()=+^@%;<>*&!~|'\"-: #".contains(byte);
     let opens = first.is_ascii_alphabetic() || b"_/$(".contains(first) || quantity(text);
-    let closes = last.is_ascii_alphanumeric() || b"_./$()=+^@%;<>*&!?~|'\"-".contains(last);
+    let closes = last.is_ascii_alphanumeric() || b"_./$()=+^@%;<>*&!~|'\"-".contains(last);
     opens
         && closes
         && bytes.iter().all(harmless)
@@ -221,6 +222,7 @@ mod tests {
             "[a",
             "{a",
             "a,b",
+            "http://127.0.0.1/ready?full",
             "|",
             ">",
             "%a",

@@ -64,6 +64,23 @@ fn check(text: &str, change: impl Fn(&mut Value), expected: &str) {
 }
 
 #[test]
+fn what_is_put_in_brackets_is_written_for_every_reader() {
+    check(
+        "list: [ {name: app, url: /ready} ]\n",
+        |value| {
+            let added = json!({ "name": "x", "args": ["run"], "url": "http://127.0.0.1/ready?full", "at": "{a}" });
+            value["list"].as_array_mut().expect("there, as written above").push(added);
+        },
+        "list: [ {name: app, url: /ready}, {name: x, args: [run], at: \"{a}\", url: \"http://127.0.0.1/ready?full\"} ]\n",
+    );
+    check(
+        "list: [{\"name\":\"app\"}]\n",
+        |value| value["list"].as_array_mut().expect("there, as written above").push(json!({ "name": "x" })),
+        "list: [{\"name\":\"app\"}, {\"name\":\"x\"}]\n",
+    );
+}
+
+#[test]
 fn what_did_not_change_keeps_its_bytes() {
     let text = "# head\napiVersion: apps/v1 # why\nkind: 'Deployment'\nspec:\n    template:\n        spec:\n            containers:\n            # the app\n            -   name: app\n                image: \"a:1\"   # pinned\n                # told by the image\n                ports: [ {containerPort: 3000} ]\n                readinessProbe:\n                    httpGet: { path: /ready, port: 3000 }\n                    # often\n                    periodSeconds: 5\n            - name: other\n            # the end\n";
     check(

@@ -213,6 +213,8 @@ fn the_grace_period_is_raised_to_what_the_settings_ask_for_and_never_lowered() {
         (&[("drain.app_stop", "60s")], None, 74),
         (&[("drain.delay", "5s"), ("limits.request_timeout", "2m")], Some(30), 134),
         (&[("drain.deadline", "100s")], None, 107),
+        (&[("drain.delay", "50s")], None, 59),
+        (&[("drain.delay", "2m")], Some(5), 129),
     ] {
         let options = Options {
             settings: settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
@@ -223,7 +225,9 @@ fn the_grace_period_is_raised_to_what_the_settings_ask_for_and_never_lowered() {
                 object["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = Value::from(grace);
             }
         });
-        let (object, _) = injected(&object, &options);
+        let (object, notes) = injected(&object, &options);
+        let told = notes.iter().any(|note| note.text.starts_with(&format!("raised from {} s", grace.unwrap_or(30))));
+        assert_eq!(told, grace.unwrap_or(30) < expected, "{notes:?}");
         let written = pods(&object).get("terminationGracePeriodSeconds").and_then(Value::as_u64);
         assert_eq!(written.unwrap_or(30), expected, "{settings:?}");
         assert_eq!(variable(&object, "TIDEGATE_DRAIN__GRACE"), Some(&*format!("{expected}s")), "{settings:?}");
