@@ -117,6 +117,7 @@ fn run(streams: &Streams, verb: Verb, change: impl FnOnce(&[Value]) -> Vec<Outco
         }
         let rendered = input.stream.render(&wanted);
         report.written_anew(input, &rendered.anew);
+        report.lost(input, rendered.lost);
         texts.push(rendered.text);
     }
     if !streams.quiet {

@@ -17,7 +17,7 @@ enum Edit<'t> {
 
 /// The difference as `diff -u` writes it, under `--- before` and `+++ after`; empty when there is none.
 pub fn unified(before: &str, after: &str, names: (&str, &str)) -> String {
-    let edits = edits(&before.lines().collect::<Vec<_>>(), &after.lines().collect::<Vec<_>>());
+    let edits = edits(&lines(before), &lines(after));
     let changed: Vec<usize> =
         edits.iter().enumerate().filter(|(_, edit)| !matches!(edit, Edit::Same(_))).map(|(at, _)| at).collect();
     let mut text = String::new();
@@ -35,6 +35,11 @@ pub fn unified(before: &str, after: &str, names: (&str, &str)) -> String {
     }
     hunk(&mut text, &edits, start, end);
     text
+}
+
+/// With what ends each: a last one without an end is another line.
+fn lines(text: &str) -> Vec<&str> {
+    text.split_inclusive('\n').collect()
 }
 
 fn hunk(text: &mut String, edits: &[Edit<'_>], start: usize, end: usize) {
@@ -56,7 +61,10 @@ fn hunk(text: &mut String, edits: &[Edit<'_>], start: usize, end: usize) {
             Edit::Gone(line) => ('-', line),
             Edit::New(line) => ('+', line),
         };
-        writeln!(text, "{sign}{line}").expect("a String takes all");
+        write!(text, "{sign}{line}").expect("a String takes all");
+        if !line.ends_with('\n') {
+            text.push_str("\n\\ No newline at end of file\n");
+        }
     }
 }
 
@@ -140,6 +148,10 @@ mod tests {
         assert_eq!(unified(before, before, ("old", "new")), "");
         assert_eq!(unified("", "a\n", ("old", "new")), "--- old\n+++ new\n@@ -0,0 +1,1 @@\n+a\n");
         assert_eq!(unified("a\n", "", ("old", "new")), "--- old\n+++ new\n@@ -1,1 +0,0 @@\n-a\n");
+        let expected = "--- old\n+++ new\n@@ -1,2 +1,2 @@\n-a\n+b\n c\n\\ No newline at end of file\n";
+        assert_eq!(unified("a\nc", "b\nc", ("old", "new")), expected);
+        let expected = "--- old\n+++ new\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+a\n";
+        assert_eq!(unified("a", "a\n", ("old", "new")), expected);
     }
 
     fn sides(edits: &[Edit<'_>]) -> (Vec<String>, Vec<String>) {

@@ -236,6 +236,20 @@ fn what_would_change_is_shown_or_told_by_the_exit_code() {
 }
 
 #[test]
+fn comments_that_go_with_what_is_moved_are_told() {
+    let desk = Desk::new();
+    let probe = "          readinessProbe: # asks the app\n            # and nobody else\n            httpGet: {path: /ready, port: http}\n";
+    desk.write("app.yaml", &format!("{APP}{probe}"));
+    let said = desk.run(&["inject", "app.yaml"], b"");
+    assert_eq!(said.code, 0, "{}", said.err);
+    let line = "app.yaml: note: comments are gone with what they stood beside: # asks the app, # and nobody else";
+    assert!(said.err.contains(line), "{}", said.err);
+    let said = desk.run(&["inject", "-i", "--output", "json", "app.yaml"], b"");
+    let lost = serde_json::json!([{ "file": "app.yaml", "comments": ["asks the app", "and nobody else"] }]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&said.out).unwrap()["lost"], lost);
+}
+
+#[test]
 fn programs_are_told_what_became_of_each_object() {
     let desk = Desk::new();
     desk.write("all.yaml", &format!("{APP}---\n{CONFIG_MAP}---\n{HOST}"));

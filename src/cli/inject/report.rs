@@ -7,6 +7,9 @@ use super::files::Input;
 use crate::kube::inject::{Note, Outcome, Reason, Refusal};
 use crate::kube::yaml::Document;
 
+/// Comments that are shown to people.
+const SHOWN: usize = 3;
+
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -21,6 +24,8 @@ pub(super) struct Report {
     objects: Vec<Entry>,
     /// Objects, by file and line, whose comments are gone.
     anew: Vec<String>,
+    /// Files with the comments of theirs that are gone.
+    lost: Vec<(String, Vec<String>)>,
 }
 
 /// One object.
@@ -46,7 +51,7 @@ struct Told {
 
 impl Report {
     pub(super) fn new(verb: Verb) -> Self {
-        Self { verb, objects: Vec::new(), anew: Vec::new() }
+        Self { verb, objects: Vec::new(), anew: Vec::new(), lost: Vec::new() }
     }
 
     pub(super) fn add(&mut self, input: &Input, document: &Document, outcome: &Outcome) {
@@ -89,6 +94,12 @@ impl Report {
         }
     }
 
+    pub(super) fn lost(&mut self, input: &Input, comments: Vec<String>) {
+        if !comments.is_empty() {
+            self.lost.push((input.name.clone(), comments));
+        }
+    }
+
     pub(super) fn refused(&self) -> bool {
         self.objects.iter().any(|entry| !entry.refusals.is_empty())
     }
@@ -116,6 +127,13 @@ impl Report {
                 "{place}: note: it could not be changed in place and was written anew, without its comments"
             ));
         }
+        for (file, comments) in &self.lost {
+            let told = comments.iter().take(SHOWN).map(|comment| format!("# {}", comment.escape_debug()));
+            let told = told.collect::<Vec<_>>().join(", ");
+            let more = comments.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            lines.push(format!("{file}: note: comments are gone with what they stood beside: {told}{more}"));
+        }
         if self.objects.iter().all(|entry| entry.reason.is_some()) {
             lines.push(self.verb.nothing().to_owned());
         }
@@ -131,7 +149,9 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> String {
-        serde_json::json!({"objects": self.objects, "rewritten": self.anew}).to_string()
+        let lost = self.lost.iter().map(|(file, comments)| serde_json::json!({"file": file, "comments": comments}));
+        let lost: Vec<Value> = lost.collect();
+        serde_json::json!({"objects": self.objects, "rewritten": self.anew, "lost": lost}).to_string()
     }
 }
 

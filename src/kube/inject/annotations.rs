@@ -58,6 +58,12 @@ pub(super) fn stays(object: &Value, template: &Value, options: &Options) -> Opti
 /// The options of one pod template.
 pub(super) fn choices(template: &Value, options: &Options, report: &mut Report) -> Options {
     let mut chosen = options.clone();
+    let written = at(template, &["metadata", "annotations"]).and_then(Value::as_object);
+    for (key, _) in written.into_iter().flatten().filter(|(_, value)| !value.is_string() && !value.is_null()) {
+        if key.starts_with(PREFIX) || key.starts_with(SETTING) {
+            report.refuse(place(key), "no text, which every annotation is", "put quotes around it");
+        }
+    }
     for (key, value) in texts(at(template, &["metadata", "annotations"])) {
         if let Some(path) = key.strip_prefix(SETTING) {
             chosen.settings.retain(|(known, _)| known != path);

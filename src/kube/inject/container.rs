@@ -27,7 +27,7 @@ pub(super) fn change(
     }
     let mut taken = Map::new();
     let mut pairs = Vec::new();
-    let names: Vec<String> =
+    let mut names: Vec<String> =
         super::json::list(before, "ports").iter().filter_map(|entry| text(entry, "name")).map(str::to_owned).collect();
     for (index, entry) in app.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
         let number = entry.get("containerPort").and_then(port).filter(|_| ports::is_tcp(entry));
@@ -39,6 +39,7 @@ pub(super) fn change(
         if remove(entry, "name").is_some()
             && let Some(name) = route.name.as_deref().and_then(aside).filter(|name| !names.contains(name))
         {
+            names.push(name.clone());
             insert(entry, "name", name.into());
         }
         if *entry != was {

@@ -55,7 +55,7 @@ fn inject_one(object: &Value, stream: &[Value], options: &Options) -> Outcome {
         Ok(None) => present.clone(),
         Err(refused) => return refused,
     };
-    if template::is_by_hand(&plain, &mut report) {
+    if template::is_by_hand(&plain, object, &mut report) {
         return Outcome::Untouched(Reason::ByHand);
     }
     let from = Place { object, kind: &found.kind, stream, present };
@@ -87,7 +87,11 @@ fn plain(template: &Value, report: &mut Report) -> Result<Option<Value>, Outcome
     match original::read(template) {
         Ok(original) => {
             let mut plain = template.clone();
-            original::restore(&mut plain, &original);
+            if let Err(app) = original::restore(&mut plain, &original) {
+                let wrong = format!("no container is named {app:?}, whose probe and hook were moved");
+                report.refuse("spec.containers", wrong, "name it so, take the sidecar out, and then rename it");
+                return Err(Outcome::Refused(std::mem::take(&mut report.refusals)));
+            }
             Ok(Some(plain))
         }
         Err((wrong, remedy)) => {

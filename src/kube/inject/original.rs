@@ -70,7 +70,10 @@ pub(super) fn read(template: &Value) -> Result<Value, (&'static str, &'static st
 }
 
 /// Takes the sidecar out of a pod template and puts back what was moved.
-pub(super) fn restore(template: &mut Value, original: &Value) {
+///
+/// # Errors
+/// The name of the container that it stood before, which is not there.
+pub(super) fn restore(template: &mut Value, original: &Value) -> Result<(), String> {
     let empty = original.get("empty").unwrap_or(&Value::Null);
     if let Some(spec) = template.get_mut("spec") {
         for (key, ours) in [("initContainers", &[CONTAINER][..]), ("containers", &[CONTAINER]), ("volumes", &VOLUMES)] {
@@ -88,8 +91,9 @@ pub(super) fn restore(template: &mut Value, original: &Value) {
         }
         let app = text(original, "container").unwrap_or_default();
         let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
-        if let Some(app) = containers.into_iter().flatten().find(|item| text(item, "name") == Some(app)) {
-            container(app, original, empty);
+        match containers.into_iter().flatten().find(|item| text(item, "name") == Some(app)) {
+            Some(app) => container(app, original, empty),
+            None => return Err(app.to_owned()),
         }
     }
     if let Some(metadata) = template.get_mut("metadata") {
@@ -100,6 +104,7 @@ pub(super) fn restore(template: &mut Value, original: &Value) {
         tidy(metadata, "annotations", "annotations", empty);
     }
     tidy(template, "metadata", "metadata", empty);
+    Ok(())
 }
 
 fn container(app: &mut Value, original: &Value, empty: &Value) {

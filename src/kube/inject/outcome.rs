@@ -87,6 +87,7 @@ impl fmt::Display for Note {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, path, wrong, remedy } = self;
-        write!(f, "{}: {}: {wrong}; {remedy}", object.escape_debug(), path.escape_debug())
+        let place = if path.is_empty() { String::new() } else { format!("{}: ", path.escape_debug()) };
+        write!(f, "{}: {place}{wrong}; {remedy}", object.escape_debug())
     }
 }

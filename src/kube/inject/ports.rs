@@ -178,19 +178,29 @@ pub(super) fn routes(
         }
     }
     if found.is_empty() && options.ports.is_empty() {
-        found = guessed(&entries, &place, report);
+        // The pod of a review comes without the Services that lead to it.
+        let choice = match text(object, "kind") {
+            Some("Pod") => choice.to_owned(),
+            _ => format!("{choice}, or add the Service to the stream"),
+        };
+        found = guessed(&entries, &place, &choice, report);
     }
     let usable: Vec<(u16, Protocol)> =
         found.iter().copied().filter(|(_, protocol)| matches!(protocol, Protocol::Http | Protocol::H2c)).collect();
     for (number, protocol) in &found {
-        let why = match protocol {
-            Protocol::Tls => "speaks TLS to the app, where the sidecar cannot look inside",
-            Protocol::Other => "by its name speaks something else than HTTP",
+        let (why, remedy) = match protocol {
+            Protocol::Tls => (
+                "speaks TLS to the app, where the sidecar cannot look inside",
+                "let the sidecar end TLS (config.tidegate.dev/proxy.0.tls…) or, if it is plain HTTP, choose it by \
+                 tidegate.dev/port",
+            ),
+            Protocol::Other => (
+                "by its name speaks something else than HTTP",
+                "if it is HTTP, choose it by tidegate.dev/port; else leave these pods out by tidegate.dev/inject: disabled",
+            ),
             _ => continue,
         };
         if usable.is_empty() {
-            let remedy = "let the sidecar end TLS (config.tidegate.dev/proxy.0.tls…) or, if it is plain HTTP, choose it by \
-                          tidegate.dev/port";
             report.refuse(&place, format!("port {number} {why}"), remedy);
         } else {
             report.note(&place, format!("port {number} {why}: it still leads to the app itself"));
@@ -203,12 +213,20 @@ pub(super) fn routes(
         if entry(route.was).is_none() {
             report.note(&place, format!("port {} is not declared: declare it, with a name", route.was));
         }
+        let declared = entries.iter().filter(|entry| entry.get("containerPort").and_then(port) == Some(route.was));
+        let names: BTreeSet<&str> = declared.filter_map(|entry| text(entry, "name")).collect();
+        if names.len() > 1 {
+            let names = names.into_iter().collect::<Vec<_>>().join(" and ");
+            let wrong =
+                format!("port {} is declared as {names}, and only one of them can lead to the sidecar", route.was);
+            report.refuse(&place, wrong, "keep one name, and let every Service target it");
+        }
     }
     routes
 }
 
 /// The port that is meant where nobody says.
-fn guessed(entries: &[&Value], place: &str, report: &mut Report) -> Vec<(u16, Protocol)> {
+fn guessed(entries: &[&Value], place: &str, choice: &str, report: &mut Report) -> Vec<(u16, Protocol)> {
     let all: Vec<(u16, Option<&str>)> = entries
         .iter()
         .filter_map(|entry| Some((entry.get("containerPort").and_then(port)?, text(entry, "name"))))
@@ -237,7 +255,7 @@ fn guessed(entries: &[&Value], place: &str, report: &mut Report) -> Vec<(u16, Pr
         });
         let said: Vec<String> = said.collect();
         let wrong = format!("traffic may come on any of {}", said.join(", "));
-        report.refuse(place, wrong, "choose by tidegate.dev/port or --port, or add the Service to the stream");
+        report.refuse(place, wrong, choice);
     }
     Vec::new()
 }

@@ -85,14 +85,13 @@ pub(super) fn renumber(changed: &mut Value, container: &Value, routes: &[Route])
     for place in places.into_iter().chain(hooks) {
         for handler in HANDLERS {
             let Some(found) = at_mut(changed, &place).and_then(|probe| probe.get_mut(handler)) else { continue };
-            if text(found, "host").is_some_and(|host| !host.is_empty()) {
-                continue;
-            }
+            let elsewhere = text(found, "host").is_some_and(|host| !host.is_empty());
             let Some(port) = found.get_mut("port") else { continue };
             let is = match &*port {
                 Value::String(name) if routes.iter().any(|route| route.name.as_ref() == Some(name)) => {
-                    ports::number(container, port).map(|number| moved(number, routes))
+                    ports::number(container, port).map(|number| if elsewhere { number } else { moved(number, routes) })
                 }
+                _ if elsewhere => None,
                 port => ports::number(container, port)
                     .map(|number| (number, moved(number, routes)))
                     .and_then(|(was, is)| if was == is { None } else { Some(is) }),

@@ -135,7 +135,8 @@ pub(super) fn low_ports(spec: &Value, routes: &[Route], report: &mut Report) {
     let sysctl = |entry: &&Value| text(entry, "name") == Some("net.ipv4.ip_unprivileged_port_start");
     let first = list(context, "sysctls").iter().find(sysctl).and_then(|entry| text(entry, "value"));
     let first: u16 = first.and_then(|text| text.parse().ok()).unwrap_or(1024);
-    for route in routes.iter().filter(|route| route.listen < first) {
+    // One without a port was refused already.
+    for route in routes.iter().filter(|route| route.listen > 0 && route.listen < first) {
         let wrong = format!("the sidecar has no privilege for port {}", route.listen);
         let remedy = "choose a port from 1024 on, or set the sysctl net.ipv4.ip_unprivileged_port_start for the pod";
         report.refuse("spec.securityContext.sysctls", wrong, remedy);

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::annotations::{self, INJECTED, ORIGINAL, place_of_setting};
 use super::environment::{self, DEFAULT_GRACE, Environment};
-use super::json::{at, insert, list_mut, named, remove, text};
+use super::json::{at, insert, list, list_mut, named, remove, text};
 use super::options::{Mode, Options, PreStop};
 use super::original::Original;
 use super::ports::{self, Route};
@@ -306,13 +306,16 @@ fn stamp(template: &mut Value, mut original: Original) {
 }
 
 /// Whether a template has a container or volumes of our names that injection did not write.
-pub(super) fn is_by_hand(template: &Value, report: &mut Report) -> bool {
+pub(super) fn is_by_hand(template: &Value, object: &Value, report: &mut Report) -> bool {
     let Some(spec) = template.get("spec") else { return false };
     if ["initContainers", "containers"].into_iter().any(|key| named(spec, key, CONTAINER).is_some()) {
         return true;
     }
+    // The claims of a StatefulSet are volumes of its pods.
+    let claims = object.get("spec").map_or(&[][..], |spec| list(spec, "volumeClaimTemplates"));
+    let claimed = |volume: &str| claims.iter().any(|claim| claim["metadata"]["name"] == volume);
     for volume in VOLUMES {
-        if named(spec, "volumes", volume).is_some() {
+        if named(spec, "volumes", volume).is_some() || claimed(volume) {
             report.refuse("spec.volumes", format!("a volume is named {volume} already"), "give it another name");
         }
     }

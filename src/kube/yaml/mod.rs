@@ -14,6 +14,7 @@ mod tests;
 mod tree;
 mod write;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -76,6 +77,8 @@ pub struct Rendered {
     pub text: String,
     /// The documents, by their index, that had to be written anew, so that their comments are gone.
     pub anew: Vec<usize>,
+    /// Comments of the other documents that are gone with what they stood beside.
+    pub lost: Vec<String>,
 }
 
 impl Stream {
@@ -105,11 +108,12 @@ impl Stream {
             .filter(|(index, value)| self.documents.get(*index).is_some_and(|document| document.value() != *value))
             .collect();
         if changes.is_empty() {
-            return Rendered { text: self.text.clone(), anew: Vec::new() };
+            return Rendered { text: self.text.clone(), anew: Vec::new(), lost: Vec::new() };
         }
         let edits: Vec<Vec<Edit>> = changes.iter().map(|(index, value)| self.edits(*index, value)).collect();
         if let Some(text) = self.made(edits.iter().flatten(), &changes) {
-            return Rendered { text, anew: Vec::new() };
+            let lost = self.lost(&text);
+            return Rendered { text, anew: Vec::new(), lost };
         }
         let bad = |(change, edits): &(&(usize, &Value), &Vec<Edit>)| {
             changes.len() > ONE_BY_ONE || self.made(edits.iter(), &[**change]).is_none()
@@ -125,7 +129,8 @@ impl Stream {
         });
         let mended: Vec<Edit> = mended.collect();
         if let Some(text) = self.made(mended.iter(), &changes) {
-            return Rendered { text, anew };
+            // Which are of documents that were written anew is not told apart.
+            return Rendered { text, anew, lost: Vec::new() };
         }
         self.all_anew(&changes)
     }
@@ -156,6 +161,22 @@ impl Stream {
         read.iter().zip(&self.documents).enumerate().all(right).then_some(text)
     }
 
+    /// The comments that a text made of this one has no more.
+    fn lost(&self, text: &str) -> Vec<String> {
+        let mut now = HashMap::new();
+        for comment in tree::comments(text) {
+            *now.entry(comment).or_insert(0usize) += 1;
+        }
+        let gone = |comment: &String| match now.get_mut(comment) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        };
+        tree::comments(&self.text).into_iter().filter(gone).collect()
+    }
+
     /// Every document from what it says, the last resort.
     fn all_anew(&self, changes: &[(usize, &Value)]) -> Rendered {
         let mut text = String::new();
@@ -165,7 +186,7 @@ impl Stream {
             text.push_str(&edit::at_root(value, self.style(&document.0)));
             text.push('\n');
         }
-        Rendered { text, anew: (0..self.documents.len()).collect() }
+        Rendered { text, anew: (0..self.documents.len()).collect(), lost: Vec::new() }
     }
 }
 

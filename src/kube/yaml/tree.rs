@@ -114,6 +114,24 @@ pub(super) fn read(text: &str) -> Result<Vec<Parsed>, Error> {
     }
 }
 
+/// The comments of a text that is YAML.
+pub(super) fn comments(text: &str) -> Vec<String> {
+    let options = granit_parser::options! {
+        emit_comments: true,
+        block_scalar_eof_without_line_feed: true,
+        flow_nesting_limit: DEPTH,
+        block_nesting_limit: DEPTH,
+    };
+    let mut parser = Parser::new_from_str_with_options(text, options);
+    let mut found = Vec::new();
+    while let Some(Ok((event, _))) = parser.next_event() {
+        if let Event::Comment(comment, _) = event {
+            found.push(comment.trim().to_owned());
+        }
+    }
+    found
+}
+
 struct Reader<'t> {
     text: &'t str,
     parser: Parser<'t, StrInput<'t>>,

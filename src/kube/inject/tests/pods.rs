@@ -135,7 +135,7 @@ fn readiness_probes_that_no_check_can_stand_for_stay_with_numbers() {
         (json!({ "exec": { "command": ["true"] } }), json!({ "exec": { "command": ["true"] } }), "command"),
         (
             json!({ "httpGet": { "port": "http", "host": "db" } }),
-            json!({ "httpGet": { "port": "http", "host": "db" } }),
+            json!({ "httpGet": { "port": 3000, "host": "db" } }),
             "another host",
         ),
         (

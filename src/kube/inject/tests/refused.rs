@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::{DrainToken, Options, Outcome, Reason, Selection, Version, inject};
+use super::super::{DrainToken, Options, Outcome, Reason, Selection, Version, inject, uninject};
 use super::{annotated, container_mode, deployment, injected, pods, refused, with_app};
 use crate::secret::Secret;
 
@@ -77,6 +77,20 @@ fn ports_that_collide_or_leave_a_choice_are_refused() {
     let choice = "spec.containers[app].ports: traffic may come on any of 3000, x (3001); choose by tidegate.dev/port or \
                   --port, or add the Service to the stream";
     check(&with_app(|app| app["ports"] = two), default, choice);
+    let twice = json!([{ "name": "http", "containerPort": 3000 }, { "name": "web", "containerPort": 3000 }]);
+    let one = "spec.containers[app].ports: port 3000 is declared as http and web, and only one of them can lead to the \
+               sidecar; keep one name, and let every Service target it";
+    check(&with_app(|app| app["ports"] = twice), default, one);
+    let other = "spec.containers[app].ports: port 6379 by its name speaks something else than HTTP; if it is HTTP, choose it by \
+                 tidegate.dev/port; else leave these pods out by tidegate.dev/inject: disabled";
+    check(
+        &with_app(|app| {
+            app["ports"] = json!([{ "name": "redis", "containerPort": 6379 }]);
+            app["readinessProbe"] = Value::Null;
+        }),
+        default,
+        other,
+    );
     let tls = "spec.containers[app].ports: port 443 speaks TLS to the app, where the sidecar cannot look inside; let the \
                sidecar end TLS (config.tidegate.dev/proxy.0.tls…) or, if it is plain HTTP, choose it by tidegate.dev/port";
     check(&with_app(|app| app["ports"] = json!([{ "name": "https", "containerPort": 443 }])), default, tls);
@@ -184,6 +198,37 @@ fn annotations_and_settings_are_judged_before_anything_is_written() {
         assert_eq!(lines, [format!("{place}: {expected}")], "{key}");
         assert!(!lines[0].contains("hunter2"));
     }
+}
+
+#[test]
+fn annotations_that_are_no_texts_are_refused() {
+    for (key, value) in [("tidegate.dev/mode", json!(true)), ("config.tidegate.dev/drain.delay", json!(3))] {
+        let object = deployment(|object| object["spec"]["template"]["metadata"]["annotations"] = json!({ key: value }));
+        let expected = format!("metadata.annotations[{key}]: no text, which every annotation is; put quotes around it");
+        check(&object, &Options::default(), &expected);
+    }
+}
+
+#[test]
+fn a_claim_of_our_volumes_name_is_refused() {
+    let object = deployment(|object| {
+        object["kind"] = "StatefulSet".into();
+        object["spec"]["volumeClaimTemplates"] = json!([{ "metadata": { "name": "tidegate-state" } }]);
+    });
+    let lines: Vec<String> = refused(&object, &Options::default()).iter().map(ToString::to_string).collect();
+    let expected = "StatefulSet shop/orders: spec.template.spec.volumes: a volume is named tidegate-state already; give it \
+                    another name";
+    assert_eq!(lines, [expected]);
+}
+
+#[test]
+fn a_container_that_was_renamed_since_is_told_and_nothing_is_half_undone() {
+    let (mut object, _) = injected(&deployment(|_| {}), &Options::default());
+    object["spec"]["template"]["spec"]["containers"][0]["name"] = "renamed".into();
+    let Outcome::Refused(refusals) = uninject(&object) else { panic!("not refused") };
+    let expected = "Deployment shop/orders: spec.template.spec.containers: no container is named \"app\", whose probe and hook \
+                    were moved; name it so, take the sidecar out, and then rename it";
+    assert_eq!(refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
 }
 
 #[test]
