@@ -172,6 +172,29 @@ async fn garbage_is_refused_with_its_reason() {
     assert_eq!(raw::post(webhook.ops, "/mutate", POD).await.unwrap().status, 404, "reviews need TLS");
 }
 
+/// A pod cannot end the webhook by its size, within the memory that `deploy/` gives it.
+#[tokio::test]
+async fn pods_as_large_as_they_may_be_fit_into_the_memory() {
+    let authority = Authority::new();
+    let webhook = Webhook::start(&authority.issue("server", 2), &[]);
+    let tls = Tls::new(&authority, None, &[]);
+    let mut review: Value = serde_json::from_str(POD).unwrap();
+    let variable = |n: usize| serde_json::json!({ "name": format!("V{n}"), "value": "x".repeat(400) });
+    let env: Vec<Value> = (0..6000).map(variable).collect();
+    review["request"]["object"]["spec"]["containers"][0]["env"] = env.into();
+    let body = review.to_string();
+    assert!((2_000_000..3 * 1024 * 1024).contains(&body.len()), "{}", body.len());
+    let asked = (0..8).map(|_| ask(&webhook, &tls, &body));
+    let statuses: Vec<u16> = futures_util::future::join_all(asked).await.iter().map(|answer| answer.status).collect();
+    assert!(statuses.contains(&200) && statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", webhook.child.id())).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most: u64 = most.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(most < 128 * 1024, "{most} KiB");
+    let manifest = include_str!("../../deploy/kustomize/base/webhook.yaml");
+    assert!(manifest.contains("limits: { memory: 128Mi }"), "another limit: {manifest}");
+}
+
 #[tokio::test]
 async fn a_client_that_stalls_is_parted_from_and_keeps_nobody_waiting() {
     let authority = Authority::new();
