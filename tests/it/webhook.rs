@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -23,6 +24,8 @@ struct Webhook {
     child: Child,
     address: SocketAddr,
     ops: SocketAddr,
+    /// Lines of its log after the first.
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Webhook {
@@ -35,9 +38,11 @@ impl Webhook {
             serde_json::from_str::<Value>(&line).ok().filter(|line| line["message"] == "listening")
         });
         let Some(line) = listening else { panic!("it does not listen: {told:#?}") };
-        std::thread::spawn(move || lines.for_each(drop));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = log.clone();
+        std::thread::spawn(move || lines.for_each(|line| kept.lock().unwrap().push(line)));
         let ops = line["ops"].as_str().unwrap().trim_start_matches("Some(").trim_end_matches(')').parse().unwrap();
-        Self { child, address: line["webhook"].as_str().unwrap().parse().unwrap(), ops }
+        Self { child, address: line["webhook"].as_str().unwrap().parse().unwrap(), ops, log }
     }
 
     fn signal(&self, name: &str) {
@@ -115,6 +120,14 @@ async fn pods_are_patched_over_tls_and_counted() {
     let other = ask(&webhook, &tls, POD).await.json();
     let other = base64::engine::general_purpose::STANDARD.decode(other["response"]["patch"].as_str().unwrap()).unwrap();
     assert_ne!(token(&patch), token(&serde_json::from_slice(&other).unwrap()));
+
+    let left = POD.replace("\"labels\": {", "\"labels\": { \"tidegate.dev/inject\": \"disabled\",");
+    let answer = ask(&webhook, &tls, &left).await.json();
+    assert_eq!((answer["response"]["allowed"].as_bool(), answer["response"].get("patch")), (Some(true), None));
+    eventually(Duration::from_secs(20), "the log says why a pod was left alone", async || {
+        webhook.log.lock().unwrap().iter().any(|line| line.contains("\"why\":\"tidegate.dev/inject is disabled\""))
+    })
+    .await;
 
     let denied = POD.replace("\"restartPolicy\"", "\"hostNetwork\": true, \"restartPolicy\"");
     let answer = ask(&webhook, &tls, &denied).await.json();

@@ -168,6 +168,7 @@ impl Api {
                         tracing::warn!(outcome, pod, why = verdict.message, "reviewed");
                     }
                     review::Kind::Injected => tracing::info!(outcome, pod, "reviewed"),
+                    review::Kind::Untouched => tracing::info!(outcome, pod, why = verdict.message, "reviewed"),
                     _ => tracing::debug!(outcome, pod, "reviewed"),
                 }
                 answer(StatusCode::OK, "application/json", review.to_string())

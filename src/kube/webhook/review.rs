@@ -38,7 +38,7 @@ pub struct Verdict {
     pub kind: Kind,
     /// `shop/orders-5d8-`: namespace and name, or the beginning of the name that is to be.
     pub pod: String,
-    /// Why it was refused.
+    /// Why it was refused, or left alone.
     pub message: String,
 }
 
@@ -182,7 +182,10 @@ fn decide(
             }
             Ok((response, Verdict { kind: Kind::Injected, pod, message: String::new() }))
         }
-        Outcome::Untouched(_) => Ok(allowed(Kind::Untouched, pod)),
+        Outcome::Untouched(reason) => {
+            let (response, verdict) = allowed(Kind::Untouched, pod);
+            Ok((response, Verdict { message: reason.to_string(), ..verdict }))
+        }
         Outcome::Refused(refusals) => {
             let each =
                 refusals.iter().map(|refusal| format!("{}: {}; {}", refusal.path, refusal.wrong, refusal.remedy));
