@@ -74,8 +74,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let namespace = namespace(args)?;
     let names = cert::names(&args.service, &namespace);
     let now = SystemTime::now();
-    let made = |before: Option<&Held>| {
-        cert::issue(&names, now, args.lifetime, before)
+    let made = |earlier: &str| {
+        cert::issue(&names, now, args.lifetime, earlier)
             .map_err(|e| Failure::usage(format!("--service: {}: {e}; write a DNS name", args.service)))
     };
     if args.apply {
@@ -102,7 +102,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     let Some(directory) = &args.out_dir else {
-        let held = made(None)?;
+        let held = made("")?;
         let secret = serde_json::to_value(apply::secret(&args.secret, &namespace, &held)).unwrap_or_default();
         let text = serde_saphyr::to_string(&secret).map_err(|e| Failure::failed(e.to_string()))?;
         say(&format!("# The caBundle of the MutatingWebhookConfiguration is the value of ca.crt.\n{text}"));
@@ -114,7 +114,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             say(&format!("the certificate is good until {}", humantime::format_rfc3339_seconds(until)));
         }
         _ => {
-            write(directory, &made(before.as_ref())?)?;
+            write(directory, &made(before.as_ref().map(|held| held.authorities.as_str()).unwrap_or_default())?)?;
             say(&format!("a new certificate, valid until {}", humantime::format_rfc3339_seconds(now + args.lifetime)));
         }
     }
