@@ -347,6 +347,30 @@ fn a_secret_is_printed() {
 }
 
 #[test]
+fn a_service_and_its_namespace_are_dns_labels() {
+    let (longest, longer) = ("n".repeat(63), "n".repeat(64));
+    for name in ["w", "9-a", &longest] {
+        for arguments in [["--service", name, "--namespace", "n"], ["--service", "w", "--namespace", name]] {
+            let output = run(&arguments);
+            assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        }
+    }
+    for name in ["", "*", "a.b", "a_b/c", "A", "é", "-a", "a-", &longer] {
+        let (service, namespace) = (format!("--service={name}"), format!("--namespace={name}"));
+        for arguments in [[service.as_str(), "--namespace=n"], ["--service=w", &namespace]] {
+            let output = run(&arguments);
+            assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+            assert!(said(&output).contains("a DNS label; write 1 to 63 of a-z"), "{}", said(&output));
+        }
+    }
+    let account = tempfile::tempdir().unwrap();
+    std::fs::write(account.path().join("namespace"), "a/b\n").unwrap();
+    let output = run(&["--account", account.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(said(&output).contains("namespace: not a DNS label"), "{}", said(&output));
+}
+
+#[test]
 fn files_are_kept_until_they_are_due_and_openssl_believes_them() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tls");

@@ -23,10 +23,10 @@ const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct Args {
     /// The webhook's Service
-    #[arg(long, default_value = "tidegate-webhook")]
+    #[arg(long, default_value = "tidegate-webhook", value_parser = label)]
     service: String,
     /// Its namespace, and the Secret's [default: that of the pod]
-    #[arg(long)]
+    #[arg(long, value_parser = label)]
     namespace: Option<String>,
     /// The Secret that the webhook's pods mount
     #[arg(long, default_value = "tidegate-webhook-tls")]
@@ -52,6 +52,15 @@ pub(super) struct Args {
     /// The directory of the service account: token, ca.crt and namespace
     #[arg(long, value_name = "DIRECTORY", default_value = ACCOUNT)]
     account: PathBuf,
+}
+
+/// The name of a Service or a namespace (RFC 1123 section 2.1): no other is one part of a certificate's name.
+fn label(text: &str) -> Result<String, String> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err("not a DNS label; write 1 to 63 of a-z, 0-9 and -, the first and the last no -".to_owned())
 }
 
 /// Makes one if it is due.
@@ -132,14 +141,14 @@ fn told(failure: &cluster::Failure) -> Failure {
 }
 
 fn namespace(args: &Args) -> Result<String, Failure> {
-    let own = || fs::read_to_string(args.account.join("namespace")).ok().map(|text| text.trim().to_owned());
-    args.namespace
-        .clone()
-        .or_else(own)
-        .filter(|name| {
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        })
-        .ok_or_else(|| Failure::usage("--namespace: none that is one; name the webhook's"))
+    if let Some(namespace) = &args.namespace {
+        return Ok(namespace.clone());
+    }
+    let path = args.account.join("namespace");
+    let Ok(text) = fs::read_to_string(&path) else {
+        return Err(Failure::usage("--namespace: none is given, and no service account has one; name the webhook's"));
+    };
+    label(text.trim()).map_err(|why| Failure::usage(format!("{}: {why}", path.display())))
 }
 
 /// What a directory holds already.
