@@ -285,3 +285,27 @@ fn an_image_is_pinned_by_its_digest_everywhere() {
     assert_eq!(text.matches(&pinned).count(), 4, "the webhook, what pods get, the Job and the CronJob: {text}");
     assert!(!text.contains("tidegate:0.1.0"), "{text}");
 }
+
+#[test]
+fn pods_get_the_image_that_an_overlay_sets() {
+    for overlay in ["dev", "prod"] {
+        let directory = tempfile::tempdir().unwrap();
+        let copied = run(Command::new("cp").arg("-r").arg(root().join("deploy/kustomize")).arg(directory.path()));
+        assert_eq!(copied, "");
+        let overlay = directory.path().join("kustomize/overlays").join(overlay);
+        let file = overlay.join("kustomization.yaml");
+        let mut text = std::fs::read_to_string(&file).unwrap();
+        let image = "  - { name: tidegate, newName: registry.example.com/own, newTag: 0.1.1 }\n";
+        match text.find("images:\n") {
+            Some(at) => {
+                let (list, end) = (at + "images:\n".len(), at + text[at..].find("replacements:\n").unwrap());
+                text.replace_range(list..end, image);
+            }
+            None => text.push_str(&format!("images:\n{image}")),
+        }
+        std::fs::write(&file, text).unwrap();
+        let text = kustomization(&overlay);
+        assert_eq!(text.matches("registry.example.com/own:0.1.1").count(), 4, "{text}");
+        assert!(!text.contains("tidegate:0.1.0"), "{text}");
+    }
+}
