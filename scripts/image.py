@@ -32,6 +32,10 @@ ARCHITECTURES = {"amd64": ("x86_64", 62), "arm64": ("aarch64", 183)}
 # "nonroot" in the images that many clusters run.
 USER = 65532
 PT_INTERP = 3
+# Bytes of an ELF header, and of an entry of its program headers, in 64-bit files.
+HEADER, ENTRY = 64, 56
+# In seconds: what a date of four digits and a header of tar can say.
+LATEST = 8**11 - 1
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -44,12 +48,20 @@ def fail(text):
 def check_binary(data, path, arch):
     """Refuses what an empty image could not run: another machine's code, or code that asks for a loader."""
     if data[:6] != b"\x7fELF\x02\x01":
-        fail(f"{path} is not a 64-bit little-endian ELF file")
+        fail(f"{path} is not a 64-bit little-endian ELF file; name the binary that `make image` builds")
+    cut_off = f"{path} is cut off: there is less than its ELF header tells of; build or copy it again"
+    if len(data) < HEADER:
+        fail(cut_off)
     (machine,) = struct.unpack_from("<H", data, 18)
     if machine != ARCHITECTURES[arch][1]:
         fail(f"{path} is built for another machine (ELF {machine}) than --arch {arch}")
     table, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)
+    if count == 0 or size < ENTRY or table + size * count > len(data):
+        fail(cut_off)
     for at in range(table, table + size * count, size):
+        begin, length = struct.unpack_from("<Q", data, at + 8)[0], struct.unpack_from("<Q", data, at + 32)[0]
+        if begin + length > len(data):
+            fail(cut_off)
         if struct.unpack_from("<I", data, at)[0] == PT_INTERP:
             fail(f"{path} asks for a dynamic loader; build it for {ARCHITECTURES[arch][0]}-unknown-linux-musl")
 
@@ -165,9 +177,11 @@ def main():
     package = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]
     try:
         epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
+        if not 0 <= epoch <= LATEST:
+            raise ValueError
         binary = chosen.binary.read_bytes()
     except ValueError:
-        fail("SOURCE_DATE_EPOCH is not a number of seconds")
+        fail(f"SOURCE_DATE_EPOCH is not a number of seconds since 1970, from 0 to {LATEST}; correct it, or unset it for 0")
     except OSError as error:
         fail(f"{chosen.binary}: {error.strerror}; `make image` builds it")
     check_binary(binary, chosen.binary, chosen.arch)
@@ -177,10 +191,13 @@ def main():
     name = chosen.name or f"tidegate:{package['version']}"
     diff = layer(binary, sbom, epoch)
     data, packed = archive(package, chosen.arch, name, diff, epoch)
-    chosen.output.mkdir(parents=True, exist_ok=True)
     stem = f"tidegate-{package['version']}-{chosen.arch}"
-    (chosen.output / f"{stem}.cdx.json").write_bytes(sbom)
-    (chosen.output / f"{stem}.tar").write_bytes(data)
+    try:
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        (chosen.output / f"{stem}.cdx.json").write_bytes(sbom)
+        (chosen.output / f"{stem}.tar").write_bytes(data)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}; name by --output a directory that can be written")
     mib = lambda size: f"{size / 1048576:.1f} MiB"  # noqa: E731
     print(f"{chosen.output / stem}.tar: {name} for linux/{chosen.arch}")
     print(f"  {mib(packed)} to pull, {mib(len(diff))} unpacked, the binary {mib(len(binary))}, {len(json.loads(sbom)['components'])} crates beside it")

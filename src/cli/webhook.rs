@@ -22,6 +22,7 @@ use crate::telemetry;
 /// Where it listens, and how it injects.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(args_conflicts_with_subcommands = true, args_override_self = true)]
+#[command(mut_arg("drain_token", |arg| arg.hide(true)))]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -80,6 +81,10 @@ enum Refused {
 pub fn main(args: &Args) -> ExitCode {
     if let Some(Command::Cert(args)) = &args.command {
         return cert::main(args);
+    }
+    if args.chosen.has_drain_token() {
+        complain("--drain-token: not taken here, for each pod gets a token of its own, by chance; leave it out");
+        return ExitCode::from(EXIT_USAGE);
     }
     let options = match args.chosen.options() {
         Ok(options) => options,

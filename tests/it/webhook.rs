@@ -292,6 +292,11 @@ async fn a_start_that_cannot_be_is_refused_at_once() {
     let other = authority.issue("other", 2);
     let (code, said) = run(&["--tls-key", &other.key]);
     assert!(code == Some(64) && said.contains("key"), "{said}");
+    let (code, said) = run(&["--drain-token", "0123456789abcdef"]);
+    assert!(code == Some(64) && said.contains("each pod gets a token of its own"), "{said}");
+    assert!(!said.contains("0123456789abcdef"), "{said}");
+    let (_, help) = run(&["--help"]);
+    assert!(!help.contains("--drain-token"), "what is not taken is not offered");
     let (code, said) = run(&["--ops", "nowhere"]);
     assert!(code == Some(64) && said.contains("0.0.0.0:8014 or none"), "{said}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

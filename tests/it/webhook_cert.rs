@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -37,6 +38,10 @@ struct Kept {
     asked: Vec<String>,
     /// Answers all that is to be changed with this status.
     refuses: Option<StatusCode>,
+    /// Answers it so for the Secret alone.
+    refuses_secrets: Option<StatusCode>,
+    /// What others do to the end before the next change of the Secret is answered.
+    meanwhile: Option<BoxFuture<'static, ()>>,
 }
 
 /// An API server.
@@ -77,6 +82,10 @@ impl Api {
     }
 
     async fn apply(&self, more: &[&str]) -> Output {
+        self.command(more).output().await.unwrap()
+    }
+
+    fn command(&self, more: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(TIDEGATE);
         command
             .args(["webhook", "cert", "--apply", "--api-host", "localhost", "--api-port"])
@@ -85,7 +94,20 @@ impl Api {
             .arg(self.account.path())
             .args(more)
             .env_clear();
-        command.output().await.unwrap()
+        command
+    }
+
+    /// Whether who has the bundle of a webhook believes the certificate.
+    fn believes(&self, index: usize, certificate: &str) -> bool {
+        let directory = tempfile::tempdir().unwrap();
+        let (bundle, chain) = (directory.path().join("bundle"), directory.path().join("chain"));
+        std::fs::write(&bundle, self.bundle(index)).unwrap();
+        std::fs::write(&chain, certificate).unwrap();
+        let verified = Command::new("openssl").arg("verify").arg("-CAfile").args([bundle, chain]).output();
+        verified
+            .unwrap_or_else(|e| panic!("openssl: {e}; install it with: apt-get install -y openssl"))
+            .status
+            .success()
     }
 
     fn bundle(&self, index: usize) -> String {
@@ -118,11 +140,19 @@ async fn answer(request: Request<Incoming>, kept: Arc<Mutex<Kept>>) -> Result<Re
     let body = body.collect().await.unwrap().to_bytes();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (method, path) = (head.method.as_str(), head.uri.path());
+    if method != "GET" && path != HOOKS {
+        let meanwhile = kept.lock().unwrap().meanwhile.take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile.await;
+        }
+    }
     let mut kept = kept.lock().unwrap();
     kept.asked.push(format!("{method} {path}"));
     let (status, said) = if head.headers["authorization"] != "Bearer the-token" {
         (StatusCode::UNAUTHORIZED, json!({"message": "Unauthorized"}))
-    } else if let Some(status) = kept.refuses.filter(|_| method != "GET") {
+    } else if let Some(status) =
+        kept.refuses.or(kept.refuses_secrets.filter(|_| path != HOOKS)).filter(|_| method != "GET")
+    {
         (status, json!({"message": "secrets is forbidden: User \"x\" cannot create it"}))
     } else {
         kept.answer(method, path, &body)
@@ -182,6 +212,7 @@ async fn a_cluster_gets_a_certificate_and_a_new_one_when_it_is_due() {
         format!("GET {HOOKS}"),
         format!("PATCH {HOOKS}"),
         "POST /api/v1/namespaces/tidegate/secrets".to_owned(),
+        format!("GET {HOOKS}"),
     ];
     assert_eq!(api.asked(), expected);
     assert_eq!(api.kept.lock().unwrap().secret.as_ref().unwrap()["type"], "kubernetes.io/tls");
@@ -239,6 +270,61 @@ async fn what_an_api_server_refuses_is_told_with_what_to_do() {
     assert_eq!(api.apply(&[]).await.status.code(), Some(64));
 }
 
+#[tokio::test]
+async fn whoever_was_believed_before_a_secret_was_deleted_still_is() {
+    let api = Api::start().await;
+    assert!(api.apply(&[]).await.status.success());
+    // Pods show it until they see another.
+    let shown = api.data("tls.crt");
+    for round in 2..=4 {
+        api.kept.lock().unwrap().secret = None;
+        assert!(api.apply(&[]).await.status.success());
+        assert!((0..2).all(|index| api.believes(index, &api.data("tls.crt"))));
+        assert_eq!(api.believes(0, &shown), round <= 3, "at most two before");
+        assert_eq!(api.bundle(0).matches("BEGIN CERTIFICATE").count(), round.min(3));
+        assert_eq!(api.data("ca.crt"), api.bundle(0));
+    }
+    // What is good brings nobody else out of the bundle.
+    let bundle = api.bundle(0);
+    assert!(api.apply(&[]).await.status.success());
+    assert_eq!(api.bundle(0), bundle);
+}
+
+#[tokio::test]
+async fn of_two_at_the_same_moment_one_makes_the_certificate_and_the_other_finds_it() {
+    let api = Api::start().await;
+    assert!(api.apply(&[]).await.status.success());
+    let before = api.data("tls.crt");
+    let more = ["--service", "other"];
+    let mut rival = api.command(&more);
+    api.kept.lock().unwrap().meanwhile = Some(Box::pin(async move {
+        assert!(said(&rival.output().await.unwrap()).starts_with("a new certificate, valid until "));
+    }));
+    let output = api.apply(&more).await;
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).starts_with("the certificate is good until "), "{}", said(&output));
+    assert!((0..2).all(|index| api.believes(index, &api.data("tls.crt")) && api.believes(index, &before)));
+}
+
+#[tokio::test]
+async fn a_bundle_that_others_wrote_in_between_believes_the_certificate_all_the_same() {
+    let api = Api::start().await;
+    assert!(api.apply(&[]).await.status.success());
+    let before = api.data("tls.crt");
+    let more = ["--service", "other"];
+    // Each of its tries takes room in the bundle, and none writes the Secret.
+    let (mut rival, kept) = (api.command(&more), api.kept.clone());
+    api.kept.lock().unwrap().meanwhile = Some(Box::pin(async move {
+        kept.lock().unwrap().refuses_secrets = Some(StatusCode::CONFLICT);
+        let output = rival.output().await.unwrap();
+        assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+        kept.lock().unwrap().refuses_secrets = None;
+    }));
+    let output = api.apply(&more).await;
+    assert!(output.status.success() && said(&output).starts_with("a new certificate"), "{}", said(&output));
+    assert!((0..2).all(|index| api.believes(index, &api.data("tls.crt")) && api.believes(index, &before)));
+}
+
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(TIDEGATE);
     command.args(["webhook", "cert"]).args(arguments).env_clear().stdin(Stdio::null());
@@ -258,6 +344,30 @@ fn a_secret_is_printed() {
     {
         assert_eq!(run(arguments).status.code(), Some(64), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_service_and_its_namespace_are_dns_labels() {
+    let (longest, longer) = ("n".repeat(63), "n".repeat(64));
+    for name in ["w", "9-a", &longest] {
+        for arguments in [["--service", name, "--namespace", "n"], ["--service", "w", "--namespace", name]] {
+            let output = run(&arguments);
+            assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        }
+    }
+    for name in ["", "*", "a.b", "a_b/c", "A", "é", "-a", "a-", &longer] {
+        let (service, namespace) = (format!("--service={name}"), format!("--namespace={name}"));
+        for arguments in [[service.as_str(), "--namespace=n"], ["--service=w", &namespace]] {
+            let output = run(&arguments);
+            assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+            assert!(said(&output).contains("a DNS label; write 1 to 63 of a-z"), "{}", said(&output));
+        }
+    }
+    let account = tempfile::tempdir().unwrap();
+    std::fs::write(account.path().join("namespace"), "a/b\n").unwrap();
+    let output = run(&["--account", account.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(said(&output).contains("namespace: not a DNS label"), "{}", said(&output));
 }
 
 #[test]

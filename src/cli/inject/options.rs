@@ -76,6 +76,10 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 impl Chosen {
+    pub(in crate::cli) fn has_drain_token(&self) -> bool {
+        self.drain_token.is_some()
+    }
+
     pub(in crate::cli) fn options(&self) -> Result<Options, Failure> {
         let drain_token = match &self.drain_token {
             None => DrainToken::Derived,

@@ -23,10 +23,10 @@ const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct Args {
     /// The webhook's Service
-    #[arg(long, default_value = "tidegate-webhook")]
+    #[arg(long, default_value = "tidegate-webhook", value_parser = label)]
     service: String,
     /// Its namespace, and the Secret's [default: that of the pod]
-    #[arg(long)]
+    #[arg(long, value_parser = label)]
     namespace: Option<String>,
     /// The Secret that the webhook's pods mount
     #[arg(long, default_value = "tidegate-webhook-tls")]
@@ -54,6 +54,15 @@ pub(super) struct Args {
     account: PathBuf,
 }
 
+/// The name of a Service or a namespace (RFC 1123 section 2.1): no other is one part of a certificate's name.
+fn label(text: &str) -> Result<String, String> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err("not a DNS label; write 1 to 63 of a-z, 0-9 and -, the first and the last no -".to_owned())
+}
+
 /// Makes one if it is due.
 pub(super) fn main(args: &Args) -> ExitCode {
     match run(args) {
@@ -74,8 +83,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let namespace = namespace(args)?;
     let names = cert::names(&args.service, &namespace);
     let now = SystemTime::now();
-    let made = |before: Option<&Held>| {
-        cert::issue(&names, now, args.lifetime, before)
+    let made = |earlier: &str| {
+        cert::issue(&names, now, args.lifetime, earlier)
             .map_err(|e| Failure::usage(format!("--service: {}: {e}; write a DNS name", args.service)))
     };
     if args.apply {
@@ -102,7 +111,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     let Some(directory) = &args.out_dir else {
-        let held = made(None)?;
+        let held = made("")?;
         let secret = serde_json::to_value(apply::secret(&args.secret, &namespace, &held)).unwrap_or_default();
         let text = serde_saphyr::to_string(&secret).map_err(|e| Failure::failed(e.to_string()))?;
         say(&format!("# The caBundle of the MutatingWebhookConfiguration is the value of ca.crt.\n{text}"));
@@ -114,7 +123,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             say(&format!("the certificate is good until {}", humantime::format_rfc3339_seconds(until)));
         }
         _ => {
-            write(directory, &made(before.as_ref())?)?;
+            write(directory, &made(before.as_ref().map(|held| held.authorities.as_str()).unwrap_or_default())?)?;
             say(&format!("a new certificate, valid until {}", humantime::format_rfc3339_seconds(now + args.lifetime)));
         }
     }
@@ -132,14 +141,14 @@ fn told(failure: &cluster::Failure) -> Failure {
 }
 
 fn namespace(args: &Args) -> Result<String, Failure> {
-    let own = || fs::read_to_string(args.account.join("namespace")).ok().map(|text| text.trim().to_owned());
-    args.namespace
-        .clone()
-        .or_else(own)
-        .filter(|name| {
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        })
-        .ok_or_else(|| Failure::usage("--namespace: none that is one; name the webhook's"))
+    if let Some(namespace) = &args.namespace {
+        return Ok(namespace.clone());
+    }
+    let path = args.account.join("namespace");
+    let Ok(text) = fs::read_to_string(&path) else {
+        return Err(Failure::usage("--namespace: none is given, and no service account has one; name the webhook's"));
+    };
+    label(text.trim()).map_err(|why| Failure::usage(format!("{}: {why}", path.display())))
 }
 
 /// What a directory holds already.

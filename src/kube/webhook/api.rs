@@ -8,15 +8,16 @@
 //! | `/metrics` | OpenMetrics |
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body::Body as _;
+use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::metrics::Metrics;
 use super::review::{self, Malformed, OnRefusal};
@@ -31,6 +32,9 @@ use crate::telemetry::metrics::{self, Registry};
 
 /// Bytes of a review: the API server takes objects of 3 MiB at most, and a review of a pod that is made holds one.
 const LIMIT: usize = 3 * 1024 * 1024;
+
+/// For one review to arrive: no API server waits longer for a webhook (`timeoutSeconds` is 30 at most).
+const READING: Duration = Duration::from_secs(30);
 
 /// Bytes of all bodies together; beyond, a review is refused rather than the process killed.
 pub(super) const ROOM: usize = 16 * 1024 * 1024;
@@ -118,36 +122,10 @@ impl Api {
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
             return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a review is application/json");
         }
-        match self.read(request.into_body()).await {
+        match read(request.into_body(), &self.0.room).await {
             Ok((body, _room)) => self.review(&body),
             Err(refused) => refused,
         }
-    }
-
-    /// The whole body, and the room that it takes of what all bodies together may.
-    async fn read(&self, mut body: Inbound) -> Result<(Vec<u8>, OwnedSemaphorePermit), Response<Full<Bytes>>> {
-        let too_large = || text(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 3 MiB");
-        let busy = || text(StatusCode::SERVICE_UNAVAILABLE, "more reviews at once than there is memory for; try again");
-        if body.size_hint().lower() > LIMIT as u64 {
-            return Err(too_large());
-        }
-        let mut room = self.0.room.clone().try_acquire_many_owned(0).map_err(|_| busy())?;
-        let mut whole = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                let slow = matches!(error, InboundError::Stalled);
-                let status = if slow { StatusCode::REQUEST_TIMEOUT } else { StatusCode::BAD_REQUEST };
-                text(status, &format!("the review did not arrive: {error}"))
-            })?;
-            let Ok(data) = frame.into_data() else { continue };
-            if whole.len() + data.len() > LIMIT {
-                return Err(too_large());
-            }
-            let taken = u32::try_from(data.len()).map_err(|_| too_large())?;
-            room.merge(self.0.room.clone().try_acquire_many_owned(taken).map_err(|_| busy())?);
-            whole.extend_from_slice(&data);
-        }
-        Ok((whole, room))
     }
 
     fn review(&self, body: &[u8]) -> Response<Full<Bytes>> {
@@ -198,4 +176,78 @@ fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// A whole body, and what it takes of the room that all bodies together may.
+async fn read<B>(body: B, all: &Arc<Semaphore>) -> Result<(Vec<u8>, OwnedSemaphorePermit), Response<Full<Bytes>>>
+where
+    B: Body<Data = Bytes, Error = InboundError> + Unpin,
+{
+    // What stalls is found long before; a trickle does not stall.
+    match timeout(READING, gather(body, all)).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            let why = format!("the review did not arrive in {} s", READING.as_secs());
+            Err(text(StatusCode::REQUEST_TIMEOUT, &why))
+        }
+    }
+}
+
+async fn gather<B>(mut body: B, all: &Arc<Semaphore>) -> Result<(Vec<u8>, OwnedSemaphorePermit), Response<Full<Bytes>>>
+where
+    B: Body<Data = Bytes, Error = InboundError> + Unpin,
+{
+    let too_large = || text(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 3 MiB");
+    let busy = || text(StatusCode::SERVICE_UNAVAILABLE, "more reviews at once than there is memory for; try again");
+    if body.size_hint().lower() > LIMIT as u64 {
+        return Err(too_large());
+    }
+    let mut room = all.clone().try_acquire_many_owned(0).map_err(|_| busy())?;
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let slow = matches!(error, InboundError::Stalled);
+            let status = if slow { StatusCode::REQUEST_TIMEOUT } else { StatusCode::BAD_REQUEST };
+            text(status, &format!("the review did not arrive: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > LIMIT {
+            return Err(too_large());
+        }
+        let taken = u32::try_from(data.len()).map_err(|_| too_large())?;
+        room.merge(all.clone().try_acquire_many_owned(taken).map_err(|_| busy())?);
+        whole.extend_from_slice(&data);
+    }
+    Ok((whole, room))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A body of so many bytes, one each second.
+    fn trickle(bytes: usize) -> impl Body<Data = Bytes, Error = InboundError> + Unpin {
+        StreamBody::new(Box::pin(stream::unfold(bytes, |left| async move {
+            let after = left.checked_sub(1)?;
+            sleep(Duration::from_secs(1)).await;
+            Some((Ok(Frame::data(Bytes::from_static(b"x"))), after))
+        })))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_review_that_trickles_is_cut_when_nobody_waits_for_it_any_more() {
+        let (all, began) = (Arc::new(Semaphore::new(ROOM)), tokio::time::Instant::now());
+        let (body, room) = read(trickle(29), &all).await.expect("it arrives in time");
+        assert_eq!((body.len(), room.num_permits(), began.elapsed().as_secs()), (29, 29, 29));
+        let began = tokio::time::Instant::now();
+        let refused = read(trickle(1000), &all).await.expect_err("it takes too long");
+        assert_eq!((refused.status(), began.elapsed().as_secs()), (StatusCode::REQUEST_TIMEOUT, 30));
+        drop(room);
+        assert_eq!(all.available_permits(), ROOM, "its room is given back");
+    }
 }

@@ -56,11 +56,11 @@ pub fn names(service: &str, namespace: &str) -> Vec<String> {
     .into()
 }
 
-/// A new authority and a certificate of it, valid for `life` from `now` on; clients may believe those of `before` too.
+/// A new authority and a certificate of it, valid for `life` from `now` on; clients may believe those of `earlier` (PEM) too.
 ///
 /// # Errors
 /// A name that no certificate can have.
-pub fn issue(names: &[String], now: SystemTime, life: Duration, before: Option<&Held>) -> Result<Held, rcgen::Error> {
+pub fn issue(names: &[String], now: SystemTime, life: Duration, earlier: &str) -> Result<Held, rcgen::Error> {
     let valid = |params: &mut CertificateParams| {
         params.not_before = (now - SKEW).into();
         params.not_after = (now + life).into();
@@ -85,11 +85,10 @@ pub fn issue(names: &[String], now: SystemTime, life: Duration, before: Option<&
     server.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let chain = server.signed_by(&key, &issuer)?;
-    let earlier = before.map(|held| held.authorities.as_str()).unwrap_or_default();
     Ok(Held {
         chain: pem("CERTIFICATE", chain.der()),
         key: Secret::new(pem("PRIVATE KEY", &key.serialize_der())),
-        authorities: bundle(&pem("CERTIFICATE", signed.der()), earlier, now),
+        authorities: bundle(&[pem("CERTIFICATE", signed.der())], earlier, now),
     })
 }
 
@@ -131,10 +130,10 @@ pub fn judge(held: &Held, names: &[String], now: SystemTime) -> Judgement {
     Judgement::Good(validity.to)
 }
 
-/// `first` and those of `earlier` that are still valid, the latest first.
-fn bundle(first: &str, earlier: &str, now: SystemTime) -> String {
-    let mut all = vec![first.to_owned()];
-    for authority in CertificateDer::pem_slice_iter(earlier.as_bytes()).filter_map(Result::ok) {
+/// Those that must be believed, and of `others` (PEM) those that are still valid and find room.
+pub fn bundle(first: &[String], others: &str, now: SystemTime) -> String {
+    let mut all = first.to_vec();
+    for authority in CertificateDer::pem_slice_iter(others.as_bytes()).filter_map(Result::ok) {
         let valid = certificate::validity(&authority).is_ok_and(|validity| validity.to > now);
         let text = pem("CERTIFICATE", &authority);
         if valid && !all.contains(&text) && all.len() < AUTHORITIES {
@@ -142,6 +141,12 @@ fn bundle(first: &str, earlier: &str, now: SystemTime) -> String {
         }
     }
     all.concat()
+}
+
+/// The certificates of a text, each as PEM of its own.
+pub fn each(text: &str) -> Vec<String> {
+    let all = CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok);
+    all.map(|certificate| pem("CERTIFICATE", &certificate)).collect()
 }
 
 /// RFC 7468.
@@ -165,7 +170,7 @@ mod tests {
     #[test]
     fn a_certificate_is_good_for_two_thirds_of_its_life() {
         let (now, names) = (SystemTime::now(), names("tidegate-webhook", "tidegate"));
-        let held = issue(&names, now, 90 * DAY, None).expect("plain names");
+        let held = issue(&names, now, 90 * DAY, "").expect("plain names");
         assert!(matches!(judge(&held, &names, now), Judgement::Good(to) if to > now + 89 * DAY));
         assert!(matches!(judge(&held, &names, now + 59 * DAY), Judgement::Good(_)));
         assert!(
@@ -177,8 +182,8 @@ mod tests {
     #[test]
     fn what_would_not_be_believed_is_due() {
         let (now, of_ours) = (SystemTime::now(), names("webhook", "ours"));
-        let held = issue(&of_ours, now, 90 * DAY, None).expect("plain names");
-        let other = issue(&of_ours, now, 90 * DAY, None).expect("plain names");
+        let held = issue(&of_ours, now, 90 * DAY, "").expect("plain names");
+        let other = issue(&of_ours, now, 90 * DAY, "").expect("plain names");
         let check = |held: &Held, names: &[String], part: &str| match judge(held, names, now) {
             Judgement::Due(why) => assert!(why.contains(part), "{why}"),
             good => panic!("{good:?}, not {part}"),
@@ -189,22 +194,22 @@ mod tests {
         check(&Held { authorities: String::new(), ..held.clone() }, &of_ours, "no authority");
         check(&Held { chain: "x".to_owned(), ..held.clone() }, &of_ours, "no certificate");
         check(&Held { key: Secret::new("x"), ..held }, &of_ours, "no key");
-        assert!(issue(&["é".to_owned()], now, DAY, None).is_err());
+        assert!(issue(&["é".to_owned()], now, DAY, "").is_err());
     }
 
     #[test]
     fn those_who_believed_the_certificate_before_go_on() {
         let (now, names) = (SystemTime::now(), names("w", "n"));
-        let mut held = issue(&names, now, 90 * DAY, None).expect("plain names");
+        let mut held = issue(&names, now, 90 * DAY, "").expect("plain names");
         for round in 1..6 {
-            let next = issue(&names, now + round * DAY, 90 * DAY, Some(&held)).expect("plain names");
+            let next = issue(&names, now + round * DAY, 90 * DAY, &held.authorities).expect("plain names");
             let both = Held { authorities: next.authorities.clone(), ..held };
             assert!(matches!(judge(&both, &names, now + round * DAY), Judgement::Good(_)));
             assert!(matches!(judge(&next, &names, now + round * DAY), Judgement::Good(_)));
             held = next;
         }
         assert_eq!(held.authorities.matches("BEGIN").count(), AUTHORITIES);
-        let much_later = issue(&names, now + 400 * DAY, 90 * DAY, Some(&held)).expect("plain names");
+        let much_later = issue(&names, now + 400 * DAY, 90 * DAY, &held.authorities).expect("plain names");
         assert_eq!(much_later.authorities.matches("BEGIN").count(), 1, "those that are over are left out");
     }
 }

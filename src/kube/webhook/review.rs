@@ -174,8 +174,11 @@ fn decide(
     match inject::inject(&whole_pod(request, object), &[], &options) {
         Outcome::Injected { object: wanted, notes } => {
             let operations = serde_json::to_vec(&patch::between(object, &like(object, wanted))).unwrap_or_default();
-            let warnings: Vec<String> =
-                notes.iter().take(WARNINGS).map(|note| cut(&format!("tidegate: {}", note.text), WARNING)).collect();
+            let warnings: Vec<String> = notes
+                .iter()
+                .take(WARNINGS)
+                .map(|note| cut(&format!("tidegate: {}: {}", note.path, note.text), WARNING))
+                .collect();
             let mut response = json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(operations)});
             if !warnings.is_empty() {
                 response["warnings"] = warnings.into();
@@ -190,12 +193,13 @@ fn decide(
             let each =
                 refusals.iter().map(|refusal| format!("{}: {}; {}", refusal.path, refusal.wrong, refusal.remedy));
             let why = each.collect::<Vec<_>>().join(" | ");
-            let way_out = "or make it without a sidecar by the annotation tidegate.dev/inject: disabled";
-            let message = cut(&format!("pod {pod} cannot have the sidecar: {why}"), MESSAGE - way_out.len() - 2);
+            let way_out = ", or make it without a sidecar by the annotation tidegate.dev/inject: disabled";
+            let message = cut(&format!("pod {pod} cannot have the sidecar: {why}"), MESSAGE - way_out.len());
             Ok(match on_refusal {
                 OnRefusal::Deny => {
-                    let status =
-                        json!({"code": 403, "reason": "Forbidden", "message": format!("{message}, {way_out}")});
+                    // Some remedies are just that.
+                    let way_out = if message.contains("tidegate.dev/inject: disabled") { "" } else { way_out };
+                    let status = json!({"code": 403, "reason": "Forbidden", "message": format!("{message}{way_out}")});
                     let verdict = Verdict { kind: Kind::Denied, pod, message };
                     (json!({"allowed": false, "status": status}), verdict)
                 }

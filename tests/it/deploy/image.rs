@@ -213,17 +213,39 @@ fn what_an_empty_image_could_not_run_is_refused() {
     let at = |name: &str| directory.path().join(name);
     let own = std::env::current_exe().unwrap();
     std::fs::write(at("script"), "#!/bin/sh\n").unwrap();
+    let whole = std::fs::read(Written::of("binary")).unwrap();
+    for (file, length) in [("magic", 6), ("header", 64), ("half", whole.len() / 2)] {
+        std::fs::write(at(file), &whole[..length]).unwrap();
+    }
     for (file, arch, reason) in [
         (&own, HERE, "asks for a dynamic loader"),
         (&own, THERE, "is built for another machine"),
         (&at("script"), HERE, "is not a 64-bit little-endian ELF file"),
+        (&at("magic"), HERE, "magic is cut off"),
+        (&at("header"), HERE, "header is cut off"),
+        (&at("half"), HERE, "half is cut off"),
         (&at("nowhere"), HERE, "No such file or directory; `make image` builds it"),
     ] {
         let (well, said) = ran(image(file, &at("out")).args(["--arch", arch]));
         assert!(!well && said.contains(reason), "{said}");
         assert!(!said.contains("Traceback"), "{said}");
     }
-    let (well, said) = ran(image(&own, &at("out")).env("SOURCE_DATE_EPOCH", "yesterday"));
-    assert!(!well && said.contains("SOURCE_DATE_EPOCH is not a number of seconds"), "{said}");
+    for epoch in ["yesterday", "-5", "99999999999"] {
+        let (well, said) = ran(image(&own, &at("out")).env("SOURCE_DATE_EPOCH", epoch));
+        assert!(!well && said.contains("SOURCE_DATE_EPOCH is not a number of seconds since 1970"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
     assert!(!at("out").exists(), "nothing is written");
+}
+
+#[test]
+fn an_image_that_cannot_be_written_is_told_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for output in [file.clone(), file.join("below")] {
+        let (well, said) = ran(image(&Written::of("binary"), &output).args(["--arch", HERE]));
+        assert!(!well && said.lines().count() == 1, "{said}");
+        assert!(said.starts_with("image: ") && said.contains("name by --output a directory"), "{said}");
+    }
 }

@@ -213,6 +213,10 @@ fn the_chart_says_which_value_is_wrong() {
         (json!({ "replicas": 0 }), "at '/replicas': minimum"),
         (json!({ "timeoutSeconds": 60 }), "at '/timeoutSeconds': maximum"),
         (json!({ "certificate": { "mode": "vault" } }), "at '/certificate/mode'"),
+        (json!({ "certificate": { "schedule": "nonsense!" } }), "at '/certificate/schedule'"),
+        (json!({ "certificate": { "schedule": "17 3 * *" } }), "at '/certificate/schedule'"),
+        (json!({ "certificate": { "schedule": "@fortnightly" } }), "at '/certificate/schedule'"),
+        (json!({ "image": { "digest": "sha256:abc" } }), "at '/image/digest'"),
         (json!({ "certificate": { "mode": "existing" } }), "certificate.caBundle: the PEM of the authority"),
     ] {
         let (well, said) = helm("tidegate", "tidegate", &values);
@@ -241,6 +245,8 @@ fn every_value_of_the_chart_has_an_effect() {
             &["nodeAffinity", "\"ssd\""],
         ),
         (json!({ "certificate": { "schedule": "0 0 * * 0" } }), &["\"0 0 * * 0\""]),
+        (json!({ "certificate": { "schedule": "*/15 0-6,22 ? JAN-MAR Mon" } }), &["\"*/15 0-6,22 ? JAN-MAR Mon\""]),
+        (json!({ "certificate": { "schedule": "@daily" } }), &["\"@daily\""]),
         (
             json!({ "resources": { "requests": { "cpu": "1" } }, "timeoutSeconds": 9 }),
             &["\"cpu\": \"1\"", "\"timeoutSeconds\": 9"],
@@ -260,4 +266,46 @@ fn every_value_of_the_chart_has_an_effect() {
     assert!(
         !text.contains("NetworkPolicy") && !text.contains("PodDisruptionBudget") && !text.contains("\"Namespace\"")
     );
+}
+
+#[test]
+fn one_replica_has_no_budget_that_would_keep_its_node() {
+    for (replicas, has) in [(1, false), (2, true)] {
+        let text = rendered(&json!({ "replicas": replicas, "podDisruptionBudget": { "enabled": true } }));
+        assert_eq!(text.contains("PodDisruptionBudget"), has, "{replicas}");
+    }
+}
+
+#[test]
+fn an_image_is_pinned_by_its_digest_everywhere() {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    let image = json!({ "repository": "registry.example.com/tidegate", "tag": "0.1.0", "digest": digest });
+    let text = rendered(&json!({ "image": image }));
+    let pinned = format!("\"registry.example.com/tidegate@{digest}\"");
+    assert_eq!(text.matches(&pinned).count(), 4, "the webhook, what pods get, the Job and the CronJob: {text}");
+    assert!(!text.contains("tidegate:0.1.0"), "{text}");
+}
+
+#[test]
+fn pods_get_the_image_that_an_overlay_sets() {
+    for overlay in ["dev", "prod"] {
+        let directory = tempfile::tempdir().unwrap();
+        let copied = run(Command::new("cp").arg("-r").arg(root().join("deploy/kustomize")).arg(directory.path()));
+        assert_eq!(copied, "");
+        let overlay = directory.path().join("kustomize/overlays").join(overlay);
+        let file = overlay.join("kustomization.yaml");
+        let mut text = std::fs::read_to_string(&file).unwrap();
+        let image = "  - { name: tidegate, newName: registry.example.com/own, newTag: 0.1.1 }\n";
+        match text.find("images:\n") {
+            Some(at) => {
+                let (list, end) = (at + "images:\n".len(), at + text[at..].find("replacements:\n").unwrap());
+                text.replace_range(list..end, image);
+            }
+            None => text.push_str(&format!("images:\n{image}")),
+        }
+        std::fs::write(&file, text).unwrap();
+        let text = kustomization(&overlay);
+        assert_eq!(text.matches("registry.example.com/own:0.1.1").count(), 4, "{text}");
+        assert!(!text.contains("tidegate:0.1.0"), "{text}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The webhook's certificate in a cluster: a Secret that its pods mount, and the bundle in its configuration by which API
-//! servers believe it. The bundle goes first and keeps the authority before, so that at no moment a certificate is shown
-//! that is not believed.
+//! servers believe it. The bundle goes first and keeps the authorities before, so that at no moment a certificate is shown
+//! that is not believed; and it is looked at again once the Secret is written, for whoever else is at it.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,8 +10,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Failure, Sent};
-use super::{Held, Judgement, issue, judge};
+use super::{Held, Judgement, bundle, each, issue, judge};
 use crate::secret::Secret;
+
+/// Times that it is begun where somebody else is at it.
+const TRIES: usize = 3;
 
 /// What is to be kept good.
 #[derive(Debug, Clone)]
@@ -44,10 +47,23 @@ pub struct Done {
 /// # Errors
 /// The API server is away, says no, or somebody else is at it.
 pub async fn apply(cluster: &Cluster, target: &Target, now: SystemTime) -> Result<Done, Failure> {
+    let mut more = TRIES;
+    loop {
+        more -= 1;
+        match once(cluster, target, now).await {
+            // What the other one has written is to be believed too, and may be all that is needed.
+            Err(Failure::Conflict(_)) if more > 0 => {}
+            ended => return ended,
+        }
+    }
+}
+
+async fn once(cluster: &Cluster, target: &Target, now: SystemTime) -> Result<Done, Failure> {
     let secrets = format!("/api/v1/namespaces/{}/secrets", target.namespace);
     let place = format!("{secrets}/{}", target.secret);
     let before = cluster.ask(Method::GET, &place, Sent::Nothing).await?;
     let held = before.as_ref().map(held);
+    let hooks = Hooks::of(cluster, target).await?;
     let (renewed, good, until) = match held.as_ref().map(|held| (held, judge(held, &target.names, now))) {
         Some((held, Judgement::Good(until))) => (None, held.clone(), until),
         other => {
@@ -55,12 +71,16 @@ pub async fn apply(cluster: &Cluster, target: &Target, now: SystemTime) -> Resul
                 Some((_, Judgement::Due(why))) => why,
                 _ => "there was none".to_owned(),
             };
-            let new = issue(&target.names, now, target.life, held.as_ref())
+            // The certificate that is shown now first, then those that pods may still show: theirs are in the bundle,
+            // whatever became of the Secret.
+            let earlier = held.as_ref().map(|held| each(&held.authorities)).unwrap_or_default();
+            let earlier = [&earlier[..earlier.len().min(1)], &hooks.believed[..], &earlier[..]].concat().concat();
+            let new = issue(&target.names, now, target.life, &earlier)
                 .map_err(|e| Failure::Local(format!("the certificate cannot be made: {e}; correct --service")))?;
             (Some(why), new, now + target.life)
         }
     };
-    let bundled = believe(cluster, target, &good).await?;
+    let mut bundled = hooks.believe(cluster, &good, now).await?;
     if renewed.is_some() {
         let secret = written(target, before.as_ref(), &good);
         let (method, path) = if before.is_some() { (Method::PUT, &place) } else { (Method::POST, &secrets) };
@@ -68,45 +88,74 @@ pub async fn apply(cluster: &Cluster, target: &Target, now: SystemTime) -> Resul
         if answer.is_none() {
             return Err(Failure::Conflict(place));
         }
+        // Others may have written bundles since, with certificates that came too late, and left no room for this one.
+        bundled |= Hooks::of(cluster, target).await?.believe(cluster, &good, now).await?;
     }
     Ok(Done { renewed, bundled, until })
 }
 
-/// Puts the bundle into each webhook of the configuration that has another.
-async fn believe(cluster: &Cluster, target: &Target, good: &Held) -> Result<bool, Failure> {
-    let path = format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", target.configuration);
-    let Some(there) = cluster.ask(Method::GET, &path, Sent::Nothing).await? else {
-        return Err(Failure::Refused {
-            what: format!("GET {path}"),
-            status: 404,
-            message: "there is no such configuration".to_owned(),
-            remedy: "apply it first, or correct --configuration",
-        });
-    };
-    let bundle = STANDARD.encode(&good.authorities);
-    let hooks = there["webhooks"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut operations: Vec<Value> = (hooks.iter().enumerate())
-        .filter(|(_, hook)| hook["clientConfig"]["caBundle"].as_str() != Some(&bundle))
-        .map(|(index, _)| json!({"op": "add", "path": format!("/webhooks/{index}/clientConfig/caBundle"), "value": bundle}))
-        .collect();
-    if operations.is_empty() {
-        return Ok(false);
+/// The configuration as it is at the moment.
+struct Hooks {
+    path: String,
+    version: Value,
+    /// Of each webhook.
+    bundles: Vec<String>,
+    /// The authorities of them all, each once, as PEM.
+    believed: Vec<String>,
+}
+
+impl Hooks {
+    async fn of(cluster: &Cluster, target: &Target) -> Result<Self, Failure> {
+        let path =
+            format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", target.configuration);
+        let Some(there) = cluster.ask(Method::GET, &path, Sent::Nothing).await? else {
+            return Err(Failure::Refused {
+                what: format!("GET {path}"),
+                status: 404,
+                message: "there is no such configuration".to_owned(),
+                remedy: "apply it first, or correct --configuration",
+            });
+        };
+        let hooks = there["webhooks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let bundles: Vec<String> = hooks.iter().map(|hook| decoded(&hook["clientConfig"]["caBundle"])).collect();
+        let mut believed: Vec<String> = Vec::new();
+        for authority in bundles.iter().flat_map(|bundle| each(bundle)) {
+            if !believed.contains(&authority) {
+                believed.push(authority);
+            }
+        }
+        Ok(Self { path, version: there["metadata"]["resourceVersion"].clone(), bundles, believed })
     }
-    // Of another version the webhooks may stand in another order.
-    let version = &there["metadata"]["resourceVersion"];
-    operations.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
-    match cluster.ask(Method::PATCH, &path, Sent::Patch(&operations.into())).await {
-        // A test that fails is told as what cannot be processed.
-        Err(Failure::Refused { status: 422, .. }) | Ok(None) => Err(Failure::Conflict(path)),
-        other => other.map(|_| true),
+
+    /// Puts the bundle into each webhook that has another.
+    async fn believe(&self, cluster: &Cluster, good: &Held, now: SystemTime) -> Result<bool, Failure> {
+        let bundle = bundle(&each(&good.authorities), &self.believed.concat(), now);
+        let value = STANDARD.encode(&bundle);
+        let mut operations: Vec<Value> = (self.bundles.iter().enumerate())
+            .filter(|(_, there)| **there != bundle)
+            .map(|(index, _)| json!({"op": "add", "path": format!("/webhooks/{index}/clientConfig/caBundle"), "value": value}))
+            .collect();
+        if operations.is_empty() {
+            return Ok(false);
+        }
+        // Of another version the webhooks may stand in another order.
+        operations.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": self.version}));
+        match cluster.ask(Method::PATCH, &self.path, Sent::Patch(&operations.into())).await {
+            // A test that fails is told as what cannot be processed.
+            Err(Failure::Refused { status: 422, .. }) | Ok(None) => Err(Failure::Conflict(self.path.clone())),
+            other => other.map(|_| true),
+        }
     }
 }
 
+/// The text of a value in base64; none where it is none.
+fn decoded(value: &Value) -> String {
+    let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok());
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+}
+
 fn held(secret: &Value) -> Held {
-    let text = |key: &str| {
-        let bytes = secret["data"][key].as_str().and_then(|text| STANDARD.decode(text).ok());
-        bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
-    };
+    let text = |key: &str| decoded(&secret["data"][key]);
     Held { chain: text("tls.crt"), key: Secret::new(text("tls.key")), authorities: text("ca.crt") }
 }
 

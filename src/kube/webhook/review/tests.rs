@@ -89,6 +89,23 @@ fn pods_that_do_not_want_it_go_on_without() {
 }
 
 #[test]
+fn warnings_say_which_field_they_are_about() {
+    let review = review(|request| {
+        let container = &mut request["object"]["spec"]["containers"][0];
+        container["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 15}}});
+        container["readinessProbe"] = json!({"exec": {"command": ["/app/ready"]}});
+    });
+    let (answer, _) = ask(&review, OnRefusal::Deny);
+    let warnings = answer["response"]["warnings"].as_array().expect("warnings");
+    for expected in ["CONTAINER.lifecycle.preStop: slept 15 s; ", "CONTAINER.readinessProbe: stays with the app"] {
+        let expected = format!("tidegate: {}", expected.replace("CONTAINER", "spec.containers[api]"));
+        let told = warnings.iter().any(|warning| warning.as_str().is_some_and(|text| text.starts_with(&expected)));
+        assert!(told, "{expected}: {warnings:?}");
+    }
+    assert!(warnings.iter().all(|warning| warning.as_str().is_some_and(|text| text.chars().count() <= WARNING)));
+}
+
+#[test]
 fn refusals_are_told_to_a_person_who_can_act() {
     let check = |change: fn(&mut Value), part: &str| {
         let review = review(change);
@@ -98,7 +115,8 @@ fn refusals_are_told_to_a_person_who_can_act() {
         assert_eq!(verdict.kind, Kind::Denied);
         let message = response["status"]["message"].as_str().expect("a message");
         assert!(message.starts_with("pod shop/order-api-5d8f7c9b6- cannot have the sidecar: "), "{message}");
-        assert!(message.contains(part) && message.contains("tidegate.dev/inject: disabled"), "{message}");
+        assert!(message.contains(part), "{message}");
+        assert_eq!(message.matches("tidegate.dev/inject: disabled").count(), 1, "{message}");
         assert_eq!(response.get("patch"), None);
         let (answer, verdict) = ask(&review, OnRefusal::Allow);
         let response = &answer["response"];
