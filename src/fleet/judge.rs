@@ -143,9 +143,9 @@ impl Judge {
         let said = ruling.map_or_else(|| format!("{check} passes again"), |ruling| ruling.says(check));
         if after && !before {
             self.metrics.turns.get_or_create(&label).inc();
-            tracing::warn!(%check, said, "the brake holds: a shared check that fails counts as degraded");
+            tracing::warn!(check = &**check, said, "the brake holds: a shared check that fails counts as degraded");
         } else if before && !after {
-            tracing::info!(%check, said, "the brake is off");
+            tracing::info!(check = &**check, said, "the brake is off");
         }
     }
 }
