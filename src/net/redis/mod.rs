@@ -89,6 +89,20 @@ impl Endpoint {
         matches!(self.0.target.kind, Kind::Cluster { .. })
     }
 
+    /// The hosts of the URL, without brackets.
+    pub fn hosts(&self) -> Vec<String> {
+        let nodes = match &self.0.target.kind {
+            Kind::Single(node) => std::slice::from_ref(node),
+            Kind::Sentinel { sentinels, .. } => sentinels,
+            Kind::Cluster { seeds } => seeds,
+        };
+        let host = |node: &Node| match node {
+            Node::Tcp(host, _) => Some(host.clone()),
+            Node::Unix(_) => None,
+        };
+        nodes.iter().filter_map(host).collect()
+    }
+
     /// A new connection, within `limit`; each command sent over it has `limit` to be answered. It follows keys that
     /// live elsewhere in a cluster.
     ///
