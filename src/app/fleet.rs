@@ -16,6 +16,7 @@ use crate::lifecycle::driver::Lifecycle;
 use crate::lifecycle::ledger::Ledger;
 use crate::lifecycle::tasks::{OnEnd, Tasks};
 use crate::net::redis::Endpoint;
+use crate::readiness::verdict::{Line, Standing};
 use crate::readiness::{Board, Brake, Crowd, Patience, Place};
 
 /// How long an exit may wait for Redis to take note of it.
@@ -150,8 +151,9 @@ fn brake(check: &str, ruling: &Ruling) -> Brake {
 
 fn presence(identity: &Identity, subject: &Subject) -> Presence {
     let verdict = subject.board.snapshot().verdict(tokio::time::Instant::now(), |_| false);
-    let failing: BTreeSet<&str> =
-        verdict.lines.iter().filter(|line| !line.standing.passes()).map(|line| &*line.name).collect();
+    // Of a check that has no result yet nobody knows that it fails; `ready` says that it is waited for.
+    let fails = |line: &&Line| !line.standing.passes() && line.standing != Standing::Pending;
+    let failing: BTreeSet<&str> = verdict.lines.iter().filter(fails).map(|line| &*line.name).collect();
     let flags = subject.flags.borrow();
     let scopes = flags.sources.iter().filter_map(|source| {
         let scope = source.name.strip_prefix("redis:")?;

@@ -97,7 +97,11 @@ impl Fleet {
         let redis = settings.fleet.redis.as_ref().ok_or_else(none)?;
         let keys = Keys::new(&redis.prefix, workload).map_err(|e| Failure::usage(e.to_string()))?;
         let endpoint = Endpoint::new(&redis.url).map_err(|e| Failure::usage(e.to_string()))?;
-        let connection = endpoint.connect_for(&keys.alive, LIMIT).await.map_err(|e| Failure::redis(&e))?;
+        let mut connection = endpoint.connect_for(&keys.alive, LIMIT).await.map_err(|e| Failure::redis(&e))?;
+        // What is read there may be right, and whoever looks for an instance that cannot register there is told why.
+        if connection.is_replica().await {
+            complain(&format!("{}; no instance can register with it", endpoint.read_only()));
+        }
         Ok(Self { endpoint, keys, connection })
     }
 

@@ -28,7 +28,7 @@ configuration the sidecar listens on `0.0.0.0:8080` and expects the app at `127.
   without secrets, and `tidegate config schema` prints a JSON Schema for editors.
 - **Secrets** belong in `redis.url`, the `url` of checks of kind `postgres`, `mysql`, `redis` and `schema`, `tracing.otlp.headers`
   and `ops.drain_token`, which are never printed. Other values are; one that was taken from a file is printed as its `${file:…}`.
-- **Units**: durations are written `500ms`, `10s`, `1m30s`; sizes `32KiB`, `1MiB`, or a number of bytes.
+- **Units**: durations are written `500ms`, `10s`, `1m30s`; sizes `32KiB`, `1MiB`, `2GiB`, `1TiB`, or a number of bytes.
 - **Paths** that are not absolute start at the working directory.
 ";
 

@@ -70,7 +70,7 @@ fn leaf(kind: &Kind) -> Json {
         Kind::Size => or_substituted(json!({
             "type": ["string", "integer"],
             "minimum": 0,
-            "pattern": "^[0-9]+ *([KMG]iB|B)?$",
+            "pattern": "^[0-9]+ *([KMGT]iB|B)?$",
             "examples": ["32KiB", "1MiB"],
         })),
         Kind::Integer { min, max } => or_substituted(json!({ "type": "integer", "minimum": min, "maximum": max })),

@@ -169,7 +169,7 @@ pub(super) fn show_duration(value: Duration) -> String {
     humantime::format_duration(value).to_string().replace(' ', "")
 }
 
-/// `32KiB`, `1MiB`, `2GiB` or a number of bytes, within a range.
+/// `32KiB`, `1MiB`, `2GiB`, `1TiB` or a number of bytes, within a range.
 pub(super) fn size(range: RangeInclusive<u64>) -> Type<u64> {
     let parse = move |text: &str| {
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -179,11 +179,12 @@ pub(super) fn size(range: RangeInclusive<u64>) -> Type<u64> {
             "KiB" => Some(1 << 10),
             "MiB" => Some(1 << 20),
             "GiB" => Some(1 << 30),
+            "TiB" => Some(1 << 40),
             _ => None,
         };
         let bytes = digits.parse::<u64>().ok().zip(scale).and_then(|(number, scale)| number.checked_mul(scale));
         match bytes {
-            None => wrong("not a size", "write 32KiB, 1MiB or a number of bytes"),
+            None => wrong("not a size", "write 32KiB, 1MiB, 2GiB, 1TiB or a number of bytes"),
             Some(bytes) if bytes < *range.start() => {
                 wrong("too small", format!("write at least {}", show_size(*range.start())))
             }
@@ -197,7 +198,7 @@ pub(super) fn size(range: RangeInclusive<u64>) -> Type<u64> {
 }
 
 fn show_size(bytes: u64) -> String {
-    for (scale, unit) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+    for (scale, unit) in [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= scale && bytes.is_multiple_of(scale) {
             return format!("{}{unit}", bytes / scale);
         }

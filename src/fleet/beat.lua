@@ -50,6 +50,10 @@ if live == 0 and redis.call('ZCOUNT', KEYS[2], '(' .. ms(now - tonumber(ARGV[6])
   redis.call('SET', KEYS[3], '1', 'PX', ms(good * 2))
 end
 redis.call('ZADD', KEYS[2], ms(now + good), id)
+if body ~= '' then
+  -- One that was not heard of before, or not for a while, is live from now on; later heartbeats have found it there.
+  live = redis.call('ZCOUNT', KEYS[2], '(' .. ms(now), '+inf')
+end
 
 local answer = { 'ok', joined, ms(live), '0', '0' }
 for i = 4, #KEYS do

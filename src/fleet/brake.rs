@@ -116,7 +116,7 @@ impl Ruling {
     /// Whether it is of an outage of many: of more than this one and of more than half, whether or not the brake holds.
     pub fn crowd(&self) -> Crowd {
         match self {
-            Self::Off(Why::Few(count) | Why::Early(count) | Why::Small(count) | Why::Disabled(count))
+            Self::Off(Why::Few(count) | Why::Early(count) | Why::Small(count) | Why::Disabled(Some(count)))
                 if count.failing < 2 || count.share() <= 0.5 =>
             {
                 Crowd::Few
@@ -163,12 +163,16 @@ pub enum Why {
     Early(Count),
     /// The fleet is smaller than `min_instances`.
     Small(Count),
-    /// `panic_threshold` is off.
-    Disabled(Count),
+    /// `panic_threshold` is off, whether or not it is known on how many it fails.
+    Disabled(Option<Count>),
     /// The fleet has just begun to be heard of.
     Young,
     /// Redis does not tell.
     Unasked,
+    /// Redis answers, and takes no heartbeats.
+    Refused,
+    /// Redis answers, and is a replica that takes no writes.
+    ReadOnly,
 }
 
 impl Ruling {
@@ -176,12 +180,19 @@ impl Ruling {
     pub fn of(state: State, count: Count, policy: &Policy, until: Instant) -> Self {
         match state {
             State::Holding { .. } => Self::Holds { count, until },
+            State::Off { .. } if policy.panic_threshold.is_none() => {
+                Self::Off(Why::Disabled((!count.young).then_some(count)))
+            }
             State::Off { .. } if count.young => Self::Off(Why::Young),
-            State::Off { .. } if policy.panic_threshold.is_none() => Self::Off(Why::Disabled(count)),
             State::Off { .. } if count.whole < u64::from(policy.min_instances) => Self::Off(Why::Small(count)),
             State::Off { above: None } => Self::Off(Why::Few(count)),
             State::Off { above: Some(_) } => Self::Off(Why::Early(count)),
         }
+    }
+
+    /// Without a count to go by: what keeps one away says nothing where none would count.
+    pub fn uncounted(why: Why, policy: &Policy) -> Self {
+        Self::Off(if policy.panic_threshold.is_none() { Why::Disabled(None) } else { why })
     }
 
     /// Whether it holds at `now`.
@@ -197,9 +208,14 @@ impl Ruling {
             Self::Off(Why::Few(count)) => format!("off, {check} failing on {count}"),
             Self::Off(Why::Early(count)) => format!("off, {check} failing on {count} only just now"),
             Self::Off(Why::Small(count)) => format!("off, {check} failing on {count}, too few to tell"),
-            Self::Off(Why::Disabled(count)) => format!("off by panic_threshold, {check} failing on {count}"),
+            Self::Off(Why::Disabled(Some(count))) => format!("off by panic_threshold, {check} failing on {count}"),
+            Self::Off(Why::Disabled(None)) => format!("off by panic_threshold, how many fail {check} is not known"),
             Self::Off(Why::Young) => format!("off, how many fail {check} is not known yet"),
             Self::Off(Why::Unasked) => format!("off, redis cannot be asked how many fail {check}"),
+            Self::Off(Why::Refused) => format!("off, redis takes no heartbeats: how many fail {check} is not known"),
+            Self::Off(Why::ReadOnly) => {
+                format!("off, redis is a read-only replica: how many fail {check} is not known")
+            }
         }
     }
 }
@@ -296,6 +312,12 @@ mod tests {
         let off = Policy { panic_threshold: None, ..policy() };
         let disabled = Ruling::of(State::IDLE, count(3, 3), &off, now).says("db");
         assert_eq!(disabled, "off by panic_threshold, db failing on 3 of 3 instances");
+        let unknown = "off by panic_threshold, how many fail db is not known";
+        assert_eq!(Ruling::of(State::IDLE, young, &off, now).says("db"), unknown);
+        for why in [Why::Unasked, Why::Refused, Why::ReadOnly, Why::Young] {
+            assert_eq!(Ruling::uncounted(why, &off).says("db"), unknown);
+            assert_eq!(Ruling::uncounted(why, &policy()), Ruling::Off(why));
+        }
         let kept = Ruling::Kept { count: count(7, 8), until: now };
         assert_eq!(
             (kept.says("db").as_str(), kept.holds(now)),

@@ -63,7 +63,7 @@ pub(super) enum Answer {
 pub(super) struct Heard {
     /// Since when the instance is registered.
     pub(super) joined: String,
-    /// Instances whose heartbeat had not expired, before this one.
+    /// Instances whose heartbeat is good, this one among them.
     pub(super) live: u64,
     /// Whether the counts below may miss instances that are there: the fleet has just begun to be heard of.
     pub(super) young: bool,

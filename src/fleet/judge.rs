@@ -78,10 +78,11 @@ impl Judge {
         self.publish(rulings);
     }
 
-    /// Nobody can be asked: a brake that held is kept for a while, one that did not does not begin to.
-    pub(super) fn unasked(&self, failing: &Failing) {
+    /// Nobody counts, and why: a brake that held is kept for a while, one that did not does not begin to.
+    pub(super) fn uncounted(&self, failing: &Failing, why: Why) {
         let now = Instant::now();
-        let ruling = |check: &Arc<str>| self.kept(check, now).unwrap_or(Ruling::Off(Why::Unasked));
+        let off = || Ruling::uncounted(why, &self.policy);
+        let ruling = |check: &Arc<str>| self.kept(check, now).unwrap_or_else(off);
         self.publish(failing.keys().map(|check| (check.clone(), ruling(check))).collect());
     }
 
@@ -102,7 +103,7 @@ impl Judge {
     ) -> Ruling {
         if count.young {
             // Neither for nor against.
-            return self.kept(check, asked).unwrap_or(Ruling::Off(Why::Young));
+            return self.kept(check, asked).unwrap_or_else(|| Ruling::uncounted(Why::Young, &self.policy));
         }
         let before = self.brakes.get(check).filter(|memory| {
             // One that was not asked for so long begins anew.
@@ -143,9 +144,9 @@ impl Judge {
         let said = ruling.map_or_else(|| format!("{check} passes again"), |ruling| ruling.says(check));
         if after && !before {
             self.metrics.turns.get_or_create(&label).inc();
-            tracing::warn!(%check, said, "the brake holds: a shared check that fails counts as degraded");
+            tracing::warn!(check = &**check, said, "the brake holds: a shared check that fails counts as degraded");
         } else if before && !after {
-            tracing::info!(%check, said, "the brake is off");
+            tracing::info!(check = &**check, said, "the brake is off");
         }
     }
 }

@@ -8,14 +8,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::brake::Count;
+use super::brake::{Count, Why};
 use super::contract::{Answer, Beat, Heard, Turn, beat, leave};
 use super::judge::{Failing, Judge, Rulings};
 use super::keys::Keys;
 use super::metrics::{Ending, Metrics};
 use super::presence::{Identity, Presence};
 use super::settings::Brake as Policy;
-use crate::net::redis::script::is_denial;
+use crate::net::redis::script::{is_denial, is_read_only};
 use crate::net::redis::{Connection, Endpoint};
 
 /// The heartbeat's times.
@@ -96,6 +96,10 @@ enum End {
     Lost(String),
     /// Redis will not have us: for now there is no use in asking again.
     Refused(String),
+    /// Redis answers, and takes no writes: a replica until it is promoted.
+    ReadOnly(String),
+    /// Redis answers that it cannot, as while it loads its data or is out of memory.
+    Unable(String),
     /// We said goodbye.
     Left,
 }
@@ -164,30 +168,46 @@ impl Member {
                 Ok(connection) => self.serve(connection, &presence).await,
                 Err(end) => end,
             };
-            let wait = match end {
+            let unregistered = "not registered in the fleet, and no brake holds here";
+            let unasked = "the fleet cannot be asked; nothing that is served depends on it";
+            let why = match end {
                 End::Left => break,
                 End::Refused(why) => {
-                    self.metrics.count(Ending::Refused);
-                    if std::mem::replace(&mut self.standing, "refused") != "refused" {
-                        tracing::warn!(error = why, "not registered in the fleet, and no brake holds here");
+                    if self.ended(Ending::Refused, "refused") {
+                        tracing::warn!(error = why, "{unregistered}");
                     }
-                    self.pace.refused
+                    Why::Refused
+                }
+                End::ReadOnly(why) => {
+                    if self.ended(Ending::Refused, "read-only") {
+                        tracing::warn!(error = why, "{unregistered}");
+                    }
+                    Why::ReadOnly
+                }
+                End::Unable(why) => {
+                    if self.ended(Ending::Refused, "unable") {
+                        tracing::info!(error = why, "{unasked}");
+                    }
+                    Why::Refused
                 }
                 End::Lost(why) => {
-                    self.metrics.count(Ending::Failed);
-                    if std::mem::replace(&mut self.standing, "away") != "away" {
-                        tracing::info!(error = why, "the fleet cannot be asked; nothing that is served depends on it");
+                    if self.ended(Ending::Failed, "away") {
+                        tracing::info!(error = why, "{unasked}");
                     }
-                    if began.elapsed() > self.pace.retry_most {
-                        attempt = 0;
-                    }
-                    self.pace.retry.saturating_mul(1 << attempt.min(16)).min(self.pace.retry_most)
+                    Why::Unasked
                 }
+            };
+            if began.elapsed() > self.pace.retry_most {
+                attempt = 0;
+            }
+            let wait = match self.standing {
+                "refused" => self.pace.refused,
+                _ => self.pace.retry.saturating_mul(1 << attempt.min(16)).min(self.pace.retry_most),
             };
             attempt = attempt.saturating_add(1);
             // Whoever comes back to a server that was away must be believed to be there again.
             self.told.clear();
-            if !self.wait_unasked(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await {
+            if !self.wait_uncounted(wait.mul_f64(0.5 + fastrand::f64() / 2.0), why).await {
                 break;
             }
         }
@@ -195,11 +215,17 @@ impl Member {
         self.left.cancel();
     }
 
-    /// Lets time pass in which nobody can be asked; false when it is time to leave.
-    async fn wait_unasked(&mut self, wait: Duration) -> bool {
+    /// Counts a heartbeat that did not count; whether this is another standing than before, and to be told.
+    fn ended(&mut self, ending: Ending, standing: &'static str) -> bool {
+        self.metrics.count(ending);
+        std::mem::replace(&mut self.standing, standing) != standing
+    }
+
+    /// Lets time pass in which nobody counts; false when it is time to leave.
+    async fn wait_uncounted(&mut self, wait: Duration, why: Why) -> bool {
         let until = Instant::now() + wait;
         loop {
-            self.judge.unasked(&self.failing.borrow_and_update().clone());
+            self.judge.uncounted(&self.failing.borrow_and_update().clone(), why);
             tokio::select! {
                 () = self.leaving.cancelled() => return false,
                 () = sleep_until(until) => return true,
@@ -294,6 +320,8 @@ impl Member {
             ))),
             Err(error) if is_denial(&error) => Err(End::Refused(self.endpoint.scrub(&error))),
             Err(error) if of_the_keys(&error) => Err(End::Refused(self.endpoint.scrub(&error))),
+            Err(error) if is_read_only(&error) => Err(End::ReadOnly(self.endpoint.scrub(&error))),
+            Err(error) if error.code().is_some() => Err(End::Unable(self.endpoint.scrub(&error))),
             Err(error) => Err(End::Lost(self.endpoint.error(&error, self.pace.answer).to_string())),
         }
     }

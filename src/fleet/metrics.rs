@@ -26,7 +26,7 @@ pub(super) enum Ending {
     Ok,
     /// Redis was away or did not answer.
     Failed,
-    /// Redis answered that it does not count.
+    /// Redis answered that it does not count: also one that is a replica, or loads its data.
     Refused,
 }
 

@@ -160,9 +160,11 @@ impl Case<'_> {
             (None, Past::Passed) if self.asking(brake).is_some_and(|until| now <= until) => {
                 (Braking::Asks, format!("the fleet is asked how many fail {check}").into())
             }
-            (None, _) => return (Braking::Off, None),
+            // No fleet is asked.
+            (None, _) if self.patience.is_none() => return (Braking::Off, None),
+            (None, Past::Passed) => (Braking::Off, format!("off, nobody told in time how many fail {check}").into()),
             // A new version with a wrong password fails everywhere too: nothing is said to be ready that never was.
-            (Some(_), Past::Unproven) => (Braking::Off, format!("off, {check} has not passed since the start").into()),
+            (_, Past::Unproven) => (Braking::Off, format!("off, {check} has not passed since the start").into()),
             (Some(Brake::Few { asks, .. }), _) if self.asking(brake).is_some_and(|until| now <= until) => {
                 (Braking::Asks, asks.clone())
             }

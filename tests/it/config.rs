@@ -296,12 +296,12 @@ fn values_that_do_not_fit_are_refused() {
         ),
         (
             "limits: {header_bytes: 32k}",
-            "limits.header_bytes: \"32k\": not a size; write 32KiB, 1MiB or a number of bytes (line 1)",
+            "limits.header_bytes: \"32k\": not a size; write 32KiB, 1MiB, 2GiB, 1TiB or a number of bytes (line 1)",
         ),
         ("limits: {header_bytes: 1}", "limits.header_bytes: \"1\": too small; write at least 8KiB (line 1)"),
         (
             "limits: {header_bytes: 99999999999GiB}",
-            "limits.header_bytes: \"99999999999GiB\": not a size; write 32KiB, 1MiB or a number of bytes (line 1)",
+            "limits.header_bytes: \"99999999999GiB\": not a size; write 32KiB, 1MiB, 2GiB, 1TiB or a number of bytes (line 1)",
         ),
         ("workers: 0", "workers: \"0\": not a whole number from 1 to 64; write 1 to 64 (line 1)"),
         ("workers: 1.5", "workers: \"1.5\": not a whole number from 1 to 64; write 1 to 64 (line 1)"),
@@ -399,7 +399,7 @@ fn values_that_do_not_fit_are_refused() {
         ),
         (
             "checks: {db: {schema: {url: 'host=h', columns: total}}}",
-            "checks.db.schema.columns: \"total\": a name of 1 parts; write 2 to 3 parts, as orders.total (line 1)",
+            "checks.db.schema.columns: \"total\": a name of 1 part; write 2 to 3 parts, as orders.total (line 1)",
         ),
         (
             "checks: {db: {schema: {url: 'mysql://h', indexes: i}}}",
@@ -452,6 +452,14 @@ fn values_that_do_not_fit_are_refused() {
         (
             "fleet: {brake: {panic_threshold: 2}}",
             "fleet.brake.panic_threshold: \"2\": not a number from 0 to 1; write 0.05 for one in twenty, 1 for all (line 1)",
+        ),
+        (
+            "fleet: {brake: {panic_threshold: 0}}",
+            "fleet.brake.panic_threshold: \"0\": would brake whatever fails, also on one instance alone; write off to never brake, or a share above 0: 0.5 for more than half (line 1)",
+        ),
+        (
+            "checks: {db: {postgres: {url: 'postgres://db/o', role: primary, max_lag: 1s}}}",
+            "checks.db.postgres.max_lag: beside role: primary, which is behind nobody; remove it, or write role: standby (line 1)",
         ),
         (
             "fleet: {brake: {min_instances: 1}}",
@@ -711,6 +719,7 @@ checks:
   h: {http: {url: 'http://a/b?c=d', host: x.y, status: '204'}, class: degraded, rise: 2}
   p: {postgres: {url: 'postgres://db/orders', query: 'SELECT $$1 -- \"x\"'}}
   r: {redis: }
+  d: {disk: {path: /, min_free: 900TiB}}
   t: {tcp: {address: '[::1]:9'}, shared: true, timeout: 10ms, max_staleness: 1m}
 flags: {scopes: b, files: [/f, 'with space, comma'], max_stale: 5m, on_missing: empty, overrides: local, schedules: off, report: off, context: {n: 1.5, 'odd: key': [true, {'x': '$${y}'}], e: {}, 'no': '1'}}
 state_dir: /s

@@ -3,8 +3,10 @@
 
 use std::net::IpAddr;
 
-use crate::readiness::checks::{Cause, Failure};
-use crate::readiness::settings::{App, AppAddress, Check, Kind, MysqlRole, PostgresRole, RedisRole, Store};
+use crate::net::{mysql, redis};
+use crate::readiness::checks::{Cause, Failure, postgres_hosts};
+use crate::readiness::settings::{App, AppAddress, Check, Kind, MysqlRole, PostgresRole, Redis, RedisRole, Store};
+use crate::secret::Secret;
 
 /// The remedy for one failure of one check.
 pub(super) fn of(check: &Check, failure: &Failure) -> String {
@@ -14,11 +16,17 @@ pub(super) fn of(check: &Check, failure: &Failure) -> String {
     let server = server(&check.kind);
     let key = key(check);
     let reason = failure.to_string();
+    if let Some(remedy) = deployment(&check.kind, failure.cause, &key, &reason) {
+        return remedy;
+    }
     match failure.cause {
         Cause::Configuration => configuration(check, &key, &reason),
-        Cause::Name => match host(&check.kind) {
-            Some(host) => format!("correct the host in {key}, or see why DNS does not know it: getent hosts {host}"),
-            None => format!("correct the host in {key}, or see why DNS does not know it, with: getent hosts HOST"),
+        Cause::Name => match hosts(&check.kind).as_slice() {
+            [] => format!("correct the host in {key}, or see why DNS does not know it, with: getent hosts HOST"),
+            hosts => {
+                let hosts = hosts.join(" ");
+                format!("correct the host in {key}, or see why DNS does not know it: getent hosts {hosts}")
+            }
         },
         Cause::Refused if reason == "no such socket" => format!("start {server}, or correct the path in {key}"),
         Cause::Refused => format!("start {server}, or correct host and port in {key}"),
@@ -74,17 +82,68 @@ fn server(kind: &Kind) -> &'static str {
     }
 }
 
-/// The name that was looked up, where it is told without a secret.
-fn host(kind: &Kind) -> Option<String> {
-    let of_url = |url: &str| url.parse::<http::Uri>().ok()?.host().map(str::to_owned);
-    let host = match kind {
-        Kind::Http(http) => of_url(&http.url),
-        Kind::Grpc(grpc) => of_url(&grpc.url),
-        Kind::Tcp { address } => address.rsplit_once(':').map(|(host, _)| host.to_owned()),
-        Kind::App(App { address: AppAddress::Tcp(host, _), .. }) => Some(host.clone()),
-        _ => None,
+/// The names that may have been looked up, where they are told without a secret.
+fn hosts(kind: &Kind) -> Vec<String> {
+    let of_url = |url: &str| url.parse::<http::Uri>().ok().and_then(|url| url.host().map(str::to_owned));
+    // With a second `@` a part of the password, in which it is not encoded, may be taken for a host.
+    let sure = |url: &Secret| url.expose().matches('@').count() < 2;
+    let of_postgres = |url: &Secret| if sure(url) { postgres_hosts(url) } else { Vec::new() };
+    let of_mysql = |url: &Secret| {
+        let endpoint = mysql::Endpoint::new(url).ok().filter(|_| sure(url));
+        endpoint.and_then(|endpoint| endpoint.host().map(str::to_owned)).into_iter().collect()
     };
-    host.filter(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().is_err())
+    let hosts: Vec<String> = match kind {
+        Kind::Http(http) => of_url(&http.url).into_iter().collect(),
+        Kind::Grpc(grpc) => of_url(&grpc.url).into_iter().collect(),
+        Kind::Tcp { address } => address.rsplit_once(':').map(|(host, _)| host.to_owned()).into_iter().collect(),
+        Kind::App(App { address: AppAddress::Tcp(host, _), .. }) => vec![host.clone()],
+        Kind::Postgres(postgres) => of_postgres(&postgres.url),
+        Kind::Mysql(mysql) => of_mysql(&mysql.url),
+        Kind::Schema(schema) => match &schema.store {
+            Store::Postgres(url) => of_postgres(url),
+            Store::Mysql(url) => of_mysql(url),
+        },
+        Kind::Redis(Redis { url, .. }) if sure(url) => {
+            redis::Endpoint::new(url).map(|endpoint| endpoint.hosts()).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    };
+    let name = |host: &String| {
+        let letter = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+        host.parse::<IpAddr>().is_err() && !host.is_empty() && host.chars().all(letter)
+    };
+    hosts.into_iter().filter(name).collect()
+}
+
+/// What is wrong with how Redis is deployed or with its Sentinels, and not with Redis. By the words of `checks::redis`.
+fn deployment(kind: &Kind, cause: Cause, key: &str, reason: &str) -> Option<String> {
+    let Kind::Redis(Redis { url, .. }) = kind else { return None };
+    let tls = if url.expose().starts_with("rediss") { "s" } else { "" };
+    if reason.starts_with("not a cluster") {
+        return Some(format!(
+            "write redis{tls}:// in place of redis{tls}+cluster:// in {key}, or name a cluster's nodes"
+        ));
+    }
+    if reason.starts_with("no sentinel knows") {
+        return Some(format!(
+            "correct the master's name in {key}; they are listed by: redis-cli -p 26379 SENTINEL MASTERS"
+        ));
+    }
+    if !reason.starts_with("no sentinel tells") {
+        return None;
+    }
+    Some(match cause {
+        Cause::Refused => format!("start the Sentinels, or correct their hosts and ports (26379 by default) in {key}"),
+        Cause::Configuration if reason.ends_with("not a Sentinel") => {
+            format!("name the Sentinels, of port 26379 by default, in {key}, or write redis{tls}:// for one server")
+        }
+        Cause::Credentials => {
+            format!(
+                "check sentinel_user and sentinel_password in {key}, then requirepass and ACL LIST of the Sentinels"
+            )
+        }
+        _ => return None,
+    })
 }
 
 fn configuration(check: &Check, key: &str, reason: &str) -> String {
@@ -126,11 +185,21 @@ fn tls(check: &Check, key: &str, reason: &str) -> String {
         _ if reason.contains("no authority that we trust") => {
             format!("name the authority that issued the certificate of {server} in {authority}")
         }
+        _ if reason.contains("CA:TRUE") => format!(
+            "issue {server} a certificate that is no authority's (openssl req -x509 -addext \
+             basicConstraints=critical,CA:FALSE), and name it, or who issued it, in {authority}"
+        ),
+        _ if reason.contains("extended key usage") => {
+            format!("issue {server} a certificate with extendedKeyUsage=serverAuth, or with none")
+        }
+        _ if reason.contains("version of X.509") => {
+            format!("issue {server} a certificate of version 3, with its names as subjectAltName")
+        }
         _ if reason.contains("revoked") => format!("give {server} another certificate"),
         _ if reason.contains("is not TLS") || reason.contains("does not support TLS") => {
             format!("turn TLS on in {server}, or off in {key}")
         }
-        _ if reason.contains("broke off") => {
+        _ if reason.contains("broke off") || reason.contains("speaks") => {
             format!("see the log of {server}: it may want a certificate of ours, or speak other versions of TLS")
         }
         _ => format!("check the certificate, the host's name and how {key} asks for TLS"),

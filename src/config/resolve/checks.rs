@@ -113,7 +113,8 @@ fn check(section: &mut Section<'_>, name: &str, redis: &Redis, apps: &[Upstream]
         "shared",
         &boolean(),
         (kind.as_ref().is_some_and(Kind::is_shared), "`true` for `postgres`, `mysql` and `redis`, else `false`"),
-        "Whether all instances ask the same dependency, so that the brake (`fleet.brake`) may hold for it.",
+        "Whether all instances ask the same dependency, so that the brake (`fleet.brake`) may hold for it. It \
+         means nothing to a `class` other than `critical`: such a check takes no instance out.",
     );
     kind.map(|kind| Check { name: name.to_owned(), kind, class, shared, interval, timeout, rise, fall, max_staleness })
 }

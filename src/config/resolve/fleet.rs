@@ -45,9 +45,17 @@ fn brake(section: &mut Section<'_>) -> Brake {
         "panic_threshold",
         &share().or_off(),
         default.panic_threshold,
-        "A failing shared check counts as degraded while it fails on a larger share of the live instances; `off` never \
-         brakes.",
+        "A failing shared check counts as degraded while it fails on a larger share of the live instances, above 0; `off` \
+         never brakes.",
     );
+    if panic_threshold == Some(0.0) {
+        section.problem(
+            "panic_threshold",
+            Some("0".to_owned()),
+            "would brake whatever fails, also on one instance alone",
+            "write off to never brake, or a share above 0: 0.5 for more than half",
+        );
+    }
     let release = panic_threshold.map_or(default.release_threshold, |share| share * 0.6);
     let release_threshold = section.or_computed(
         "release_threshold",

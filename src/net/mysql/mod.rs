@@ -66,6 +66,14 @@ impl Endpoint {
         Ok(Self { url: url.clone(), target })
     }
 
+    /// The host of the URL, without brackets; `None` where it leads to a socket.
+    pub fn host(&self) -> Option<&str> {
+        match &self.target.address {
+            url::Address::Tcp(host, _) => Some(host),
+            url::Address::Unix(_) => None,
+        }
+    }
+
     /// A connection over which no statement runs for longer than `limit` where the server can see to that (MariaDB, and
     /// MySQL for `SELECT`): one whose client has gone would go on otherwise.
     ///

@@ -143,6 +143,11 @@ impl Connection {
         &self.link.node
     }
 
+    /// Whether the server says that it is a replica, which takes no writes. One that does not say is none.
+    pub async fn is_replica(&mut self) -> bool {
+        self.link.greet().await.is_ok_and(|greeting| greeting.role == "replica")
+    }
+
     pub(super) fn leads_to(&self, node: &Node) -> bool {
         self.link.node == *node
     }

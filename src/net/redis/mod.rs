@@ -89,6 +89,20 @@ impl Endpoint {
         matches!(self.0.target.kind, Kind::Cluster { .. })
     }
 
+    /// The hosts of the URL, without brackets.
+    pub fn hosts(&self) -> Vec<String> {
+        let nodes = match &self.0.target.kind {
+            Kind::Single(node) => std::slice::from_ref(node),
+            Kind::Sentinel { sentinels, .. } => sentinels,
+            Kind::Cluster { seeds } => seeds,
+        };
+        let host = |node: &Node| match node {
+            Node::Tcp(host, _) => Some(host.clone()),
+            Node::Unix(_) => None,
+        };
+        nodes.iter().filter_map(host).collect()
+    }
+
     /// A new connection, within `limit`; each command sent over it has `limit` to be answered. It follows keys that
     /// live elsewhere in a cluster.
     ///
@@ -157,11 +171,28 @@ impl Endpoint {
 
     /// An error's text without the URL's passwords, with the remedy when a permission is missing.
     pub fn scrub(&self, error: &redis::RedisError) -> String {
+        if script::is_read_only(error) {
+            return self.read_only();
+        }
         let text = self.clean(&error.to_string());
+        // Where in a script of ours it happened helps nobody who has its name and not its text.
+        let text = match text.split_once(" script: ") {
+            Some((what, place)) if place.contains("@user_script") => what.to_owned(),
+            _ => text,
+        };
         match missing_permission(&text) {
             Some(grant) => format!("{text}: {grant}"),
             None => text,
         }
+    }
+
+    /// What there is to do about a server that turns out to be a replica.
+    pub fn read_only(&self) -> String {
+        let remedy = match self.0.target.kind {
+            Kind::Single(_) => "name its master, or redis+sentinel:// or redis+cluster://, which follow it",
+            Kind::Sentinel { .. } | Kind::Cluster { .. } => "its master is not known yet",
+        };
+        format!("redis is a read-only replica here: {remedy}")
     }
 
     /// Where several servers may be the right one, the one that is said to be may hang, while the others are just about

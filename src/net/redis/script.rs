@@ -44,6 +44,12 @@ pub fn denied(command: &str) -> redis::RedisError {
     redis::make_extension_error("NOPERM".to_owned(), Some(detail))
 }
 
+/// Whether an error says that the server is a replica, which takes no writes.
+pub fn is_read_only(error: &redis::RedisError) -> bool {
+    // Before Redis 7, what fails within a script is an ERR that quotes it.
+    error.code() == Some("READONLY") || error.to_string().contains("-READONLY ")
+}
+
 /// Whether an error says that the user of Redis lacks a permission.
 pub fn is_denial(error: &redis::RedisError) -> bool {
     let text = error.to_string();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, OtherError, PeerIncompatible, RootCertStore};
 use tokio::task::spawn_blocking;
 
 use super::lenient::Lenient;
@@ -133,12 +133,72 @@ pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
                 "no authority that we trust vouches for it".to_owned()
             }
             CertificateError::Revoked => "revoked".to_owned(),
-            _ => return Some(error.to_string()),
+            CertificateError::BadEncoding => "not encoded as a certificate is".to_owned(),
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                "not meant to be a server's, by its extended key usage".to_owned()
+            }
+            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+                "signed in a way that is not supported".to_owned()
+            }
+            CertificateError::Other(other) => unusual(other),
+            why => plain(&format!("{why:?}")),
         }),
-        rustls::Error::AlertReceived(alert) => format!("the server broke off: {alert:?}"),
+        rustls::Error::AlertReceived(AlertDescription::Unknown(alert)) => {
+            format!("the server broke off: alert {alert}")
+        }
+        rustls::Error::AlertReceived(alert) => format!("the server broke off: {}", plain(&format!("{alert:?}"))),
         rustls::Error::InvalidMessage(_) => "the answer is not TLS".to_owned(),
+        rustls::Error::NoCertificatesPresented => "the server shows no certificate".to_owned(),
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        ) => "the server speaks neither TLS 1.2 nor 1.3".to_owned(),
+        rustls::Error::PeerIncompatible(why) => {
+            format!("the server speaks another TLS than we: {}", plain(&format!("{why:?}")))
+        }
+        rustls::Error::PeerMisbehaved(why) => {
+            format!("the server breaks the rules of TLS: {}", plain(&format!("{why:?}")))
+        }
+        rustls::Error::InappropriateMessage { .. } | rustls::Error::InappropriateHandshakeMessage { .. } => {
+            "the server breaks the rules of TLS: a message out of place".to_owned()
+        }
+        rustls::Error::Other(OtherError(other)) => plain(&other.to_string()),
         error => error.to_string(),
     })
+}
+
+/// What the library has no reason of its own for: the verifier's, which shows itself by its name in the source alone.
+///
+/// An authority's own certificate (CA:TRUE, as `openssl req -x509` makes it) stays refused also where it is the very one that
+/// we trust. To believe it here would leave its time and its purpose unchecked, or checked by whatever the library happens
+/// to look at before this; and whoever has its key can issue certificates for any other name.
+fn unusual(OtherError(error): &OtherError) -> String {
+    let name = error.to_string();
+    match name.as_str() {
+        "CaUsedAsEndEntity" => "an authority's own (CA:TRUE), which is no server's".to_owned(),
+        "EndEntityUsedAsCa" => "issued by a certificate that is no authority's (CA:FALSE)".to_owned(),
+        "UnsupportedCertVersion" => "of another version of X.509 than 3".to_owned(),
+        "UnsupportedCriticalExtension" => "with a critical extension that is not known here".to_owned(),
+        name => plain(name),
+    }
+}
+
+/// A name of the library's source, as `PathLenConstraintViolated(1)`, in words: `path len constraint violated`.
+fn plain(name: &str) -> String {
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
+    let mut words = String::new();
+    let mut before = None;
+    for letter in name[..end].chars() {
+        if letter.is_ascii_uppercase() && before.is_some_and(|before: char| !before.is_ascii_uppercase()) {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+        before = Some(letter);
+    }
+    words
 }
 
 fn day_and_time(at: UnixTime) -> String {
@@ -200,6 +260,46 @@ mod tests {
         assert_eq!(reason(&within).as_deref(), Some("invalid peer certificate: expired"));
         assert_eq!(reason(&std::io::Error::other("else")), None);
     }
+
+    #[test]
+    fn no_reason_is_a_name_of_the_librarys_source() {
+        use rustls::PeerMisbehaved;
+        let of = |why: CertificateError| rustls::Error::InvalidCertificate(why);
+        let other = |name: &'static str| of(CertificateError::Other(OtherError(Arc::new(Named(name)))));
+        let (algorithm, supported) = (vec![42, 134], vec![]);
+        for (error, expected) in [
+            (
+                other("CaUsedAsEndEntity"),
+                "invalid peer certificate: an authority's own (CA:TRUE), which is no server's",
+            ),
+            (other("PathLenConstraintViolated"), "invalid peer certificate: path len constraint violated"),
+            (of(CertificateError::InvalidOcspResponse), "invalid peer certificate: invalid ocsp response"),
+            (
+                of(CertificateError::UnsupportedSignatureAlgorithmContext {
+                    signature_algorithm_id: algorithm,
+                    supported_algorithms: supported,
+                }),
+                "invalid peer certificate: signed in a way that is not supported",
+            ),
+            (rustls::Error::AlertReceived(AlertDescription::UnknownCA), "the server broke off: unknown ca"),
+            (rustls::Error::AlertReceived(AlertDescription::Unknown(99)), "the server broke off: alert 99"),
+            (
+                rustls::Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
+                "the server speaks another TLS than we: no cipher suites in common",
+            ),
+            (
+                rustls::Error::PeerMisbehaved(PeerMisbehaved::TooManyEmptyFragments),
+                "the server breaks the rules of TLS: too many empty fragments",
+            ),
+        ] {
+            assert_eq!(reason(&error).as_deref(), Some(expected), "{error:?}");
+        }
+    }
+
+    /// An error of which the text is a name, as the verifier's are.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Named(&'static str);
 
     #[test]
     fn a_certificate_is_told_with_its_names_and_its_time() {

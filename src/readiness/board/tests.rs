@@ -113,7 +113,11 @@ fn asked(brake: Option<Brake>, moments: &[f64]) -> Vec<String> {
 fn a_failing_check_waits_for_a_word_of_the_fleet_and_for_the_others_no_longer_than_so() {
     assert_eq!(
         asked(None, &[0.0, 1.0, 1.1]),
-        ["true the fleet is asked how many fail db", "true the fleet is asked how many fail db", "false -"]
+        [
+            "true the fleet is asked how many fail db",
+            "true the fleet is asked how many fail db",
+            "false off, nobody told in time how many fail db"
+        ]
     );
     let few = Brake::Few { asks: "1 of 8 so far".into(), says: "off, 1 of 8".into() };
     // The others' attempts begin within 1.1 × 5 s, take 1 s at most, and are told of within 1.5 s.

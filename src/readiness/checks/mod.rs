@@ -18,7 +18,7 @@ pub(super) mod scripted;
 mod stream;
 mod tcp;
 
-pub(crate) use postgres::split_options as split_postgres_options;
+pub(crate) use postgres::{hosts as postgres_hosts, split_options as split_postgres_options};
 
 pub use failure::{Cause, Failure};
 pub use flags::{Age, Ages};

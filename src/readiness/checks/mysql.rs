@@ -13,6 +13,13 @@ const STATES: [&str; 2] = ["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"];
 /// `ER_PARSE_ERROR`
 const UNKNOWN_STATEMENT: u16 = 1064;
 
+/// `ER_SPECIFIC_ACCESS_DENIED_ERROR`
+const NO_PRIVILEGE: u16 = 1227;
+
+/// What lets a user see the state of a replica.
+const PRIVILEGE: &str = "let the check's user see it, in mysql: GRANT REPLICA MONITOR ON *.* TO USER (MariaDB 10.5 and later), \
+                         GRANT REPLICATION CLIENT ON *.* TO USER (MySQL, older MariaDB)";
+
 /// A check of MySQL.
 #[derive(Debug)]
 pub struct Mysql {
@@ -59,7 +66,11 @@ impl Mysql {
         if matches!(answer, Err(Error::Server { code: UNKNOWN_STATEMENT, .. })) {
             answer = self.server.ask(STATES[1], Keep::Rows).await;
         }
-        let state = answer.map_err(|error| self.server.failure(error))?;
+        let lacks_privilege = matches!(answer, Err(Error::Server { code: NO_PRIVILEGE, .. }));
+        let state = answer.map_err(|error| match self.server.failure(error) {
+            failure if lacks_privilege => failure.advising(PRIVILEGE),
+            failure => failure,
+        })?;
         judge(&state, self.role, self.max_lag)
     }
 

@@ -69,3 +69,20 @@ pub enum Tool {
     /// `_sqlx_migrations`
     Sqlx,
 }
+
+impl Tool {
+    /// The name in configuration and reasons.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alembic => "alembic",
+            Self::Django => "django",
+            Self::Flyway => "flyway",
+            Self::GolangMigrate => "golang-migrate",
+            Self::Knex => "knex",
+            Self::Liquibase => "liquibase",
+            Self::Prisma => "prisma",
+            Self::Rails => "rails",
+            Self::Sqlx => "sqlx",
+        }
+    }
+}

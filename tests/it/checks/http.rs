@@ -107,11 +107,30 @@ async fn https_is_checked_against_an_authority_of_our_own_or_the_systems() {
 }
 
 #[tokio::test]
+async fn a_self_signed_certificate_is_believed_unless_it_is_an_authoritys() {
+    let authority = Authority::new();
+    for (name, extension, passing) in
+        [("plain", None, false), ("leaf", Some("basicConstraints=critical,CA:FALSE"), true)]
+    {
+        let issued = authority.self_signed(name, extension);
+        let server = Server::start(&issued, None).await;
+        let trust = Trust { ca_file: Some(issued.certificate.clone().into()), ..Trust::default() };
+        let watched = watch([of(Settings { trust, ..server.at("localhost") })]);
+        if passing {
+            passes(&watched, "app").await;
+        } else {
+            let reason = "TLS: invalid peer certificate: an authority's own (CA:TRUE), which is no server's";
+            fails(&watched, "app", reason).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_of_ours_is_shown_to_who_asks() {
     let authority = Authority::new();
     let server = Server::start(&authority.issue("server", 2), Some(&authority)).await;
     let watched = watch([of(Settings { trust: trusting(&authority), ..server.at("localhost") })]);
-    says(&watched, "app: TLS: the server broke off: CertificateRequired").await;
+    says(&watched, "app: TLS: the server broke off: certificate required").await;
     let ours = authority.issue("ours", 2);
     let identity = Some((ours.certificate.clone().into(), ours.key.clone().into()));
     let trust = Trust { identity, ..trusting(&authority) };

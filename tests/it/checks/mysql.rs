@@ -10,7 +10,7 @@ use crate::readiness::{Logged, PATIENCE, Watched, check, watch};
 use crate::support::authority::Authority;
 use crate::support::chaos::{Chaos, Upstream};
 use crate::support::eventually;
-use crate::support::mariadb::{Mariadb, PASSWORD};
+use crate::support::mariadb::{Mariadb, PASSWORD, USER};
 use crate::support::postgres::Postgres;
 
 const READY: (u16, &str) = (200, r#"{"status":"ready","checks":{"db":"ok"}}"#);
@@ -112,6 +112,13 @@ async fn a_statement_that_takes_too_long_ends_on_the_server_and_costs_no_connect
     eventually(PATIENCE, "no statement of a past attempt is left", async || server.sessions() == 0).await;
 }
 
+/// What `tidegate check` says to do.
+async fn remedy(settings: Settings) -> String {
+    let settings = tidegate::readiness::settings::Settings { checks: vec![of(settings)] };
+    let report = tidegate::cli::check::run(&settings, &tidegate::local::settings::Socket::None).await;
+    report.render(tidegate::cli::Output::Json).unwrap()
+}
+
 #[tokio::test]
 async fn a_replica_is_told_from_its_primary_and_what_it_lacks_is_lag() {
     let mut primary = Mariadb::start(&["--server-id=1", "--log-bin=log", "--binlog-format=ROW"]);
@@ -141,6 +148,16 @@ async fn a_replica_is_told_from_its_primary_and_what_it_lacks_is_lag() {
     says(&close, "behind, more than 0s").await;
     drop(holder);
     close.says(READY).await;
+
+    // Without the privilege, the statement and the grant are named: what `query` says by hand would say nothing.
+    replica.sql("CREATE USER nobody@localhost IDENTIFIED BY 'p'; CREATE USER nobody@'127.0.0.1' IDENTIFIED BY 'p'");
+    let of_nobody =
+        Settings { role: Role::Replica, ..db(replica.url().replace(&format!("{USER}:{PASSWORD}"), "nobody:p")) };
+    let nobody = watch([of(of_nobody.clone())]);
+    says(&nobody, "(error 1227)").await;
+    assert!(remedy(of_nobody).await.contains("GRANT REPLICA MONITOR ON *.* TO USER"));
+    replica.sql("GRANT REPLICA MONITOR ON *.* TO nobody@localhost; GRANT REPLICA MONITOR ON *.* TO nobody@'127.0.0.1'");
+    nobody.says(READY).await;
 
     primary.kill();
     says(&close, "the replica has no connection to its primary").await;

@@ -9,6 +9,7 @@ use super::{fails, passes, says};
 use crate::readiness::{check, watch};
 use crate::support::authority::{Authority, Issued};
 use crate::support::deployment::{Cluster, Sentinels, Server};
+use crate::support::port::Port;
 
 fn of(settings: Settings) -> Check {
     check("redis", Kind::Redis(settings))
@@ -62,6 +63,30 @@ async fn sentinels_lead_to_whoever_is_the_master_now() {
     says(&watched, "\"redis\":\"failed\"").await;
     all.master_but(0).await;
     passes(&watched, "redis").await;
+}
+
+#[tokio::test]
+async fn what_is_no_sentinel_no_master_and_no_cluster_is_said_to_be_that() {
+    let all = Sentinels::start(&[]).await;
+    let (alone, closed) = (Server::start(&PLAIN), Port::reserve());
+    let sentinel = format!("127.0.0.1:{}", all.sentinels[0].port());
+    for (url, reason) in [
+        (format!("redis+sentinel://{sentinel}/nosuch"), "no sentinel knows a master \"nosuch\"".to_owned()),
+        (
+            format!("redis+sentinel://{}/main", closed.address()),
+            "no sentinel tells where the master \"main\" is: connection refused".to_owned(),
+        ),
+        (
+            format!("redis+sentinel://127.0.0.1:{}/main", alone.port()),
+            "no sentinel tells where the master \"main\" is: not a Sentinel".to_owned(),
+        ),
+        (
+            format!("redis+cluster://127.0.0.1:{}", alone.port()),
+            "not a cluster: the server's cluster support is off".to_owned(),
+        ),
+    ] {
+        fails(&watch([of(Settings::new(Secret::new(url)))]), "redis", &reason).await;
+    }
 }
 
 #[tokio::test]

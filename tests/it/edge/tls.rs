@@ -80,6 +80,51 @@ async fn ops_speaks_what_is_agreed_on() {
 }
 
 #[tokio::test]
+async fn probes_over_tls_are_answered_alike_in_the_short_way_and_the_long_one() {
+    let (app, authority) = (App::start().await, Authority::new());
+    let tls = tls(&authority.issue("server", 2), "");
+    let sidecar = Sidecar::start(app.address, &format!("ops: {{ listen: ['127.0.0.1:0'], {tls} }}"));
+    for protocols in [&["http/1.1"][..], &[]] {
+        let tls = Tls::new(&authority, None, protocols);
+        let ready = async || tls.client(sidecar.ops).await.unwrap().get("/readyz").await.unwrap().status == 200;
+        eventually(Duration::from_secs(20), "ready", ready).await;
+        let version = tls.stream(sidecar.ops, "localhost").await.unwrap().get_ref().1.protocol_version();
+        assert_eq!(version, Some(rustls::ProtocolVersion::TLSv1_3));
+        for (path, content_type, body) in [
+            ("/readyz", "application/json", "{\"status\":\"ready\",\"checks\":{}}"),
+            ("/lb-healthz", "application/json", "{\"status\":\"ready\",\"checks\":{}}"),
+            ("/healthz", "text/plain; charset=utf-8", "ok\n"),
+            ("/startupz", "text/plain; charset=utf-8", "ok\n"),
+        ] {
+            let length = body.len();
+            let expected = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncache-control: no-store\r\n\
+                 x-content-type-options: nosniff\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            let rest = "Host: localhost\r\nUser-Agent: kube-probe/1.33\r\nConnection: close\r\n\r\n";
+            // A body bars the shorter way.
+            for sent in [
+                format!("GET {path} HTTP/1.1\r\n{rest}"),
+                format!("GET {path} HTTP/1.1\r\nContent-Length: 1\r\n{rest}x"),
+            ] {
+                let mut client = tls.client(sidecar.ops).await.unwrap();
+                client.send(&sent).await.unwrap();
+                let answer = String::from_utf8(client.rest().await.unwrap()).unwrap();
+                let told: String = answer.split_inclusive("\r\n").filter(|line| !line.starts_with("date: ")).collect();
+                assert_eq!(told, expected, "{sent}");
+                assert_eq!(answer.len() - told.len(), "date: Mon, 23 Nov 2026 12:00:00 GMT\r\n".len(), "{answer}");
+            }
+        }
+        // Both on one connection, which is kept.
+        let mut client = tls.client(sidecar.ops).await.unwrap();
+        for path in ["/readyz", "/healthz", "/readyz?verbose", "/readyz", "/metrics", "/healthz"] {
+            let answer = client.get(path).await.unwrap();
+            assert_eq!((answer.status, answer.closes()), (200, false), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn http2_is_spoken_where_it_is_agreed_on_and_the_app_is_told_the_same() {
     let (app, authority) = (App::start().await, Authority::new());
     let (ca, server, ours) = (authority.certificate(), authority.issue("server", 2), authority.issue("client", 2));

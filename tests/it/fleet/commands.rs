@@ -10,7 +10,7 @@ use tidegate::fleet::Pace;
 use tidegate::net::redis::Endpoint;
 
 use super::{Running, fleet_is, quick, settings};
-use crate::support::deployment::Cluster;
+use crate::support::deployment::{Cluster, Server};
 use crate::support::port::Port;
 use crate::support::redis::Redis;
 use crate::support::sidecar::TIDEGATE;
@@ -142,6 +142,20 @@ async fn bad_usage_and_a_redis_that_is_away_are_told_apart() {
     let (code, _, error) = fleet(&format!("redis://:s3cret@{}", nobody.address()), &[]);
     assert_eq!(code, 69, "{error}");
     assert!(error.contains("redis is not available") && !error.contains("s3cret"), "{error}");
+}
+
+#[tokio::test]
+async fn a_replica_is_listed_from_and_said_to_be_one() {
+    let server = Server::start(&["--save", "", "--appendonly", "no"]);
+    let url = server.url();
+    let member = Running::quick(&url, "a");
+    member.registered().await;
+    assert_eq!(fleet(url.expose(), &[]).2, "");
+    let nobody = Port::reserve().address().port().to_string();
+    let _: Option<String> = server.ask(&["REPLICAOF", "127.0.0.1", &nobody]).await;
+    let (code, text, error) = fleet(url.expose(), &[]);
+    assert!(code == 0 && text.contains("live"), "{text}{error}");
+    assert!(error.contains("redis is a read-only replica here: name its master"), "{error}");
 }
 
 #[tokio::test]

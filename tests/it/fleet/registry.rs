@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 
 use super::{PATIENCE, Running, fleet_is, keys, listed, pods, quick, settings};
 use crate::support::chaos::Chaos;
+use crate::support::deployment::Server;
 use crate::support::eventually;
+use crate::support::port::Port;
 use crate::support::redis::Redis;
 
 async fn evicted(url: &Secret, id: &str) -> Evicted {
@@ -175,6 +177,32 @@ async fn a_redis_that_hangs_or_is_cut_off_costs_a_metric_and_no_connection() {
     member.handle.leave(Duration::from_millis(100)).await;
     assert!(began.elapsed() < PATIENCE);
     redis.thaw();
+}
+
+#[tokio::test]
+async fn a_redis_that_becomes_a_replica_refuses_heartbeats_until_it_is_promoted() {
+    let server = Server::start(&["--save", "", "--appendonly", "no"]);
+    let url = server.url();
+    let member = Running::quick(&url, "a");
+    member.registered().await;
+    let nobody = Port::reserve().address().port().to_string();
+    let _: Option<String> = server.ask(&["REPLICAOF", "127.0.0.1", &nobody]).await;
+    member.beats("refused", 3).await;
+    assert_eq!(member.metric("tidegate_fleet_registered"), 0.0);
+    let _: Option<String> = server.ask(&["REPLICAOF", "NO", "ONE"]).await;
+    member.registered().await;
+}
+
+#[tokio::test]
+async fn an_instance_counts_itself_from_its_first_heartbeat_on() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let slow = Pace { every: PATIENCE, ..quick() };
+    for (count, pod) in [(1.0, "a"), (2.0, "b")] {
+        let member = Running::start(&settings(&url, pod), slow.clone());
+        member.registered().await;
+        assert_eq!(member.metric("tidegate_fleet_instances"), count, "{pod}");
+    }
 }
 
 /// A server that answers whatever comes with the same bytes.

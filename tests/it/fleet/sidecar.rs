@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::PATIENCE;
 use crate::support::app::App;
+use crate::support::deployment::Server;
 use crate::support::eventually;
+use crate::support::port::Port;
 use crate::support::raw;
 use crate::support::redis::Redis;
 use crate::support::sidecar::Sidecar;
@@ -50,6 +52,35 @@ async fn a_sidecar_is_in_the_fleet_from_its_start_to_its_end() {
     })
     .await;
     assert_eq!(instances(&again).len(), 1);
+}
+
+#[tokio::test]
+async fn a_check_without_a_result_is_not_said_to_fail_and_a_replica_is_said_to_be_one_once() {
+    let app = App::start().await;
+    let server = Server::start(&["--save", "", "--appendonly", "no"]);
+    // The kernel accepts, and nobody answers.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = format!(
+        "redis: {{ url: '{}' }}\nfleet: {{ pod: a }}\nchecks: {{ mute: {{ http: {{ url: 'http://{}/' }}, interval: 60s, timeout: 60s }} }}",
+        server.url().expose(),
+        mute.local_addr().unwrap()
+    );
+    let sidecar = Sidecar::start(app.address, &settings);
+    eventually(PATIENCE, "it is listed", async || !instances(&sidecar).is_empty()).await;
+    let instance = &instances(&sidecar)[0];
+    assert_eq!(instance["ready"], false);
+    assert!(!instance["failing"].as_array().unwrap().contains(&"mute".into()), "{instance}");
+    let nobody = Port::reserve().address().port().to_string();
+    let _: Option<String> = server.ask(&["REPLICAOF", "127.0.0.1", &nobody]).await;
+    eventually(PATIENCE, "heartbeats are refused", async || {
+        sidecar.metric("tidegate_fleet_heartbeats_total", "refused").await >= 3.0
+    })
+    .await;
+    let log = sidecar.log();
+    let said = |line: &&serde_json::Value| line.to_string().contains("redis is a read-only replica here");
+    let told: Vec<_> = log.iter().filter(said).collect();
+    assert_eq!(told.len(), 1, "{log:?}");
+    assert_eq!(told[0]["level"], "WARN", "{}", told[0]);
 }
 
 #[tokio::test]

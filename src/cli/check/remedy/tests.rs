@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::net::tls::client::Trust;
-use crate::readiness::settings::{Grpc, Http, Mysql, Postgres, Redis, Schema};
-use crate::secret::Secret;
+use crate::readiness::settings::{Grpc, Http, Mysql, Postgres, Schema};
 
 fn postgres() -> Kind {
     Kind::Postgres(Postgres::new(Secret::new("postgres://u:s3cret@db/d")))
@@ -17,6 +16,10 @@ fn mysql() -> Kind {
 
 fn redis() -> Kind {
     Kind::Redis(Redis { role: RedisRole::Master, ..Redis::new(Secret::new("redis://:s3cret@db")) })
+}
+
+fn of_redis(url: &str) -> Kind {
+    Kind::Redis(Redis::new(Secret::new(url)))
 }
 
 fn schema() -> Kind {
@@ -54,7 +57,44 @@ fn a_remedy_names_the_key_the_server_and_the_command() {
         ),
         (app("/run/a"), C::Refused, "no such socket", "start the app, or correct the path in proxy[].upstream"),
         (tcp("cache.internal:1"), C::Name, "host name not found", "getent hosts cache.internal"),
-        (postgres(), C::Name, "host name not found", "getent hosts HOST"),
+        (postgres(), C::Name, "host name not found", "getent hosts db"),
+        (mysql(), C::Name, "host name not found", "getent hosts db"),
+        (schema(), C::Name, "host name not found", "getent hosts db"),
+        (redis(), C::Name, "host name not found", "getent hosts db"),
+        (of_redis("redis+sentinel://a:1,10.0.0.1:2,b:3/main"), C::Name, "host name not found", "getent hosts a b"),
+        // What follows an `@` that was not encoded may be a part of the password.
+        (of_redis("redis://:x@s3cret@db"), C::Name, "host name not found", "getent hosts HOST"),
+        (
+            Kind::Postgres(Postgres::new(Secret::new("postgres://u:x@s3cret/y@db/d"))),
+            C::Name,
+            "host name not found",
+            "getent hosts HOST",
+        ),
+        (
+            of_redis("rediss+cluster://a"),
+            C::Configuration,
+            "not a cluster: the server's cluster support is off",
+            "write rediss:// in place of rediss+cluster:// in checks.db.redis.url",
+        ),
+        (redis(), C::Configuration, "no sentinel knows a master \"nosuch\"", "redis-cli -p 26379 SENTINEL MASTERS"),
+        (
+            redis(),
+            C::Refused,
+            "no sentinel tells where the master \"main\" is: connection refused",
+            "start the Sentinels, or correct their hosts",
+        ),
+        (
+            redis(),
+            C::Configuration,
+            "no sentinel tells where the master \"main\" is: not a Sentinel",
+            "write redis:// for one server",
+        ),
+        (
+            redis(),
+            C::Credentials,
+            "no sentinel tells where the master \"main\" is: authentication required",
+            "sentinel_password in checks.db.redis.url",
+        ),
         (redis(), C::Timeout, "timeout after 1s 500ms", "raise checks.db.timeout (1s 500ms)"),
         (postgres(), C::Credentials, "password authentication failed", "pg_hba.conf"),
         (schema(), C::Credentials, "Access denied", "FROM mysql.user"),
@@ -100,8 +140,16 @@ fn a_fault_of_tls_has_the_remedy_of_its_reason() {
         (grpc(), certificate("not for the name of this server"), "server_name of checks.db.grpc.url"),
         (schema(), certificate("no authority that we trust vouches for it"), "in ssl-ca"),
         (redis(), certificate("no authority that we trust vouches for it"), "in ca_file"),
+        (
+            postgres(),
+            certificate("an authority's own (CA:TRUE), which is no server's"),
+            "-addext basicConstraints=critical,CA:FALSE), and name it, or who issued it, in sslrootcert",
+        ),
+        (mysql(), certificate("not meant to be a server's, by its extended key usage"), "extendedKeyUsage=serverAuth"),
+        (grpc(), certificate("of another version of X.509 than 3"), "with its names as subjectAltName"),
+        (grpc(), "TLS: the server speaks neither TLS 1.2 nor 1.3".to_owned(), "other versions of TLS"),
         (mysql(), "TLS: server does not support TLS".to_owned(), "turn TLS on in MySQL, or off in checks.db.mysql.url"),
-        (redis(), "TLS: the server broke off: CertificateRequired".to_owned(), "a certificate of ours"),
+        (redis(), "TLS: the server broke off: certificate required".to_owned(), "a certificate of ours"),
     ] {
         check(kind, Cause::Tls, &reason, expected);
     }

@@ -17,6 +17,14 @@ pub(super) fn postgres(section: &mut Section<'_>) -> Option<Option<Kind>> {
         let doc = "Which end of a replication the server has to be; only a primary takes writes.";
         let role = s.or("role", &choice(words), PostgresRole::Any, doc);
         let max_lag = s.or("max_lag", &max_lag(), None, "How far a standby may be behind its primary.");
+        if role == PostgresRole::Primary && max_lag.is_some() && s.sound(&["role", "max_lag"]) {
+            s.problem(
+                "max_lag",
+                None,
+                "beside role: primary, which is behind nobody",
+                "remove it, or write role: standby",
+            );
+        }
         url.map(|url| Kind::Postgres(Postgres { url, query, role, max_lag }))
     })
 }
@@ -26,7 +34,8 @@ pub(super) fn mysql(section: &mut Section<'_>) -> Option<Option<Kind>> {
         let url = s.required("url", &urls::mysql_url(), "The server; keep the password out of the file.");
         let query = s.or("query", &query(), "SELECT 1".to_owned(), "Any answer without an error passes.");
         let words: &[_] = &[("any", MysqlRole::Any), ("primary", MysqlRole::Primary), ("replica", MysqlRole::Replica)];
-        let doc = "Which end of a replication the server has to be; a primary is one whose `read_only` is off.";
+        let doc = "Which end of a replication the server has to be; a primary is one whose `read_only` is off. `replica` needs \
+                   the privilege to see the replica's state.";
         let role = s.or("role", &choice(words), MysqlRole::Any, doc);
         let doc = "How far a replica may be behind its primary. Needs the privilege to see the replica's state.";
         let max_lag = s.or("max_lag", &max_lag(), None, doc);

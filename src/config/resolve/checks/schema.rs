@@ -102,7 +102,8 @@ fn name(example: &'static str, least: usize, most: usize) -> Type<String> {
     Type::text("name", example, move |text| {
         let parts = text.split('.').count();
         if !(least..=most).contains(&parts) {
-            return wrong(format!("a name of {parts} parts"), format!("write {least} to {most} parts, as {example}"));
+            let noun = if parts == 1 { "part" } else { "parts" };
+            return wrong(format!("a name of {parts} {noun}"), format!("write {least} to {most} parts, as {example}"));
         }
         text.split('.').try_for_each(|part| check_name(part, 128, "_-$"))?;
         Ok(text.to_owned())

@@ -6,6 +6,7 @@ mod session;
 use std::time::Duration;
 
 pub(crate) use options::split as split_options;
+pub(crate) use session::hosts;
 pub(super) use session::{Row, Server};
 
 use super::{Cause, Failure};

@@ -34,6 +34,16 @@ struct Session {
     tls: MakeRustlsConnect,
 }
 
+/// The names of hosts in a connection string; none of one that cannot be read.
+pub(crate) fn hosts(url: &Secret) -> Vec<String> {
+    let name = |host: &Host| match host {
+        Host::Tcp(name) => Some(name.clone()),
+        Host::Unix(_) => None,
+    };
+    let config = options::split(url.expose()).ok().and_then(|Options { rest, .. }| rest.parse::<Config>().ok());
+    config.map(|config| config.get_hosts().iter().filter_map(name).collect()).unwrap_or_default()
+}
+
 impl Server {
     /// Parses a connection string; nothing is connected.
     pub(in super::super) fn new(url: &Secret) -> Result<Self, Failure> {

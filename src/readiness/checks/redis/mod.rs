@@ -76,7 +76,7 @@ fn failure(error: &Error) -> Failure {
 
 /// The texts of the server (its error codes) and of the system, as an operator would say them.
 fn describe(text: &str) -> Failure {
-    const KNOWN: [(&str, Cause, &str); 11] = [
+    const KNOWN: [(&str, Cause, &str); 13] = [
         ("max number of clients", Cause::Busy, "too many connections: the server has as many clients as it may"),
         ("NOAUTH", Cause::Credentials, "authentication required"),
         ("WRONGPASS", Cause::Credentials, "authentication failed"),
@@ -86,11 +86,22 @@ fn describe(text: &str) -> Failure {
         ("refused (os error", Cause::Refused, "connection refused"),
         ("reset by peer", Cause::Lost, "connection reset"),
         ("failed to lookup address", Cause::Name, "host name not found"),
+        ("cluster support disabled", Cause::Configuration, "not a cluster: the server's cluster support is off"),
+        ("unknown command 'SENTINEL'", Cause::Configuration, "not a Sentinel"),
         ("parse error", Cause::Configuration, "not a Redis server: its answer is not in Redis's protocol"),
         // The library's words for a connection that ends before the answer: what other servers, and those that want
         // TLS, make of a Redis command. One that is proxied to a Redis that is gone looks the same.
         ("broken pipe", Cause::Lost, "connection closed in place of an answer; is it a Redis server, without TLS?"),
     ];
+    // What went wrong with a Sentinel is not what is wrong with Redis.
+    if let Some((whose, why)) = text.split_once("\" is: ").filter(|_| text.starts_with("no sentinel tells")) {
+        if why.contains("No such master") {
+            let name = whose.split_once('"').map_or("", |(_, name)| name);
+            return Failure::new(Cause::Configuration, &format!("no sentinel knows a master \"{name}\""));
+        }
+        let why = describe(why);
+        return Failure::new(why.cause, &format!("{whose}\" is: {why}"));
+    }
     let lower = text.to_lowercase();
     let known = KNOWN.iter().find(|(sign, ..)| lower.contains(&sign.to_lowercase()));
     match known {

@@ -10,7 +10,7 @@ use crate::readiness::settings::{Migration, Tool};
 const MOST: usize = 20;
 
 /// The table that a tool keeps count in.
-fn table(migration: &Migration, dialect: Dialect) -> String {
+fn table(migration: &Migration, dialect: Dialect) -> &str {
     let own = match (migration.tool, dialect) {
         (Tool::Alembic, _) => "alembic_version",
         (Tool::Django, _) => "django_migrations",
@@ -22,7 +22,7 @@ fn table(migration: &Migration, dialect: Dialect) -> String {
         (Tool::Prisma, _) => "_prisma_migrations",
         (Tool::Sqlx, _) => "_sqlx_migrations",
     };
-    dialect.quoted(migration.table.as_deref().unwrap_or(own))
+    migration.table.as_deref().unwrap_or(own)
 }
 
 /// Asks for the migration, and for those that failed.
@@ -71,7 +71,7 @@ pub(super) fn statement(migration: &Migration, dialect: Dialect) -> String {
         ),
     };
     let which = which.map(|which| format!(" WHERE {which}")).unwrap_or_default();
-    format!("SELECT {columns} FROM {}{which} LIMIT {MOST}", table(migration, dialect))
+    format!("SELECT {columns} FROM {}{which} LIMIT {MOST}", dialect.quoted(table(migration, dialect)))
 }
 
 /// What the rows mean, and the command that mends it.
@@ -103,9 +103,21 @@ pub(super) fn judge(migration: &Migration, rows: &[Row]) -> Result<(), Failure> 
     failed(why, running(migration))
 }
 
-/// What to do when the table that a tool keeps count in cannot be read.
-pub(super) const UNREADABLE: &str =
-    "run the tool's first migration, or name in migration.table where it keeps count, and grant SELECT on it";
+/// What is said when the table that a tool keeps count in cannot be read: of one that is not there the same by all databases.
+pub(super) fn unread(migration: &Migration, dialect: Dialect, failure: Failure) -> Failure {
+    // As the kinds of databases write `undefined_table` and `ER_NO_SUCH_TABLE`.
+    let missing = ["(SQLSTATE 42P01)", "(error 1146)"].iter().any(|code| failure.to_string().ends_with(code));
+    let why = match missing {
+        true => {
+            let (table, tool) = (table(migration, dialect), migration.tool.as_str());
+            Failure::new(Cause::Answer, &format!("table {table} of {tool} is missing"))
+        }
+        false => failure,
+    };
+    why.advising(
+        "run the tool's first migration, or name in migration.table where it keeps count, and grant SELECT on it",
+    )
+}
 
 /// The command that brings the schema to the migration.
 fn running(migration: &Migration) -> String {

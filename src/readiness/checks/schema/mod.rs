@@ -11,6 +11,9 @@ use super::{Cause, Failure};
 use crate::net::mysql::Keep;
 use crate::readiness::settings::{self, Migration, Store};
 
+/// What is told of a database one by one: a reason is one line of bounded length.
+const TOLD: usize = 4;
+
 /// What a database must have.
 #[derive(Debug)]
 pub struct Schema {
@@ -46,19 +49,23 @@ impl Schema {
     }
 
     pub(super) async fn attempt(&mut self) -> Result<(), Failure> {
+        let mut faults = Vec::new();
+        // The migration comes first: it is what the objects would have come with.
+        if let Some(migration) = &self.migration {
+            let dialect = self.server.dialect();
+            let statement = migrations::statement(migration, dialect);
+            let judged = match self.server.rows(&statement).await {
+                Ok(rows) => migrations::judge(migration, &rows),
+                Err(failure) if failure.cause == Cause::Answer => Err(migrations::unread(migration, dialect, failure)),
+                Err(failure) => return Err(failure),
+            };
+            faults.extend(judged.err());
+        }
         if let Some(statement) = &self.statement {
             let rows = self.server.rows(statement).await?;
-            objects::judge(&self.objects, &rows)?;
+            faults.extend(objects::judge(&self.objects, &rows));
         }
-        if let Some(migration) = &self.migration {
-            let statement = migrations::statement(migration, self.server.dialect());
-            let rows = self.server.rows(&statement).await.map_err(|failure| match failure.cause {
-                Cause::Answer => failure.advising(migrations::UNREADABLE),
-                _ => failure,
-            })?;
-            migrations::judge(migration, &rows)?;
-        }
-        Ok(())
+        together(&faults)
     }
 
     pub(super) async fn abandon(&mut self, limit: Duration) {
@@ -67,6 +74,28 @@ impl Schema {
             Server::Mysql(server) => server.disconnect(),
         }
     }
+}
+
+/// All that is not as it should be, in one line: the first of it, and how much more there is.
+fn together(faults: &[Failure]) -> Result<(), Failure> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let told = |all: &[String]| {
+        let first = all[..all.len().min(TOLD)].join("; ");
+        match all.len().saturating_sub(TOLD) {
+            0 => first,
+            more => format!("{first}; and {more} more"),
+        }
+    };
+    let reasons: Vec<String> = faults.iter().map(Failure::to_string).collect();
+    let mut remedies: Vec<String> = Vec::new();
+    for remedy in faults.iter().filter_map(Failure::remedy) {
+        if !remedies.iter().any(|known| known == remedy) {
+            remedies.push(remedy.to_owned());
+        }
+    }
+    Err(Failure::new(Cause::Answer, &told(&reasons)).advising(told(&remedies)))
 }
 
 impl Server {

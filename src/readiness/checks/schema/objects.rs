@@ -5,9 +5,6 @@ use super::super::{Cause, Failure};
 use super::{Dialect, literal};
 use crate::readiness::settings::Schema;
 
-/// What is told of it one by one: a reason is one line of bounded length.
-const TOLD: usize = 4;
-
 /// What is asked for, in words, and the statement; `None` when nothing is.
 ///
 /// # Errors
@@ -36,8 +33,8 @@ pub(super) fn statement(settings: &Schema, dialect: Dialect) -> Result<(Vec<Stri
 }
 
 /// What the rows say: what of all that is asked for is not as it should be, and what to do about it.
-pub(super) fn judge(words: &[String], rows: &[Row]) -> Result<(), Failure> {
-    let (mut reasons, mut remedies) = (Vec::new(), Vec::new());
+pub(super) fn judge(words: &[String], rows: &[Row]) -> Vec<Failure> {
+    let mut faults = Vec::new();
     for (at, what) in words.iter().enumerate() {
         let place = at.to_string();
         let row = rows.iter().find(|row| row.first().is_some_and(|first| first.as_deref() == Some(&place)));
@@ -58,24 +55,9 @@ pub(super) fn judge(words: &[String], rows: &[Row]) -> Result<(), Failure> {
             }
             _ => (format!("no answer about {what}"), "ask again: the answer was cut".to_owned()),
         };
-        reasons.push(reason);
-        if !remedies.contains(&remedy) {
-            remedies.push(remedy);
-        }
+        faults.push(Failure::new(Cause::Answer, &reason).advising(remedy));
     }
-    if reasons.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(Cause::Answer, &told(&reasons)).advising(told(&remedies)))
-}
-
-/// The first of them, and how many more there are.
-fn told(all: &[String]) -> String {
-    let first = all[..all.len().min(TOLD)].join("; ");
-    match all.len().saturating_sub(TOLD) {
-        0 => first,
-        more => format!("{first}; and {more} more"),
-    }
+    faults
 }
 
 /// `a.b.c` as (`a.b`, `c`); the first part may be a schema that is left out.
@@ -177,6 +159,7 @@ mod tests {
 
     #[test]
     fn all_that_is_not_as_it_should_be_is_told_within_bounds() {
+        let judge = |words: &[String], rows: &[Row]| super::super::together(&judge(words, rows));
         let row = |place: usize, state: &str| vec![Some(place.to_string()), Some(state.to_owned())];
         let words = ["table t".to_owned(), "index i".to_owned(), "constraint t.c".to_owned()];
         let judged = |states: &[&str]| {

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use redis::AsyncCommands as _;
 use tidegate::fleet::Pace;
-use tidegate::readiness::settings::{self, Check, Kind};
+use tidegate::readiness::Patience;
+use tidegate::readiness::settings::{Check, Kind, Redis as Asked};
 
 use super::{Database, INTERVAL, Replica, complete, ever_left, fleet, grown};
-use crate::fleet::{keys, quick};
+use crate::fleet::{PATIENCE, keys, quick, settings};
+use crate::support::deployment::Server;
+use crate::support::port::Port;
 use crate::support::redis::Redis;
 
 const UNASKED: &str = "off, redis cannot be asked how many fail db";
@@ -50,6 +53,47 @@ async fn when_redis_cannot_be_asked_the_checks_own_class_applies() {
         replica.member.beats("ok", 2).await;
         replica.says(200, Some("db failing on 3 of 3 instances")).await;
     }
+}
+
+#[tokio::test]
+async fn a_brake_that_is_off_by_configuration_says_so_also_when_nobody_counts() {
+    let (mut redis, mut database) = (Redis::start(), Database::start());
+    let mut settings = settings(&redis.url(), "r");
+    settings.brake.panic_threshold = None;
+    let replica = Replica::with(&settings, database.check(INTERVAL), quick());
+    complete(&redis, std::slice::from_ref(&replica)).await;
+    database.stop();
+    replica.says(503, Some("off by panic_threshold, db failing on 1 of 1 instances")).await;
+    redis.kill();
+    replica.says(503, Some("off by panic_threshold, how many fail db is not known")).await;
+    redis.resume();
+    // It has just begun to hear of the fleet.
+    replica.member.beats("ok", 2).await;
+    replica.says(503, Some("off by panic_threshold, how many fail db is not known")).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_a_replica_is_said_to_be_one() {
+    let (server, mut database) = (Server::start(&["--save", "", "--appendonly", "no"]), Database::start());
+    let replica = Replica::start(&server.url(), "r", database.check(INTERVAL), quick());
+    replica.member.registered().await;
+    replica.says(200, None).await;
+    let nobody = Port::reserve().address().port().to_string();
+    let _: Option<String> = server.ask(&["REPLICAOF", "127.0.0.1", &nobody]).await;
+    database.stop();
+    replica.says(503, Some("off, redis is a read-only replica: how many fail db is not known")).await;
+}
+
+#[tokio::test]
+async fn something_is_said_of_the_brake_before_redis_is_given_up() {
+    let (redis, mut database) = (Redis::start(), Database::start());
+    let replica = Replica::start(&redis.url(), "r", database.check(INTERVAL), Pace { answer: PATIENCE, ..quick() });
+    complete(&redis, std::slice::from_ref(&replica)).await;
+    replica.board.ask(Patience { word: Duration::from_millis(100), report: Duration::from_millis(500) });
+    redis.freeze();
+    database.stop();
+    replica.says(503, Some("off, nobody told in time how many fail db")).await;
+    redis.thaw();
 }
 
 #[tokio::test]
@@ -117,7 +161,7 @@ async fn redis_that_is_itself_what_failed_brakes_nothing() {
         interval: INTERVAL,
         timeout: Duration::from_secs(5),
         max_staleness: Duration::from_secs(600),
-        ..Check::new("db", Kind::Redis(settings::Redis::new(url.clone())))
+        ..Check::new("db", Kind::Redis(Asked::new(url.clone())))
     };
     assert!(check(&url).shared, "as it is by default");
     let replicas: Vec<Replica> = (0..3).map(|n| Replica::start(&url, &format!("r{n}"), check(&url), quick())).collect();
