@@ -1,7 +1,7 @@
 //! The part of a request's path that is another when the app speaks HTTP/2: one stream on a connection that others use
 //! too, and other reasons to send a request a second time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{Response, StatusCode, Version, request};
@@ -16,8 +16,17 @@ use super::upstream::h2c::{Call, Heard, Leased, Target, Upload};
 use super::upstream::{Broken, Far, Lost};
 use super::websocket;
 
-/// How often a request is sent to an app that does not look at it.
-const TRIES: usize = 3;
+/// How often a request is sent to an app that does not look at it. Servers of gRPC count a call as under way for some time
+/// after its end, and refuse the next ones meanwhile, which they had said they would take.
+const TRIES: u32 = 8;
+
+/// Before a request is sent again that has been refused so often: nothing at first, then up to 32 ms.
+const fn pause(refused: u32) -> Duration {
+    match refused {
+        0 | 1 => Duration::ZERO,
+        more => Duration::from_millis(1 << (more - 2)),
+    }
+}
 
 impl Service {
     /// Sends a request over a connection that has room for it. A second time only where the app says that it has not
@@ -65,6 +74,7 @@ impl Service {
             upload = call.rewound(&lost).filter(|_| tries > 0).ok_or(lost)?;
             self.counters.retry();
             flight.notes.retried();
+            tokio::time::sleep(pause(TRIES - tries)).await;
         }
     }
 

@@ -75,7 +75,9 @@ impl Prober {
                 abandon(&mut self.probe, self.timeout).await;
             }
             self.passed |= attempt.result.is_ok();
-            let interval = if !self.passed && attempt.refused() { self.interval.min(EAGER) } else { self.interval };
+            // To look at the age of flags costs nothing, and the first ones come a moment after the start.
+            let soon = !self.passed && (attempt.refused() || matches!(self.probe, Probe::Flags(_)));
+            let interval = if soon { self.interval.min(EAGER) } else { self.interval };
             sleep_until(started + jittered(interval, fastrand::f64())).await;
         }
     }

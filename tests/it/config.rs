@@ -458,6 +458,10 @@ fn values_that_do_not_fit_are_refused() {
             "fleet.brake.panic_threshold: \"0\": would brake whatever fails, also on one instance alone; write off to never brake, or a share above 0: 0.5 for more than half (line 1)",
         ),
         (
+            "checks: {c: {redis: {url: 'redis+cluster://a:1,b:1', role: master}}}",
+            "checks.c.redis.role: beside the URL of a cluster, whose servers change their roles; remove it; CLUSTER INFO is asked anyway. Or check one server by redis:// (line 1)",
+        ),
+        (
             "checks: {db: {postgres: {url: 'postgres://db/o', role: primary, max_lag: 1s}}}",
             "checks.db.postgres.max_lag: beside role: primary, which is behind nobody; remove it, or write role: standby (line 1)",
         ),

@@ -256,7 +256,7 @@ where
                     return self.end();
                 }
                 match self.down.ended() {
-                    Some(_) if self.follows() && closed == (false, false) => return self.app_is_gone(),
+                    Some(_) if self.follows() && !closed.1 => return self.app_is_gone(closed.0),
                     Some(End::Broken) => return self.end(),
                     Some(End::Closed) => self.down.finish(),
                     None => {}
@@ -330,11 +330,17 @@ where
         self.stage = Stage::Leaving(until);
     }
 
-    /// The app's end has closed or broken without a word: the client learns of it by a Close, if no frame is cut.
-    fn app_is_gone(&mut self) {
+    /// The app's end has closed or broken without a word: the client learns of it by a Close, if no frame is cut. One that
+    /// has `asked` to close gets the answer that the app cannot give any more.
+    fn app_is_gone(&mut self, asked: bool) {
         self.up.discard();
         self.up.finish();
-        self.down.tell(close(if self.draining { GOING_AWAY } else { SERVICE_RESTART }, None));
+        let code = match (asked, self.draining) {
+            (true, _) => NORMAL,
+            (false, true) => GOING_AWAY,
+            (false, false) => SERVICE_RESTART,
+        };
+        self.down.tell(close(code, None));
         if self.down.place() == Place::Boundary {
             self.stage = Stage::Leaving(now() + ANSWER);
         } else {
@@ -353,6 +359,8 @@ where
 }
 
 /// RFC 6455 section 7.4.1.
+const NORMAL: (u16, &str) = (1000, "");
+/// The same.
 const GOING_AWAY: (u16, &str) = (1001, "going away");
 /// IANA's WebSocket Close Code Number Registry: the client may come back, to another instance or a later one.
 const SERVICE_RESTART: (u16, &str) = (1012, "service restart");

@@ -236,6 +236,18 @@ async fn an_app_that_goes_without_a_close_is_said_to_restart() {
     assert_eq!(rig.ended.await.expect("no panic").by, EndedBy::Broken);
 }
 
+/// Else a client that closes while its app is stopped has lost a connection.
+#[tokio::test(start_paused = true)]
+async fn an_app_that_goes_instead_of_answering_a_close_is_answered_for() {
+    let mut rig = rig(Speaks::WebSocket, None);
+    writes(&mut rig.client, b"\x88\x82\0\0\0\0\x03\xe8").await;
+    reads(&mut rig.app, b"\x88\x82\0\0\0\0\x03\xe8").await;
+    drop(rig.app);
+    reads(&mut rig.client, b"\x88\x02\x03\xe8").await;
+    reads_end(&mut rig.client).await;
+    assert_eq!(rig.ended.await.expect("no panic").by, EndedBy::Client);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_app_that_goes_in_the_middle_of_a_frame_ends_the_tunnel() {
     let mut rig = rig(Speaks::WebSocket, None);

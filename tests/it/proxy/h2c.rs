@@ -127,6 +127,28 @@ async fn a_request_that_the_app_has_not_looked_at_is_sent_again_with_its_body() 
 }
 
 #[tokio::test]
+async fn an_app_that_refuses_for_a_moment_is_asked_again_and_one_that_always_does_is_given_up() {
+    let app = scripted(|_, mut wire| async move {
+        let mut refused = 0;
+        while let Some(head) = wire.request().await {
+            refused += 1;
+            if refused == 8 {
+                wire.answer(head.stream, "at last").await;
+            } else {
+                wire.send(RST_STREAM, 0, head.stream, REFUSED_STREAM.to_be_bytes()).await;
+            }
+        }
+    })
+    .await;
+    let sidecar = sidecar(app.address, "workers: 1");
+    let client = Client::connect(sidecar.proxy()).await;
+    assert_eq!(client.get("/").await.unwrap().text(), "at last");
+    assert_eq!(sidecar.metric("tidegate_proxy_retries_total", "").await, 7.0);
+    assert_eq!(client.get("/").await.unwrap().status(), 502);
+    assert_eq!(sidecar.metric("tidegate_proxy_retries_total", "").await, 14.0);
+}
+
+#[tokio::test]
 async fn requests_at_or_below_the_last_stream_of_a_goaway_are_finished_and_later_ones_go_elsewhere() {
     let app = scripted(|at, mut wire| async move {
         match at {

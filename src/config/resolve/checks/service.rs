@@ -29,6 +29,15 @@ pub(super) fn redis(section: &mut Section<'_>, shared: &Shared) -> Option<Option
         let doc = "Replicas that must follow, of a server that is a master.";
         let min_replicas = s.or("min_replicas", &integer(0..=1000), 0, doc);
         let url = url.or_else(|| shared.url.clone());
+        let cluster = url.as_ref().is_some_and(|url| url.expose().contains("+cluster://"));
+        for (key, given) in
+            [("role", role != RedisRole::Any), ("max_lag", max_lag.is_some()), ("min_replicas", min_replicas > 0)]
+        {
+            if cluster && given && s.sound(&[key]) {
+                let wrong = "beside the URL of a cluster, whose servers change their roles";
+                s.problem(key, None, wrong, "remove it; CLUSTER INFO is asked anyway. Or check one server by redis://");
+            }
+        }
         url.map(|url| Kind::Redis(Redis { url, role, max_lag, min_replicas }))
     })
 }
