@@ -15,7 +15,7 @@ use super::keys::Keys;
 use super::metrics::{Ending, Metrics};
 use super::presence::{Identity, Presence};
 use super::settings::Brake as Policy;
-use crate::net::redis::script::{is_denial, is_read_only};
+use crate::net::redis::script::{is_denial, is_elsewhere, is_read_only};
 use crate::net::redis::{Connection, Endpoint};
 
 /// The heartbeat's times.
@@ -318,7 +318,7 @@ impl Member {
             Ok(Answer::Full(count)) => Err(End::Refused(format!(
                 "{count} instances are registered, suspects among them: tidegate fleet evict"
             ))),
-            Err(error) if is_denial(&error) => Err(End::Refused(self.endpoint.scrub(&error))),
+            Err(error) if is_denial(&error) || is_elsewhere(&error) => Err(End::Refused(self.endpoint.scrub(&error))),
             Err(error) if of_the_keys(&error) => Err(End::Refused(self.endpoint.scrub(&error))),
             Err(error) if is_read_only(&error) => Err(End::ReadOnly(self.endpoint.scrub(&error))),
             Err(error) if error.code().is_some() => Err(End::Unable(self.endpoint.scrub(&error))),

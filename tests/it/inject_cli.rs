@@ -129,6 +129,12 @@ fn what_cannot_be_read_is_told_by_file_line_and_column() {
         (&["inject", "--set", "drain.delay=5"][..], "--set drain.delay: drain.delay: \"5\": not a duration; write 5s"),
         (&["inject", "--set", "redis.url=redis://x"][..], "--set redis.url: a secret"),
         (&["inject", "--image", " "][..], "--image: empty; write a value"),
+        (&["inject", "--image", "a b"][..], "--image: \"a b\" is no image"),
+        (&["inject", "--memory-request", "1Gi"][..], "--memory-limit: the limit 256Mi is below the request 1Gi"),
+        (&["inject", "--config-map", "A_b"][..], "--config-map: \"A_b\" is no name of a ConfigMap"),
+        (&["inject", "--app-port-env", "1X"][..], "--app-port-env: \"1X\" is no name of a variable"),
+        (&["inject", "--app-container", "A b"][..], "--app-container: \"A b\" is no name of a container"),
+        (&["inject", "--port", "70000"][..], "--port: \"70000\" is neither a port's name nor its number"),
         (&["inject", "--cpu-request", "lots"][..], "--cpu-request: \"lots\" is no quantity"),
     ] {
         let said = desk.run(arguments, b"a: 1\n");

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::environment::{self, Environment};
 use super::json::{at, texts};
 use super::options::{Options, Selection};
-use super::outcome::Reason;
+use super::outcome::{Reason, Refusal};
+use super::refusals;
 use super::report::Report;
 use crate::config::Problems;
 
@@ -82,6 +83,15 @@ pub(super) fn place(key: &str) -> String {
     format!("metadata.annotations[{key}]")
 }
 
+/// How a choice is called in paths: by the annotation of `template` that makes it, or the option of the run.
+pub(super) fn place_of(name: &str, template: &Value) -> String {
+    let key = format!("{PREFIX}{name}");
+    match at(template, &["metadata", "annotations", &key]) {
+        Some(_) => place(&key),
+        None => format!("--{name}"),
+    }
+}
+
 /// How a configuration key is called in paths: by the annotation of `template` that sets it, or the option of the run.
 pub(super) fn place_of_setting(path: &str, template: &Value) -> String {
     let key = format!("{SETTING}{path}");
@@ -114,6 +124,24 @@ pub fn check(options: &Options) -> Vec<String> {
             wrong.push(format!("--{name}: {what}; {remedy}"));
         }
     }
+    if wrong.is_empty() {
+        let mut report = Report::new(String::new(), String::new());
+        refusals::options(options, &Value::Null, &mut report);
+        wrong.extend(report.refusals.iter().map(told));
+    }
+    let label = |text: &str| {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !text.is_empty() && text.len() <= 63 && text.bytes().all(fits)
+    };
+    for port in
+        options.ports.iter().filter(|port| !label(port) || port.parse::<u32>().is_ok_and(|n| n == 0 || n > 65535))
+    {
+        wrong.push(format!("--port: {port:?} is neither a port's name nor its number; write http or 3000"));
+    }
+    if let Some(name) = options.app_container.as_ref().filter(|name| !label(name)) {
+        wrong
+            .push(format!("--app-container: {name:?} is no name of a container; use lower-case letters, digits and -"));
+    }
     for (path, value) in &options.settings {
         let mut report = Report::new(String::new(), String::new());
         let mut environment = Environment::default();
@@ -121,11 +149,13 @@ pub fn check(options: &Options) -> Vec<String> {
         if let Err(Problems(problems)) = environment.settings() {
             environment::refuse(problems.iter().filter(|p| p.path == *path), |_| format!("--set {path}"), &mut report);
         }
-        wrong.extend(
-            report.refusals.iter().map(|refusal| format!("{}: {}; {}", refusal.path, refusal.wrong, refusal.remedy)),
-        );
+        wrong.extend(report.refusals.iter().map(told));
     }
     wrong
+}
+
+fn told(refusal: &Refusal) -> String {
+    format!("{}: {}; {}", refusal.path, refusal.wrong, refusal.remedy)
 }
 
 fn one(chosen: &mut Options, name: &str, value: &str) -> Result<(), (String, String)> {

@@ -126,7 +126,7 @@ fn uninject_one(object: &Value) -> Outcome {
     Outcome::Injected { object: changed, notes: Vec::new() }
 }
 
-/// Leads a Service, or those of a `List`, to the sidecars of `workloads`, which are injected.
+/// Leads a Service, or those of a `List`, to the sidecars of `workloads`.
 pub fn service(service: &Value, workloads: &[Value], options: &Options) -> Outcome {
     each(service, &|service| self::service::route(service, workloads, options))
 }
@@ -141,9 +141,10 @@ pub fn stream(documents: &[Value], options: &Options) -> Vec<Outcome> {
     let outcomes: Vec<Outcome> = documents.iter().map(|document| inject(document, &beside, options)).collect();
     let workloads: Vec<Value> = outcomes
         .iter()
-        .filter_map(|outcome| match outcome {
-            Outcome::Injected { object, .. } => Some(object.clone()),
-            _ => None,
+        .zip(documents)
+        .map(|(outcome, document)| match outcome {
+            Outcome::Injected { object, .. } => object.clone(),
+            _ => document.clone(),
         })
         .collect();
     let led = |(document, outcome): (&Value, Outcome)| match outcome {

@@ -111,12 +111,18 @@ fn container(app: &mut Value, original: &Value, empty: &Value) {
     for pair in list(original, "ports") {
         let (Some(was), Some(is)) = (pair.get(0), pair.get(1)) else { continue };
         let Some(ports) = app.get_mut("ports").and_then(Value::as_array_mut) else { continue };
-        // Where it was, if nobody has put another before it: entries may be alike.
+        // Where it was, if nobody has put another before it: entries may be alike. Else by what people know it by: an API
+        // server adds defaults, and a person may have edited it since.
         let index = pair.get(2).and_then(Value::as_u64).and_then(|index| usize::try_from(index).ok());
         let index = index.filter(|index| ports.get(*index) == Some(is));
-        if let Some(index) = index.or_else(|| ports.iter().position(|entry| entry == is)) {
-            ports[index] = was.clone();
-        }
+        let index = index.or_else(|| ports.iter().position(|entry| entry == is));
+        let number = |entry: &Value| entry.get("containerPort").cloned();
+        let alike = |entry: &Value| match text(is, "name") {
+            Some(known) => text(entry, "name") == Some(known),
+            None => text(entry, "name").is_none() && number(entry) == number(is),
+        };
+        let Some(index) = index.or_else(|| ports.iter().position(alike)) else { continue };
+        undo(&mut ports[index], was, is);
     }
     for (place, was) in original.get("numbers").and_then(Value::as_object).into_iter().flatten() {
         let keys: Vec<&str> = place.split('.').collect();
@@ -147,6 +153,19 @@ fn container(app: &mut Value, original: &Value, empty: &Value) {
             }
         }
         tidy(app, "env", "env", empty);
+    }
+}
+
+/// Makes `was` again of what injection had made `is` of, and leaves alone what has been changed since.
+fn undo(entry: &mut Value, was: &Value, is: &Value) {
+    if entry == is {
+        *entry = was.clone();
+        return;
+    }
+    for key in ["name", "containerPort", "hostPort", "hostIP"] {
+        if was.get(key) != is.get(key) && entry.get(key) == is.get(key) {
+            put_back(entry, key, was.get(key));
+        }
     }
 }
 

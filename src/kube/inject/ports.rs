@@ -299,6 +299,20 @@ pub(super) fn listen(routes: &mut [Route], taken: &BTreeSet<u16>, options: &Opti
     }
 }
 
+/// Refuses a variable for the app's port that says more than a number, or says it twice.
+pub(super) fn variable(container: &Value, name: &str, report: &mut Report) {
+    let place = format!("spec.containers[{}].env[{name}]", text(container, "name").unwrap_or_default());
+    let said: Vec<&Value> = list(container, "env").iter().filter(|entry| text(entry, "name") == Some(name)).collect();
+    if said.len() > 1 {
+        report.refuse(&place, "there twice", "keep one of them");
+    }
+    let value = said.first().and_then(|entry| text(entry, "value"));
+    if let Some(value) = value.filter(|value| value.parse::<u16>().is_err()) {
+        let remedy = "let the variable be the port's number and no more, or leave app-port-env out";
+        report.refuse(place, format!("{value:?} is more than a port, and would become the number of another"), remedy);
+    }
+}
+
 /// The sidecar takes the app's own port, and the app gets another.
 fn shift(routes: &mut [Route], taken: &BTreeSet<u16>, report: &mut Report) {
     match routes {

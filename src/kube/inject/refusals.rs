@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::annotations::{is_quantity, place};
+use super::annotations::{is_quantity, place_of};
 use super::json::{at, list, text};
 use super::options::Options;
 use super::ports::Route;
@@ -54,22 +54,24 @@ pub(super) fn judge(template: &Value, kind: &str, options: &Options, report: &mu
             Some(_) => {}
         }
     }
-    if options.image.is_empty() || options.image.contains(char::is_whitespace) {
-        report.refuse(
-            place("tidegate.dev/image"),
-            format!("{:?} is no image", options.image),
-            "write REGISTRY/NAME:TAG",
-        );
-    }
-    resources(options, report);
-    names(options, report);
+    self::options(options, template, report);
     if kind == "Pod" && at(template, &["metadata", "annotations", "kubernetes.io/config.mirror"]).is_some() {
         report.refuse("metadata.annotations", "a static pod's mirror, which cannot be changed", "leave it out");
     }
 }
 
+/// Refuses what can be told from the options alone; `template` tells which of them are annotations of its own.
+pub(super) fn options(options: &Options, template: &Value, report: &mut Report) {
+    if options.image.is_empty() || options.image.contains(char::is_whitespace) {
+        let wrong = format!("{:?} is no image", options.image);
+        report.refuse(place_of("image", template), wrong, "write REGISTRY/NAME:TAG");
+    }
+    resources(options, template, report);
+    names(options, template, report);
+}
+
 /// Quantities, and no limit below its request.
-fn resources(options: &Options, report: &mut Report) {
+fn resources(options: &Options, template: &Value, report: &mut Report) {
     let wanted = &options.resources;
     for (name, request, limit) in
         [("cpu", &wanted.cpu_request, &wanted.cpu_limit), ("memory", &wanted.memory_request, &wanted.memory_limit)]
@@ -77,14 +79,16 @@ fn resources(options: &Options, report: &mut Report) {
         for (key, text) in [("request", request), ("limit", limit)] {
             if !is_quantity(text) {
                 let remedy = "write it as 50m or 0.5 for cpu, as 32Mi for memory";
-                report.refuse(place(&format!("tidegate.dev/{name}-{key}")), format!("{text:?} is no quantity"), remedy);
+                let place = place_of(&format!("{name}-{key}"), template);
+                report.refuse(place, format!("{text:?} is no quantity"), remedy);
             }
         }
         if let (Some(least), Some(most)) = (quantity(request), quantity(limit))
             && most < least
         {
             let wrong = format!("the limit {limit} is below the request {request}");
-            report.refuse(place(&format!("tidegate.dev/{name}-limit")), wrong, "raise it, or lower the request");
+            let place = place_of(&format!("{name}-limit"), template);
+            report.refuse(place, wrong, "raise it, or lower the request");
         }
     }
 }
@@ -109,7 +113,7 @@ fn quantity(text: &str) -> Option<f64> {
 }
 
 /// Names that Kubernetes would refuse once the pod is made, when nobody looks any more.
-fn names(options: &Options, report: &mut Report) {
+fn names(options: &Options, template: &Value, report: &mut Report) {
     let tame = |text: &str| {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
         let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -117,7 +121,7 @@ fn names(options: &Options, report: &mut Report) {
     };
     if let Some(name) = options.config_map.as_ref().filter(|name| !tame(name)) {
         let wrong = format!("{name:?} is no name of a ConfigMap");
-        report.refuse(place("tidegate.dev/config-map"), wrong, "use lower-case letters, digits, - and .");
+        report.refuse(place_of("config-map", template), wrong, "use lower-case letters, digits, - and .");
     }
     let variable = |text: &str| {
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
@@ -125,7 +129,7 @@ fn names(options: &Options, report: &mut Report) {
     };
     if let Some(name) = options.app_port_env.as_ref().filter(|name| !variable(name)) {
         let wrong = format!("{name:?} is no name of a variable");
-        report.refuse(place("tidegate.dev/app-port-env"), wrong, "use letters, digits and _");
+        report.refuse(place_of("app-port-env", template), wrong, "use letters, digits and _");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Services: which of their ports lead to the sidecar by a name already, and which have to be rewritten.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::annotations::ORIGINAL;
@@ -21,14 +23,14 @@ struct Route {
     native: bool,
 }
 
-/// Leads one Service to the sidecars of `workloads`.
+/// Leads one Service to the sidecars of `workloads`, where all that it selects have one.
 pub(super) fn route(service: &Value, workloads: &[Value], options: &Options) -> Outcome {
     if !kinds::is_core(service, "Service") {
         return Outcome::Untouched(Reason::NoPods);
     }
     let found: Vec<Vec<Route>> =
         kinds::leaves(workloads).into_iter().filter_map(|workload| routes(service, workload, options)).collect();
-    if found.is_empty() {
+    if found.iter().all(Vec::is_empty) {
         return Outcome::Untouched(Reason::Routed);
     }
     let mut changed = match restore(service) {
@@ -77,13 +79,15 @@ fn goal(entry: &Value, found: &[Vec<Route>], options: &Options, path: &str, repo
     let first = *routes.first()?;
     let early = options.kubernetes.is_some_and(|version| version < Version { major: 1, minor: 32 });
     let by_name = first.name.as_ref().filter(|_| !(early && first.native));
-    let agree = routes.len() == found.len()
+    // A name is right for pods without a sidecar too, a number is not.
+    let whole = found.iter().filter(|routes| !target.is_string() || !routes.is_empty()).count();
+    let agree = routes.len() == whole
         && routes.iter().all(|route| match by_name {
             Some(name) => route.name.as_ref() == Some(name),
             None => route.listen == first.listen,
         });
     if !agree {
-        let text = "selects pods whose ports differ: give them one name in all of them, and target it";
+        let text = "selects pods whose ports differ, or that have no sidecar: give them one name in all of them, and target it";
         report.note(path, text);
         return None;
     }
@@ -107,7 +111,7 @@ fn goal(entry: &Value, found: &[Vec<Route>], options: &Options, path: &str, repo
     }
 }
 
-/// The routes of an injected workload that a Service selects.
+/// The routes of a workload that a Service selects: none of one that is not injected.
 fn routes(service: &Value, workload: &Value, options: &Options) -> Option<Vec<Route>> {
     let path = kinds::find(workload, options)?.path;
     let template = at(workload, &path)?;
@@ -115,7 +119,7 @@ fn routes(service: &Value, workload: &Value, options: &Options) -> Option<Vec<Ro
         return None;
     }
     if !original::is_injected(template) {
-        return None;
+        return Some(Vec::new());
     }
     let native = super::json::named(template.get("spec")?, "initContainers", CONTAINER).is_some();
     let original = original::read(template).ok()?;
@@ -161,12 +165,28 @@ pub(super) fn restore(service: &Value) -> Option<Result<Value, Outcome>> {
     };
     let mut plain = service.clone();
     let entries = plain.get_mut("spec").and_then(|spec| spec.get_mut("ports")).and_then(Value::as_array_mut);
+    let written = original.get("ports").and_then(Value::as_object).into_iter().flatten();
+    let mut left: BTreeMap<String, Value> = written.map(|(key, was)| (key.clone(), was.clone())).collect();
+    let mut others = Vec::new();
+    let single = entries.as_ref().is_some_and(|entries| entries.len() == 1);
     for entry in entries.into_iter().flatten() {
-        match key(entry).and_then(|key| original.get("ports")?.get(&key)) {
-            Some(Value::Null) => _ = remove(entry, "targetPort"),
-            Some(was) => insert(entry, "targetPort", was.clone()),
-            None => {}
+        match key(entry).and_then(|key| left.remove(&key)) {
+            Some(was) => lead_back(entry, &was),
+            None => others.push(entry),
         }
+    }
+    // The only one whose own number has been changed since.
+    if let ([entry], true) = (&mut others[..], single && left.len() == 1)
+        && let Some((_, was)) = left.pop_first()
+    {
+        lead_back(entry, &was);
+    }
+    if let Some((port, _)) = left.first_key_value() {
+        let mut report = Report::new(kinds::called(service), String::new());
+        let wrong = format!("port {port} is not there any more, whose targetPort was changed");
+        let remedy = format!("write it as before, or set targetPort by hand and remove the annotation {ORIGINAL}");
+        report.refuse("spec.ports", wrong, remedy);
+        return Some(Err(Outcome::Refused(report.refusals)));
     }
     if let Some(metadata) = plain.get_mut("metadata") {
         if let Some(annotations) = metadata.get_mut("annotations") {
@@ -175,6 +195,13 @@ pub(super) fn restore(service: &Value) -> Option<Result<Value, Outcome>> {
         tidy(metadata, "annotations", &original);
     }
     Some(Ok(plain))
+}
+
+fn lead_back(entry: &mut Value, was: &Value) {
+    match was {
+        Value::Null => _ = remove(entry, "targetPort"),
+        was => insert(entry, "targetPort", was.clone()),
+    }
 }
 
 fn tidy(object: &mut Value, key: &str, original: &Value) {

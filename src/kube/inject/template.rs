@@ -49,6 +49,9 @@ pub(super) fn inject(template: &Value, from: &Place<'_>, options: &Options, repo
     }
     let taken: BTreeSet<u16> = declared.into_iter().chain(own.into_iter().map(|(port, _)| port)).collect();
     ports::listen(&mut routes, &taken, &options, report);
+    if let Some(name) = &options.app_port_env {
+        ports::variable(before, name, report);
+    }
     refusals::low_ports(spec, &routes, report);
     let hook = hook(before, &options, report);
     let check = readiness(before, &routes, report);

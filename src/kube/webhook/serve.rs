@@ -105,7 +105,7 @@ async fn run(settings: Settings) -> anyhow::Result<Outcome> {
     }
     tasks.spawn("signals", OnEnd::MustLive, signals.run(lifecycle.clone()));
     lifecycle.send(Event::Started).await;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), webhook = %address, ops = ?probes, "listening");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), webhook = %address, ops = probes.map(tracing::field::display), "listening");
     let outcome = driver.run().await;
     tracing::info!(outcome = outcome.as_str(), "stopped");
     tasks.cancel();

@@ -174,6 +174,10 @@ impl Endpoint {
         if script::is_read_only(error) {
             return self.read_only();
         }
+        if script::is_elsewhere(error) {
+            return "redis is a node of a cluster here, and keeps a part of the keys: write redis+cluster://"
+                .to_owned();
+        }
         let text = self.clean(&error.to_string());
         // Where in a script of ours it happened helps nobody who has its name and not its text.
         let text = match text.split_once(" script: ") {

@@ -44,6 +44,11 @@ pub fn denied(command: &str) -> redis::RedisError {
     redis::make_extension_error("NOPERM".to_owned(), Some(detail))
 }
 
+/// Whether an error says that the key is kept by another node of a cluster, which was taken for a single server.
+pub fn is_elsewhere(error: &redis::RedisError) -> bool {
+    matches!(error.code(), Some("MOVED" | "ASK"))
+}
+
 /// Whether an error says that the server is a replica, which takes no writes.
 pub fn is_read_only(error: &redis::RedisError) -> bool {
     // Before Redis 7, what fails within a script is an ERR that quotes it.

@@ -123,6 +123,13 @@ async fn the_fleets_of_all_workloads_are_found_on_every_master_of_a_cluster() {
     let names: Vec<&str> =
         value["workloads"].as_array().unwrap().iter().map(|w| w["workload"].as_str().unwrap()).collect();
     assert_eq!((code, names.as_slice()), (0, &["a", "b", "c", "d", "e", "f", "orders"][..]), "{error}");
+    // One of its nodes, taken for all there is: all but one keep other keys.
+    let nodes: Vec<&str> = url.expose().strip_prefix("redis+cluster://").unwrap().split(',').collect();
+    let said = nodes.iter().filter(|node| {
+        let (_, _, error) = fleet(&format!("redis://{node}"), &[]);
+        error.contains("redis is a node of a cluster here, and keeps a part of the keys: write redis+cluster://")
+    });
+    assert_eq!(said.count(), nodes.len() - 1);
 }
 
 #[tokio::test]

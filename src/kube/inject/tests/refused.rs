@@ -98,6 +98,16 @@ fn ports_that_collide_or_leave_a_choice_are_refused() {
     let taken = "spec.containers: the sidecar's port 3000 is taken by a container or by the sidecar itself; choose another: \
                  8080 is free";
     check(&deployment(|_| {}), &listen, taken);
+    for (env, wrong) in [
+        (
+            json!([{ "name": "PORT", "value": ":3000" }]),
+            "\":3000\" is more than a port, and would become the number of another; let the variable be the port's number and no more, or leave app-port-env out",
+        ),
+        (json!([{ "name": "PORT", "value": "1" }, { "name": "PORT", "value": "2" }]), "there twice; keep one of them"),
+    ] {
+        let options = Options { app_port_env: Some("PORT".to_owned()), ..Options::default() };
+        check(&with_app(|app| app["env"] = env), &options, &format!("spec.containers[app].env[PORT]: {wrong}"));
+    }
     let low = Options { app_port_env: Some("PORT".to_owned()), ..Options::default() };
     let privilege = "spec.securityContext.sysctls: the sidecar has no privilege for port 80; choose a port from 1024 on, or \
                      set the sysctl net.ipv4.ip_unprivileged_port_start for the pod";

@@ -71,3 +71,59 @@ fn one_refused_item_refuses_its_list() {
     let list = json!({ "kind": "List", "items": [deployment(|_| {}), network] });
     assert!(matches!(inject(&list, &[], &Options::default()), Outcome::Refused(refusals) if refusals.len() == 1));
 }
+
+/// What an API server adds, and what a person edits, between one injection and the next.
+#[test]
+fn what_has_been_edited_since_is_injected_and_taken_out_all_the_same() {
+    let number = service(&json!([{ "port": 80, "targetPort": 3000 }]));
+    let bare = with_app(|app| {
+        app["ports"] = json!([{ "containerPort": 3000 }]);
+        app["readinessProbe"]["httpGet"]["port"] = 3000.into();
+    });
+    let after = |documents: &[Value]| -> Vec<Value> {
+        let injected = |outcome| match outcome {
+            Outcome::Injected { object, .. } => object,
+            other => panic!("{other:?}"),
+        };
+        stream(documents, &Options::default()).into_iter().map(injected).collect()
+    };
+    // Defaults of the API server.
+    let named = deployment(|_| {});
+    let mut read = after(std::slice::from_ref(&named)).remove(0);
+    let app = |object: &mut Value| object["spec"]["template"]["spec"]["containers"][0].take();
+    let mut defaulted = read.clone();
+    defaulted["spec"]["template"]["spec"]["containers"][0]["ports"][0]["protocol"] = "TCP".into();
+    let Outcome::Injected { object: mut plain, .. } = uninject(&defaulted) else { panic!("not uninjected") };
+    assert_eq!(app(&mut plain)["ports"], json!([{ "name": "http", "containerPort": 3000, "protocol": "TCP" }]));
+    let mut anew = after(std::slice::from_ref(&defaulted)).remove(0);
+    assert_eq!(after(std::slice::from_ref(&anew)), std::slice::from_ref(&anew));
+    assert_eq!(super::variable(&anew, "TIDEGATE_CHECKS__APP__HTTP__URL"), Some("http://127.0.0.1:3000/healthz"));
+    assert_eq!(app(&mut anew)["ports"], json!([{ "name": "app-http", "containerPort": 3000, "protocol": "TCP" }]));
+    // Another number.
+    read["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] = 4000.into();
+    let mut anew = after(std::slice::from_ref(&read)).remove(0);
+    assert_eq!(super::variable(&anew, "TIDEGATE_PROXY__0__UPSTREAM"), Some("http://127.0.0.1:4000"));
+    assert_eq!(app(&mut anew)["ports"], json!([{ "name": "app-http", "containerPort": 4000 }]));
+    // The Service's own port.
+    let mut both = after(&[number, bare]);
+    both[0]["spec"]["ports"][0]["port"] = 81.into();
+    let anew = after(&both);
+    assert_eq!(super::variable(&anew[1], "TIDEGATE_PROXY__0__UPSTREAM"), Some("http://127.0.0.1:3000"));
+    assert_eq!(anew[0]["spec"]["ports"], json!([{ "port": 81, "targetPort": 8080 }]));
+    both[0]["spec"]["ports"] = json!([{ "port": 82, "targetPort": 8080 }, { "port": 83, "targetPort": 9 }]);
+    let Outcome::Refused(refusals) = uninject(&both[0]) else { panic!("not refused") };
+    assert!(refusals[0].to_string().contains("port 80/TCP is not there any more"), "{refusals:?}");
+}
+
+#[test]
+fn a_number_that_leads_to_pods_without_a_sidecar_too_stays() {
+    let number = service(&json!([{ "port": 80, "targetPort": 3000 }]));
+    let without = deployment(|object| {
+        object["metadata"]["name"] = "other".into();
+        object["spec"]["template"]["metadata"]["annotations"] = json!({ "tidegate.dev/inject": "disabled" });
+    });
+    let outcomes = stream(&[number.clone(), deployment(|_| {}), without], &Options::default());
+    let Outcome::Injected { object, notes } = &outcomes[0] else { panic!("{outcomes:?}") };
+    assert_eq!(*object, number);
+    assert!(notes[0].text.contains("have no sidecar"), "{notes:?}");
+}
