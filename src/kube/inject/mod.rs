@@ -87,9 +87,8 @@ fn plain(template: &Value, report: &mut Report) -> Result<Option<Value>, Outcome
     match original::read(template) {
         Ok(original) => {
             let mut plain = template.clone();
-            if let Err(app) = original::restore(&mut plain, &original) {
-                let wrong = format!("no container is named {app:?}, whose probe and hook were moved");
-                report.refuse("spec.containers", wrong, "name it so, take the sidecar out, and then rename it");
+            if let Err((wrong, remedy)) = original::restore(&mut plain, &original) {
+                report.refuse("spec.containers", wrong, remedy);
                 return Err(Outcome::Refused(std::mem::take(&mut report.refusals)));
             }
             Ok(Some(plain))

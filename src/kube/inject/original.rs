@@ -72,8 +72,8 @@ pub(super) fn read(template: &Value) -> Result<Value, (&'static str, &'static st
 /// Takes the sidecar out of a pod template and puts back what was moved.
 ///
 /// # Errors
-/// The name of the container that it stood before, which is not there.
-pub(super) fn restore(template: &mut Value, original: &Value) -> Result<(), String> {
+/// What it stood before has been changed since, so that what was moved does not fit any more: what is wrong, and what to do.
+pub(super) fn restore(template: &mut Value, original: &Value) -> Result<(), (String, &'static str)> {
     let empty = original.get("empty").unwrap_or(&Value::Null);
     if let Some(spec) = template.get_mut("spec") {
         for (key, ours) in [("initContainers", &[CONTAINER][..]), ("containers", &[CONTAINER]), ("volumes", &VOLUMES)] {
@@ -92,8 +92,11 @@ pub(super) fn restore(template: &mut Value, original: &Value) -> Result<(), Stri
         let app = text(original, "container").unwrap_or_default();
         let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
         match containers.into_iter().flatten().find(|item| text(item, "name") == Some(app)) {
-            Some(app) => container(app, original, empty),
-            None => return Err(app.to_owned()),
+            Some(app) => container(app, original, empty)?,
+            None => {
+                let wrong = format!("no container is named {app:?}, whose probe and hook were moved");
+                return Err((wrong, "name it so, take the sidecar out, and then rename it"));
+            }
         }
     }
     if let Some(metadata) = template.get_mut("metadata") {
@@ -107,7 +110,7 @@ pub(super) fn restore(template: &mut Value, original: &Value) -> Result<(), Stri
     Ok(())
 }
 
-fn container(app: &mut Value, original: &Value, empty: &Value) {
+fn container(app: &mut Value, original: &Value, empty: &Value) -> Result<(), (String, &'static str)> {
     for pair in list(original, "ports") {
         let (Some(was), Some(is)) = (pair.get(0), pair.get(1)) else { continue };
         let Some(ports) = app.get_mut("ports").and_then(Value::as_array_mut) else { continue };
@@ -121,8 +124,16 @@ fn container(app: &mut Value, original: &Value, empty: &Value) {
             Some(known) => text(entry, "name") == Some(known),
             None => text(entry, "name").is_none() && number(entry) == number(is),
         };
-        let Some(index) = index.or_else(|| ports.iter().position(alike)) else { continue };
+        let Some(index) = index.or_else(|| ports.iter().position(alike)) else { return Err(gone(is)) };
+        if number(&ports[index]) != number(is) {
+            return Err(gone(is));
+        }
         undo(&mut ports[index], was, is);
+    }
+    for route in list(original, "routes").iter().filter(|route| route.get("declared").is_some()) {
+        if !list(app, "ports").iter().any(|entry| entry.get("containerPort") == route.get("was")) {
+            return Err(gone(&json!({ "containerPort": route.get("was") })));
+        }
     }
     for (place, was) in original.get("numbers").and_then(Value::as_object).into_iter().flatten() {
         let keys: Vec<&str> = place.split('.').collect();
@@ -154,6 +165,16 @@ fn container(app: &mut Value, original: &Value, empty: &Value) {
         }
         tidy(app, "env", "env", empty);
     }
+    Ok(())
+}
+
+/// The probe that was moved, Services and the sidecar itself still lead to the number that it had.
+fn gone(port: &Value) -> (String, &'static str) {
+    let name = text(port, "name").map_or_else(String::new, |name| format!(" {name:?}"));
+    let number = port.get("containerPort").unwrap_or(&Value::Null);
+    let wrong =
+        format!("the port{name} {number} that the sidecar stands before has been renamed, renumbered or removed");
+    (wrong, "write it as it was, take the sidecar out, change it then, and inject again")
 }
 
 /// Makes `was` again of what injection had made `is` of, and leaves alone what has been changed since.

@@ -51,7 +51,8 @@ pub(super) fn route(service: &Value, workloads: &[Value], options: &Options) -> 
             report.note(&path, text);
         }
         if let Some(key) = key(entry) {
-            insert(&mut before, &key, entry.get("targetPort").cloned().unwrap_or(Value::Null));
+            let was = entry.get("targetPort").cloned().unwrap_or(Value::Null);
+            insert(&mut before, &key, json!([was, goal]));
             insert(entry, "targetPort", goal);
         }
     }
@@ -166,27 +167,20 @@ pub(super) fn restore(service: &Value) -> Option<Result<Value, Outcome>> {
     let mut plain = service.clone();
     let entries = plain.get_mut("spec").and_then(|spec| spec.get_mut("ports")).and_then(Value::as_array_mut);
     let written = original.get("ports").and_then(Value::as_object).into_iter().flatten();
-    let mut left: BTreeMap<String, Value> = written.map(|(key, was)| (key.clone(), was.clone())).collect();
+    let mut left: BTreeMap<&String, (&Value, &Value)> =
+        written.filter_map(|(key, pair)| Some((key, (pair.get(0)?, pair.get(1)?)))).collect();
     let mut others = Vec::new();
-    let single = entries.as_ref().is_some_and(|entries| entries.len() == 1);
     for entry in entries.into_iter().flatten() {
         match key(entry).and_then(|key| left.remove(&key)) {
-            Some(was) => lead_back(entry, &was),
+            // What a person has led elsewhere since stays there.
+            Some((was, is)) if entry.get("targetPort") == Some(is) => lead_back(entry, was),
+            Some(_) => {}
             None => others.push(entry),
         }
     }
-    // The only one whose own number has been changed since.
-    if let ([entry], true) = (&mut others[..], single && left.len() == 1)
-        && let Some((_, was)) = left.pop_first()
-    {
-        lead_back(entry, &was);
-    }
-    if let Some((port, _)) = left.first_key_value() {
-        let mut report = Report::new(kinds::called(service), String::new());
-        let wrong = format!("port {port} is not there any more, whose targetPort was changed");
-        let remedy = format!("write it as before, or set targetPort by hand and remove the annotation {ORIGINAL}");
-        report.refuse("spec.ports", wrong, remedy);
-        return Some(Err(Outcome::Refused(report.refusals)));
+    // Those whose own number has been changed since are known by where they lead; others are gone.
+    for (was, is) in left.into_values() {
+        others.iter_mut().filter(|entry| entry.get("targetPort") == Some(is)).for_each(|entry| lead_back(entry, was));
     }
     if let Some(metadata) = plain.get_mut("metadata") {
         if let Some(annotations) = metadata.get_mut("annotations") {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::annotations::{self, INJECTED, ORIGINAL, place_of_setting};
 use super::environment::{self, DEFAULT_GRACE, Environment};
-use super::json::{at, insert, list, list_mut, named, remove, text};
+use super::json::{at, insert, list, list_mut, named, port, remove, text};
 use super::options::{Mode, Options, PreStop};
 use super::original::Original;
 use super::ports::{self, Route};
@@ -109,14 +109,19 @@ pub(super) fn inject(template: &Value, from: &Place<'_>, options: &Options, repo
         scheme,
     };
     pod(changed.get_mut("spec")?, &sidecar, grace, &mut original);
-    original.was("routes", routes.iter().map(route).collect::<Vec<_>>());
+    original.was("routes", routes.iter().map(|route| self::route(route, before)).collect::<Vec<_>>());
     stamp(&mut changed, original);
     Some(changed)
 }
 
-/// A route as Services need it.
-fn route(route: &Route) -> Value {
-    json!({ "was": route.was, "listen": route.listen, "name": route.name })
+/// A route as Services need it. A declared port that has no name is nowhere else among what was changed.
+fn route(route: &Route, app: &Value) -> Value {
+    let mut told = json!({ "was": route.was, "listen": route.listen, "name": route.name });
+    let declares = |entry: &Value| entry.get("containerPort").and_then(port) == Some(route.was);
+    if route.name.is_none() && route.app == route.was && list(app, "ports").iter().any(declares) {
+        insert(&mut told, "declared", true.into());
+    }
+    told
 }
 
 /// How the sidecar stands in the pod.

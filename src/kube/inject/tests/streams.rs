@@ -99,20 +99,35 @@ fn what_has_been_edited_since_is_injected_and_taken_out_all_the_same() {
     assert_eq!(after(std::slice::from_ref(&anew)), std::slice::from_ref(&anew));
     assert_eq!(super::variable(&anew, "TIDEGATE_CHECKS__APP__HTTP__URL"), Some("http://127.0.0.1:3000/healthz"));
     assert_eq!(app(&mut anew)["ports"], json!([{ "name": "app-http", "containerPort": 3000, "protocol": "TCP" }]));
-    // Another number.
+    // Another number: the probe, which is in the annotation, still has the one before.
     read["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] = 4000.into();
-    let mut anew = after(std::slice::from_ref(&read)).remove(0);
-    assert_eq!(super::variable(&anew, "TIDEGATE_PROXY__0__UPSTREAM"), Some("http://127.0.0.1:4000"));
-    assert_eq!(app(&mut anew)["ports"], json!([{ "name": "app-http", "containerPort": 4000 }]));
+    let refused = |outcome: &Outcome| {
+        let expected = "that the sidecar stands before has been renamed, renumbered or removed; write it as it was";
+        matches!(outcome, Outcome::Refused(refusals) if refusals[0].to_string().contains(expected))
+    };
+    assert!(refused(&uninject(&read)) && refused(&inject(&read, &[], &Options::default())));
     // The Service's own port.
     let mut both = after(&[number, bare]);
     both[0]["spec"]["ports"][0]["port"] = 81.into();
     let anew = after(&both);
     assert_eq!(super::variable(&anew[1], "TIDEGATE_PROXY__0__UPSTREAM"), Some("http://127.0.0.1:3000"));
     assert_eq!(anew[0]["spec"]["ports"], json!([{ "port": 81, "targetPort": 8080 }]));
-    both[0]["spec"]["ports"] = json!([{ "port": 82, "targetPort": 8080 }, { "port": 83, "targetPort": 9 }]);
-    let Outcome::Refused(refusals) = uninject(&both[0]) else { panic!("not refused") };
-    assert!(refusals[0].to_string().contains("port 80/TCP is not there any more"), "{refusals:?}");
+    let mut unnamed = both[1].clone();
+    unnamed["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] = 4000.into();
+    assert!(refused(&uninject(&unnamed)));
+    // Led elsewhere, and dropped.
+    for (ports, plain) in [
+        (json!([{ "port": 80, "targetPort": "admin" }]), json!([{ "port": 80, "targetPort": "admin" }])),
+        (json!([{ "port": 82, "targetPort": 9 }]), json!([{ "port": 82, "targetPort": 9 }])),
+        (
+            json!([{ "port": 82, "targetPort": 8080 }, { "port": 83, "targetPort": 9 }]),
+            json!([{ "port": 82, "targetPort": 3000 }, { "port": 83, "targetPort": 9 }]),
+        ),
+    ] {
+        both[0]["spec"]["ports"] = ports;
+        let Outcome::Injected { object, .. } = uninject(&both[0]) else { panic!("not uninjected") };
+        assert_eq!(object["spec"]["ports"], plain);
+    }
 }
 
 #[test]
